@@ -1,0 +1,38 @@
+# The two commands: `make run` and `make test`. Everything happens in .venv, which the first of them creates.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
+# Quiet libraries; the kernels inherit these.
+export HF_HUB_DISABLE_PROGRESS_BARS = 1
+export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
+export HF_HUB_DISABLE_TELEMETRY = 1
+export TOKENIZERS_PARALLELISM = true
+
+.PHONY: run test lint lab refresh clean
+
+run: $(VENV)/installed
+	$(BIN)/python -m bert_helpers run $(NOTEBOOKS)
+
+test: $(VENV)/installed lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest --nbval --nbval-cell-timeout 1200 $(NOTEBOOKS)
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lab: $(VENV)/installed
+	$(BIN)/jupyter lab notebooks
+
+# Execute in place, so that the committed outputs are those of this code.
+refresh: $(VENV)/installed
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+clean:
+	rm -rf $(VENV) results

@@ -1,0 +1,58 @@
+"""The parameters of a notebook: names, types and ranges checked before anything else runs."""
+
+import difflib
+from collections.abc import Mapping
+
+from bert_helpers.errors import ParameterError
+
+PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+# name -> (lowest, highest); a notebook's prefixed names (QA_EPOCHS) have the range of the name they end in
+RANGES = {
+    "TRAIN_SIZE": (0, 10**9),
+    "VALIDATION_SIZE": (0, 10**9),
+    "TEST_SIZE": (0, 10**9),
+    "EPOCHS": (1, 1000),
+    "BATCH_SIZE": (1, 4096),
+    "GRADIENT_ACCUMULATION": (1, 4096),
+    "LEARNING_RATE": (1e-8, 1.0),
+    "MAX_LENGTH": (3, 10**5),
+    "SEED": (0, 2**31 - 1),
+    "EARLY_STOPPING": (0, 1000),
+}
+
+
+def check_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
+    """The declared parameters of a notebook and their values, in order; call it with `globals()`.
+
+    Declared is what the parameters cell annotates (`EPOCHS: int = 3`). Any other upper-case name was injected
+    by papermill and exists nowhere in the notebook.
+
+    Raises ParameterError for an unknown name, a wrong type, or a number out of range.
+    """
+    declared = dict(namespace.get("__annotations__", {}))
+    unknown = [name for name in namespace if name.isupper() and name not in declared and not name.startswith("_")]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], declared, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(declared)}."
+        raise ParameterError(f"{unknown[0]}: this notebook has no such parameter; {hint}")
+    parameters = {name: _typed(name, namespace[name], kind) for name, kind in declared.items()}
+    for name, value in parameters.items():
+        _check_range(name, value)
+    return parameters
+
+
+def _typed(name: str, value: object, kind: type) -> object:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    hint = "; in YAML write 5.0e-5, not 5e-5" if kind is float else ""
+    raise ParameterError(f"{name} is {value!r}, a {type(value).__name__}; it must be a {kind.__name__}{hint}.")
+
+
+def _check_range(name: str, value: object) -> None:
+    if name.endswith("PRECISION") and value not in PRECISIONS:
+        raise ParameterError(f"{name} is {value!r}; it must be one of {', '.join(PRECISIONS)}.")
+    for known, (low, high) in RANGES.items():
+        if (name == known or name.endswith("_" + known)) and not low <= value <= high:
+            raise ParameterError(f"{name} is {value}; it must lie between {low} and {high}.")

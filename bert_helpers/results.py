@@ -1,0 +1,167 @@
+"""What a run leaves behind: one folder with model, history, predictions and a JSON record, written atomically."""
+
+import json
+import math
+import os
+import platform
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import DatasetDict
+from scipy.special import softmax
+from transformers import BertPreTrainedModel, BertTokenizerFast
+from transformers.trainer_utils import PredictionOutput
+
+from bert_helpers.data import fingerprint
+
+LIBRARIES = ("torch", "transformers", "datasets", "scikit-learn", "numpy")
+
+
+def base_folder() -> Path:
+    """The folder that relative paths are taken from: where papermill was called, or the project's root.
+
+    A kernel started by JupyterLab or nbval stands in `notebooks/`; its runs belong beside it, not in it.
+    """
+    here = Path.cwd()
+    return here.parent if here.name == "notebooks" and (here.parent / "bert_helpers").is_dir() else here
+
+
+def resolve(source: str) -> str:
+    """A parameter that may be a relative path, taken from `base_folder` if something is there; else unchanged."""
+    path = base_folder() / source
+    return os.path.relpath(path) if source != "sample" and path.exists() else source
+
+
+def environment(precision: str) -> dict[str, str]:
+    """Versions, device and precision of this run, by name."""
+    libraries = {name: version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), **libraries, "device": device_name(), "precision": precision}
+
+
+def device_name() -> str:
+    """The accelerator's name, or the number of CPU threads PyTorch uses."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    if torch.backends.mps.is_available():
+        return "Apple GPU (MPS)"
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def write_record(
+    folder: Path,
+    *,
+    metrics: pd.DataFrame,
+    parameters: dict[str, object],
+    source: str,
+    dataset: DatasetDict,
+    model: str,
+    precision: str,
+    seed: int,
+    seconds: dict[str, float],
+) -> Path:
+    """Write `metrics.json`: each metric with its interval, and all that is needed to tell what produced it."""
+    environment_ = environment(precision)
+    device = environment_.pop("device")
+    environment_.pop("precision")
+    return write_json(
+        folder / "metrics.json",
+        {
+            "metrics": metrics.to_dict(orient="index"),
+            "parameters": {name: _portable(value) for name, value in parameters.items()},
+            "data": {
+                "source": _portable(source),
+                "fingerprint": fingerprint(dataset),
+                "rows": {name: len(split) for name, split in dataset.items()},
+            },
+            "model": _portable(model),
+            "versions": environment_,
+            "device": device,
+            "precision": precision,
+            "seed": seed,
+            "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        },
+    )
+
+
+def _portable(value: object) -> object:
+    """An absolute path says where somebody's files lie: keep its last part only."""
+    return Path(value).name if isinstance(value, str) and Path(value).expanduser().is_absolute() else value
+
+
+def write_json(path: Path, content: object) -> Path:
+    """Write JSON whole or not at all. NumPy numbers become plain ones; NaN and infinity become null."""
+    text = json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a UTF-8 file beside its place, then move it there in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def save_model(model: BertPreTrainedModel, tokenizer: BertTokenizerFast, folder: Path) -> Path:
+    """Save safetensors weights, config and tokenizer as `folder`; an earlier model there is replaced at the end."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        model.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+        os.chmod(fresh, 0o755)
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+            os.replace(folder, old)
+            os.replace(fresh, folder)
+            shutil.rmtree(old)
+        else:
+            os.replace(fresh, folder)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    return folder
+
+
+def save_predictions(folder: Path, predictions: dict[str, PredictionOutput], names: list[str]) -> Path:
+    """`predictions.csv`: a line for every row of every split given, in the data's order.
+
+    Columns: `split`, `row` (from 0), `label`, `predicted`, `probability` (of the predicted class), and a `logit_…`
+    for each class.
+    """
+    tables = []
+    for split, output in predictions.items():
+        logits = np.asarray(output.predictions, dtype=np.float64)
+        table = pd.DataFrame(logits, columns=[f"logit_{name}" for name in names]).round(6)
+        chosen = logits.argmax(axis=1)
+        table.insert(0, "probability", softmax(logits, axis=1).max(axis=1).round(6))
+        table.insert(0, "predicted", [names[i] for i in chosen])
+        table.insert(0, "label", [names[i] for i in output.label_ids])
+        table.insert(0, "row", range(len(table)))
+        table.insert(0, "split", split)
+        tables.append(table)
+    return write_text(folder / "predictions.csv", pd.concat(tables).to_csv(index=False))
