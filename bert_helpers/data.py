@@ -7,26 +7,51 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
-from datasets.exceptions import DatasetNotFoundError
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, load_dataset, load_dataset_builder
+from datasets.builder import DatasetBuilder
+from datasets.data_files import EmptyDatasetError
+from datasets.exceptions import DataFilesNotFoundError
+from datasets.packaged_modules.cache.cache import Cache
 
+from bert_helpers import hub, tags
 from bert_helpers.errors import DataError
 
 SAMPLES = Path(__file__).parent / "samples"
 SPLITS = ("train", "validation", "test")
 FORMATS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
-               "dev": "validation", "test": "test"}  # fmt: skip
+               "dev": "validation", "testa": "validation", "test": "test", "testb": "test"}  # fmt: skip
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?")
 HELD_OUT = 0.1  # share of the training rows that becomes a missing validation or test split
+QUESTIONS = Features(
+    {
+        **{name: Value("string") for name in ("id", "title", "question", "context")},
+        "answers": {"text": List(Value("string")), "answer_start": List(Value("int32"))},
+    }
+)
+Reader = Callable[[Path], Dataset]
+# Suffixes under which words and tags stand in columns, a word a line
+COLUMN_FILES = (
+    ".conll",
+    ".iob",
+    ".iob2",
+    ".bio",
+    ".txt",
+    ".tsv",
+    ".csv",
+    ".train",
+    ".testa",
+    ".testb",
+    ".dev",
+    ".test",
+)
 
 
 def load_classification(
@@ -49,7 +74,7 @@ def load_classification(
     Raises DataError, naming the file, row and column, when the data cannot be used.
     """
     splits = {
-        name: _rename(split, {text_column: "text", label_column: "label"}, source=source)
+        name: _rename(split, {text_column: "text", label_column: "label"})
         for name, split in read_source(source, sample="reviews", header=(text_column, label_column)).items()
     }
     for split in splits.values():
@@ -62,27 +87,115 @@ def load_classification(
     return dataset
 
 
+def load_questions(
+    source: str | Path,
+    *,
+    train_size: int = 0,
+    validation_size: int = 0,
+    test_size: int = 0,
+    seed: int = 0,
+) -> DatasetDict:
+    """Questions and contexts from `source`, as splits train, validation and test in SQuAD's columns.
+
+    `source` is "sample", a .json file in SQuAD's format, JSON Lines or Parquet with the columns, a folder of such
+    files (one a split: train, validation or dev, test), or a Hub id. Columns: `id`, `question`, `context`, `answers`
+    (a dict of the lists `text` and `answer_start`, the latter in characters), and `title` where there is one. The
+    sizes draw that many questions (0 = all). A split that is missing is taken from the training rows by context, so
+    that no context lies in two splits.
+
+    Raises DataError, naming the file and the question's id, when the data cannot be used.
+    """
+    splits = read_source(source, sample="qa", readers={".json": _read_squad})
+    splits = {name: _question_columns(split) for name, split in splits.items()}
+    for split in splits.values():
+        check_questions(split)
+    sizes = {"train": train_size, "validation": validation_size, "test": test_size}
+    splits = split_missing(splits, sizes, seed=seed, draw=draw_contexts)
+    return DatasetDict({name: subsample(splits[name], sizes[name], seed=seed, draw=draw_rows) for name in SPLITS})
+
+
+def load_entities(
+    source: str | Path,
+    *,
+    tokens_column: str = "tokens",
+    tags_column: str = "ner_tags",
+    types: Mapping[str, str] | None = None,
+    train_size: int = 0,
+    validation_size: int = 0,
+    test_size: int = 0,
+    seed: int = 0,
+) -> DatasetDict:
+    """Words and entity tags from `source`, as splits train, validation and test.
+
+    `source` is "sample", a file or folder of CoNLL columns (last column: the tag) or of JSON Lines or Parquet with
+    lists of words and tags, or a Hub id. IOB1, IOB2, BIOES and IO are recognised over all splits and turned into
+    IOB2; each split's `info.description` says what was found. `types` renames entity types and drops those it does
+    not name. Columns of the result: `tokens` (strings), `ner_tags` (`ClassLabel`: O, then B- and I- of every
+    type of the training rows, sorted). Missing splits and sizes as in `load_classification`, drawn at random.
+
+    Raises DataError, naming the file and the line or row.
+    """
+    splits = _tagged(read_source(source, sample="ner", readers=_COLUMN_READERS), tokens_column, tags_column, types)
+    names = tags.tag_names(splits["train"]["ner_tags"])
+    splits = {name: _tag_classes(split, names) for name, split in splits.items()}
+    sizes = {"train": train_size, "validation": validation_size, "test": test_size}
+    splits = split_missing(splits, sizes, seed=seed, draw=draw_rows)
+    return DatasetDict({name: subsample(splits[name], sizes[name], seed=seed, draw=draw_rows) for name in SPLITS})
+
+
+def load_tagged_rows(
+    source: str | Path,
+    names: Sequence[str],
+    *,
+    types: Mapping[str, str] | None = None,
+    tokens_column: str = "tokens",
+    tags_column: str = "ner_tags",
+    sample: str = "ner_transfer",
+) -> Dataset:
+    """The test rows of `source` (or its only split) with the tag names of a tagger that exists already.
+
+    As `load_entities`; raises DataError for a tag that `names` does not hold.
+    """
+    splits = read_source(source, sample=sample, readers=_COLUMN_READERS, need_train=False)
+    splits = _tagged(splits, tokens_column, tags_column, types)
+    return _tag_classes(next(splits[name] for name in reversed(SPLITS) if name in splits), names)
+
+
 # --- reading -----------------------------------------------------------------------------------------------
 
 
-def read_source(source: str | Path, *, sample: str, header: Sequence[str] = ()) -> dict[str, Dataset]:
+def read_source(
+    source: str | Path,
+    *,
+    sample: str,
+    header: Sequence[str] = (),
+    readers: Mapping[str, Reader] | None = None,
+    need_train: bool = True,
+) -> dict[str, Dataset]:
     """The raw splits of a source; `sample` names the packaged folder that "sample" stands for.
 
     `header` lists the columns a delimited file must have; they tell its delimiter (comma, semicolon, tab, bar).
+    `readers` read the files of a task's own formats, by suffix (".json"). Without `need_train` any split will do.
     Each split's `info.description` names the place for error messages. Raises DataError.
     """
     if str(source) == "sample":
         source = SAMPLES / sample
-    path = Path(source).expanduser()
+    path, readers = Path(source).expanduser(), readers or {}
     try:
         if path.is_file():
-            return {"train": _read_file(path, header)}
+            return {"train": _read_file(path, header, readers)}
         if path.is_dir():
-            return {name: _read_file(file, header) for name, file in _split_files(path).items()}
+            files = _split_files(path, readers)
+            if not files or (need_train and "train" not in files):
+                kinds = " / ".join({**FORMATS, **readers})
+                raise DataError(
+                    f"{source}: no train file in the folder. Name the files train, validation, test + {kinds}."
+                )
+            return {name: _read_file(file, header, readers) for name, file in files.items()}
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror or error}).") from error
     match = HUB_ID.fullmatch(str(source))
-    if match is None or path.suffix in FORMATS or str(source).startswith((".", "/", "~")):
+    if match is None or path.suffix in {*FORMATS, *readers} or str(source).startswith((".", "/", "~")):
         raise DataError(f"{source}: no such file or folder (a relative path is taken from {_here()}).")
     return _read_hub(match["repo"], match["config"], match["revision"])
 
@@ -91,38 +204,48 @@ def _here() -> str:
     return f"the folder '{Path.cwd().name}'"
 
 
-def _split_files(folder: Path) -> dict[str, Path]:
+def _split_files(folder: Path, readers: Mapping[str, Reader]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in FORMATS or file.stem.lower() not in SPLIT_NAMES:
+        suffix = file.suffix.lower()
+        name = SPLIT_NAMES.get(file.stem.lower()) or SPLIT_NAMES.get(suffix[1:])  # train.csv; eng.train
+        if name is None or suffix not in {*FORMATS, *readers}:
             continue
-        name = SPLIT_NAMES[file.stem.lower()]
         if name in files:
             raise DataError(f"{folder}: both {files[name].name} and {file.name} hold the {name} split; keep one.")
         files[name] = file
-    if "train" not in files:
-        raise DataError(f"{folder}: no train file. Name the files train, validation, test + {' / '.join(FORMATS)}.")
     return files
 
 
-def _read_file(path: Path, header: Sequence[str]) -> Dataset:
-    if path.suffix.lower() not in FORMATS:
-        raise DataError(f"{path.name}: unknown kind of file; known are {', '.join(FORMATS)}.")
+def _read_file(path: Path, header: Sequence[str], readers: Mapping[str, Reader]) -> Dataset:
+    suffix = path.suffix.lower()
+    if suffix not in {*FORMATS, *readers}:
+        raise DataError(f"{path.name}: unknown kind of file; known are {', '.join({**FORMATS, **readers})}.")
     if path.stat().st_size == 0:
         raise DataError(f"{path.name}: the file is empty.")
-    kind = FORMATS[path.suffix.lower()]
-    # Everything in a delimited file is text: "007" stays "007" and the word "null" stays a word.
-    options = {"csv": {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}}.get(kind, {})
-    if kind == "csv":
-        options["sep"] = _delimiter(path, header)
-    try:
-        dataset = load_dataset(kind, data_files=str(path), split="train", **options)
-    except Exception as error:  # the builders raise a dozen types, none of which names the row
-        raise DataError(_why_unreadable(path, kind, error)) from error
+    dataset = readers[suffix](path) if suffix in readers else _read_table(path, header)
     if len(dataset) == 0:
-        raise DataError(f"{path.name}: no rows below the header.")
+        raise DataError(f"{path.name}: no rows.")
     dataset.info.description = path.name
     return dataset
+
+
+def _read_table(path: Path, header: Sequence[str]) -> Dataset:
+    kind = FORMATS[path.suffix.lower()]
+    try:
+        options = _csv_options(path, header) if kind == "csv" else {}
+        return load_dataset(kind, data_files=str(path), split="train", **options)
+    except DataError:
+        raise
+    except Exception as error:  # the builders raise a dozen types, none of which names the row
+        raise DataError(_why_unreadable(path, kind, error)) from error
+
+
+def _csv_options(path: Path, header: Sequence[str]) -> dict[str, object]:
+    """Every cell is text: "007" stays "007", and the word "null" stays a word."""
+    options = {"sep": _delimiter(path, header), "encoding": "utf-8-sig"}
+    columns = pd.read_csv(path, nrows=0, **options).columns
+    return {**options, "keep_default_na": False, "features": Features({name: Value("string") for name in columns})}
 
 
 def _delimiter(path: Path, header: Sequence[str]) -> str:
@@ -146,6 +269,8 @@ def _fields(line: str, sep: str) -> list[str]:
 
 def _why_unreadable(path: Path, kind: str, error: Exception) -> str:
     """Find the first bad line by reading again, slowly: only done once reading has failed."""
+    if "corresponds to no data" in str(error):
+        return f"{path.name}: holds no rows."
     if kind == "parquet":
         return f"{path.name}: not a readable Parquet file ({_reason(error)})."
     with path.open("rb") as file:
@@ -164,30 +289,86 @@ def _why_unreadable(path: Path, kind: str, error: Exception) -> str:
 
 def _reason(error: Exception) -> str:
     """The innermost cause's own words, on one line: the builders wrap it in 'An error occurred…'."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
+    while cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
+        error = cause
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _read_squad(path: Path) -> Dataset:
+    """One row a question from SQuAD's nesting of articles, paragraphs and questions."""
+    rows: list[dict[str, object]] = []
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        for article in content["data"]:
+            for paragraph in article["paragraphs"]:
+                rows.extend(_squad_row(article, paragraph, question) for question in paragraph["qas"])
+        return Dataset.from_dict({name: [row[name] for row in rows] for name in QUESTIONS}, features=QUESTIONS)
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else _reason(error)
+        after = f" after question {rows[-1]['id']!r}" if rows else ""
+        raise DataError(
+            f"{path.name}{after}: not a file in SQuAD's format ({reason}). It holds data > paragraphs > context and "
+            "qas > id, question, answers > text, answer_start; name a file of JSON Lines .jsonl."
+        ) from error
+
+
+def _read_columns(path: Path) -> Dataset:
+    words, labels, lines = zip(*tags.read_columns(path), strict=True)
+    return Dataset.from_dict({"tokens": words, "ner_tags": labels, "line": lines})
+
+
+_COLUMN_READERS = dict.fromkeys(COLUMN_FILES, _read_columns)
+
+
+def _squad_row(article: dict, paragraph: dict, question: dict) -> dict[str, object]:
+    answers = question.get("answers") or []
+    if not all(isinstance(text, str) for text in (question["id"], question["question"], paragraph["context"])):
+        raise TypeError("an id, question or context is no string")
+    return {
+        "id": question["id"],
+        "title": article.get("title"),
+        "question": question["question"],
+        "context": paragraph["context"],
+        "answers": {name: [answer[name] for answer in answers] for name in ("text", "answer_start")},
+    }
 
 
 def _read_hub(repo: str, config: str | None, revision: str | None) -> dict[str, Dataset]:
     try:
-        loaded = load_dataset(repo, config, revision=revision)
-    except DatasetNotFoundError as error:
-        raise DataError(
-            f"{repo}: no such file or folder here, and no such dataset (or revision) on the Hub."
-        ) from error
-    except (HfHubHTTPError, OfflineModeIsEnabled, ConnectionError, OSError) as error:
-        raise DataError(
-            f"{repo}: the Hub cannot be reached ({_reason(error)}); give a local file or folder."
-        ) from error
-    except (ValueError, RuntimeError) as error:
+        commit = hub.find_commit(repo, revision, kind="dataset")
+        if commit.offline:
+            builder = _cached_builder(repo, config, commit)
+        else:
+            builder = load_dataset_builder(f"hf://datasets/{repo}", config, revision=commit.hash)
+        if builder.hash != commit.hash:  # the Hub went away meanwhile: this is the cache's latest, not what was asked
+            raise hub.HubError(hub.unreachable("it stopped answering"))
+        builder.download_and_prepare()
+        loaded = builder.as_dataset()
+    except hub.HubError as error:
+        raise DataError(f"{repo}: {error}.") from error
+    except (DataFilesNotFoundError, EmptyDatasetError) as error:
+        raise DataError(f"{repo}: the repository has no data files of a kind that is known.") from error
+    except Exception as error:  # as with files; a connection cut in mid-download has types of its own, too
         raise DataError(f"{repo}: {_reason(error)}") from error
-    splits = {name: loaded[name] for name in SPLITS if name in loaded}
+    named = {SPLIT_NAMES[name]: loaded[name] for name in sorted(loaded, key=SPLITS.__contains__) if name in SPLIT_NAMES}
+    splits = {name: named[name] for name in SPLITS if name in named}
     if "train" not in splits:
         raise DataError(f"{repo}: no train split; it has {', '.join(loaded)}.")
     for name, split in splits.items():
         split.info.description = f"{repo}, {name} split"
     return splits
+
+
+def _cached_builder(repo: str, config: str | None, commit: hub.Commit) -> DatasetBuilder:
+    """The builder of an earlier load of the same commit and config; "default" is the one of a repository without."""
+    name = config or "default"
+    builder = Cache(repo_id=repo, dataset_name=repo.split("/")[1], config_name=name, version="0.0.0", hash=commit.hash)
+    if not Path(builder.cache_dir).is_dir():
+        raise hub.HubError(
+            f"{hub.unreachable(commit.offline)}, and the cache does not hold the config {name!r} of this revision; "
+            "name the config (owner/name/config) or give a local file or folder"
+        )
+    return builder
 
 
 # --- checking ----------------------------------------------------------------------------------------------
@@ -198,7 +379,7 @@ def place(dataset: Dataset) -> str:
     return dataset.info.description or "data"
 
 
-def _rename(dataset: Dataset, columns: dict[str, str], *, source: str | Path) -> Dataset:
+def _rename(dataset: Dataset, columns: dict[str, str]) -> Dataset:
     for given, canonical in columns.items():
         if given not in dataset.column_names:
             names = ", ".join(map(repr, dataset.column_names[:12]))
@@ -289,6 +470,133 @@ def _check_classes(dataset: DatasetDict) -> None:
         raise DataError(f"{place(dataset['train'])}: one class only; a classifier needs rows of at least two.")
 
 
+def _tagged(
+    splits: dict[str, Dataset], tokens_column: str, tags_column: str, types: Mapping[str, str] | None
+) -> dict[str, Dataset]:
+    """Splits with checked words and their tags as IOB2 strings."""
+    renaming = {tokens_column: "tokens", tags_column: "ner_tags"}
+    splits = {name: _rename(split, renaming) for name, split in splits.items()}
+    sequences = {name: _tag_strings(split) for name, split in splits.items()}
+    scheme = _scheme(splits, sequences)
+    for name, split in splits.items():
+        converted = [_map_types(tags.to_iob2(row, scheme), types) for row in sequences[name]]
+        description = f"{place(split)}, tags in {scheme}"
+        splits[name] = split.remove_columns("ner_tags").add_column("ner_tags", converted)
+        splits[name].info.description = description
+    return splits
+
+
+def _row_place(dataset: Dataset, row: int, position: int = 0) -> str:
+    """File and line of a word where the file has lines, else the row; both from 1."""
+    if "line" in dataset.column_names:
+        return f"{place(dataset)}, line {dataset[row]['line'] + position}"
+    return f"{place(dataset)}, row {row + 1}, word {position + 1}"
+
+
+def _tag_strings(dataset: Dataset) -> list[list[str]]:
+    feature = getattr(dataset.features["ner_tags"], "feature", None)
+    rows = []
+    for number, (words, labels) in enumerate(zip(dataset["tokens"], dataset["ner_tags"], strict=True)):
+        if not isinstance(words, list) or not isinstance(labels, list) or not words:
+            raise DataError(f"{_row_place(dataset, number)}: needs a list of words and a list of tags, not empty.")
+        if len(words) != len(labels):
+            raise DataError(f"{_row_place(dataset, number)}: {len(words)} words but {len(labels)} tags; mend the row.")
+        if isinstance(feature, ClassLabel):
+            labels = [feature.int2str(label) for label in labels]
+        for position, (word, label) in enumerate(zip(words, labels, strict=True)):
+            if not isinstance(word, str):
+                raise DataError(f"{_row_place(dataset, number, position)}: the word {word!r} is no text.")
+            if not isinstance(label, str) or not tags.TAG.fullmatch(label):
+                at = _row_place(dataset, number, position)
+                raise DataError(f"{at}: {label!r} is no tag; write O, or prefix and type as B-PER.")
+        rows.append(labels)
+    return rows
+
+
+def _scheme(splits: dict[str, Dataset], sequences: dict[str, list[list[str]]]) -> str:
+    try:
+        return tags.find_scheme([row for rows in sequences.values() for row in rows])
+    except tags.SequenceError as error:
+        row = error.sequence
+        for name, rows in sequences.items():
+            if row < len(rows):
+                raise DataError(f"{_row_place(splits[name], row, error.position)}: {error}") from error
+            row -= len(rows)
+        raise
+
+
+def _map_types(labels: list[str], types: Mapping[str, str] | None) -> list[str]:
+    if types is None:
+        return labels
+    return [f"{tag[:2]}{types[tag[2:]]}" if tag[2:] in types else "O" for tag in labels]
+
+
+def _tag_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    index, rows = {name: i for i, name in enumerate(names)}, []
+    for number, labels in enumerate(dataset["ner_tags"]):
+        unknown = next((position for position, tag in enumerate(labels) if tag not in index), None)
+        if unknown is not None:
+            raise DataError(
+                f"{_row_place(dataset, number, unknown)}: the tag {labels[unknown]!r} is not among those trained on, "
+                f"{', '.join(names)}; map its type by parameter or drop it."
+            )
+        rows.append([index[tag] for tag in labels])
+    features = Features({"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=list(names)))})
+    tagged = Dataset.from_dict({"tokens": dataset["tokens"], "ner_tags": rows}, features=features)
+    tagged.info.description = place(dataset)
+    return tagged
+
+
+def _question_columns(dataset: Dataset) -> Dataset:
+    missing = [name for name in QUESTIONS if name not in dataset.column_names and name != "title"]
+    if missing:
+        names = ", ".join(map(repr, dataset.column_names[:12]))
+        raise DataError(f"{place(dataset)}: no column {missing[0]!r}; it has {names}. Rename it in the file.")
+    kept = Features({name: feature for name, feature in QUESTIONS.items() if name in dataset.column_names})
+    try:
+        return dataset.select_columns(list(kept)).cast(kept)
+    except (TypeError, ValueError, pa.ArrowNotImplementedError) as error:  # ValueError: also Arrow's, of a bad cast
+        raise DataError(
+            f"{place(dataset)}: a column of another type than SQuAD's ({_reason(error)}). id, question and context are "
+            'strings, answers is {"text": [strings], "answer_start": [whole numbers]}.'
+        ) from error
+
+
+def check_questions(dataset: Dataset) -> None:
+    """Raise DataError at the first question that cannot be learned from or judged."""
+    seen: set[str] = set()
+    columns = dataset.with_format("arrow")[:]
+    values = (columns[name].to_pylist() for name in ("id", "question", "context", "answers"))
+    for row, (name, question, context, answers) in enumerate(zip(*values, strict=True), 1):
+        problem = "a second question of this id; give each its own." if name in seen else None
+        problem = problem or _question_problem(question, context, answers)
+        if not name:
+            raise DataError(f"{place(dataset)}, row {row}, column 'id': the question has no id; give it one.")
+        if problem:
+            raise DataError(f"{place(dataset)}, question {name!r}: {problem}")
+        seen.add(name)
+
+
+def _question_problem(question: str | None, context: str | None, answers: dict[str, list] | None) -> str | None:
+    for name, text in (("question", question), ("context", context)):
+        if not (text and text.strip()):
+            return f"the {name} is empty; fill it or delete the question."
+    texts, starts = ((answers or {}).get(name) or [] for name in ("text", "answer_start"))
+    if not texts or len(texts) != len(starts):
+        return (
+            f"{len(texts)} answer texts and {len(starts)} values of answer_start; each question needs at least one of "
+            "both. Delete those without an answer (SQuAD 2.0 has them)."
+        )
+    for text, start in zip(texts, starts, strict=True):
+        if not (text and text.strip()):
+            return "an answer is empty; fill it or delete it."
+        if start is None or start < 0 or not context.startswith(text, start):
+            found = context.find(text)
+            cure = "the context does not hold it" if found < 0 else f"the context first holds it at {found}"
+            return f"the answer {text!r} is not at answer_start {start}; {cure} (characters, counted from 0)."
+    return None
+
+
 # --- splitting ---------------------------------------------------------------------------------------------
 
 
@@ -305,8 +613,41 @@ def stratified_indices(labels: Sequence[int], size: int, *, seed: int) -> np.nda
     return np.sort(by_label[steps])
 
 
-def split_missing(splits: dict[str, Dataset], sizes: Mapping[str, int], *, seed: int) -> dict[str, Dataset]:
-    """Take a missing test or validation split from the training rows, stratified and seeded.
+def draw_by_label(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
+    """`size` row numbers, stratified by column `label`."""
+    return stratified_indices(dataset["label"], size, seed=seed)
+
+
+def draw_rows(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
+    """`size` row numbers, ascending, every row as likely as any other."""
+    return np.sort(np.random.default_rng(seed).permutation(len(dataset))[:size])
+
+
+def draw_contexts(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
+    """The row numbers of whole contexts, drawn one by one until they have at least `size` rows.
+
+    Raises DataError when no context would be left.
+    """
+    context = pd.factorize(np.asarray(dataset["context"], dtype=object))[0]
+    rows = np.bincount(context)
+    order = np.random.default_rng(seed).permutation(len(rows))
+    drawn = order[: np.searchsorted(rows[order].cumsum(), size) + 1]
+    if len(drawn) == len(rows):
+        raise DataError(
+            f"{place(dataset)}: {len(dataset)} questions on {len(rows)} contexts are too few to hold out {size} of "
+            "them with contexts of their own; give more, or a file for each split."
+        )
+    return np.flatnonzero(np.isin(context, drawn))
+
+
+def split_missing(
+    splits: dict[str, Dataset],
+    sizes: Mapping[str, int],
+    *,
+    seed: int,
+    draw: Callable[..., np.ndarray] = draw_by_label,
+) -> dict[str, Dataset]:
+    """Take a missing test or validation split from the training rows, as `draw` chooses them, seeded.
 
     It gets as many rows as `sizes` says, or a tenth of the training rows where that is 0. Raises DataError when
     no training rows would be left.
@@ -318,18 +659,18 @@ def split_missing(splits: dict[str, Dataset], sizes: Mapping[str, int], *, seed:
         train, size = splits["train"], sizes[name] or max(1, round(HELD_OUT * total))
         if size >= len(train):
             raise DataError(f"{place(train)}: {total} rows are too few to hold out {size} of them as {name} rows.")
-        held_out = stratified_indices(train["label"], size, seed=seed)
+        held_out = draw(train, size, seed=seed)
         kept = np.setdiff1d(np.arange(len(train)), held_out)
         splits[name], splits["train"] = train.select(held_out), train.select(kept)
-        splits[name].info.description = f"{place(train)}, {size} rows held out as {name}"
+        splits[name].info.description = f"{place(train)}, {len(held_out)} rows held out as {name}"
     return splits
 
 
-def subsample(dataset: Dataset, size: int, *, seed: int) -> Dataset:
-    """`size` rows, stratified by label and seeded; all of them for 0 or when there are no more."""
+def subsample(dataset: Dataset, size: int, *, seed: int, draw: Callable[..., np.ndarray] = draw_by_label) -> Dataset:
+    """`size` rows, as `draw` chooses them, seeded; all of them for 0 or when there are no more."""
     if size == 0 or size >= len(dataset):
         return dataset
-    return dataset.select(stratified_indices(dataset["label"], size, seed=seed))
+    return dataset.select(draw(dataset, size, seed=seed))
 
 
 # --- describing --------------------------------------------------------------------------------------------

@@ -4,7 +4,10 @@ Every metric here is a function of sums over examples (counts of hits, summed lo
 of them: resampling examples becomes a matrix product of resample weights and per-example columns.
 """
 
-from collections.abc import Callable
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,6 +17,8 @@ from transformers import EvalPrediction
 from bert_helpers.errors import DataError
 
 RESAMPLES = 2000
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+ARTICLES = re.compile(r"\b(a|an|the)\b")
 Sums = np.ndarray  # (…, columns)
 Statistic = Callable[[Sums], dict[str, np.ndarray]]
 
@@ -67,6 +72,64 @@ def _classification(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray,
         }
 
     return columns, statistic
+
+
+def qa_metrics(
+    predictions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    groups: Sequence[Hashable] | None = None,
+    n_resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """F1 and exact match (rows, 0 to 1) of one answer a question, with `value`, `low`, `high`, 95% bootstrap.
+
+    Both as in SQuAD's evaluation, version 1.1 (Rajpurkar et al. 2016): the best over a question's references, after
+    `normalize_answer`; F1 is that of the two bags of words, and 0 for an answer without words. `groups` names what is
+    resampled, such as each question's context; questions without. Raises DataError when lengths differ or a question
+    has no reference.
+    """
+    groups = range(len(predictions)) if groups is None else groups
+    if not len(predictions) == len(references) == len(groups) > 0:
+        raise DataError(f"{len(predictions)} answers, {len(references)} references and {len(groups)} groups.")
+    bare = next((i for i, texts in enumerate(references) if not len(texts)), None)
+    if bare is not None:
+        raise DataError(f"question {bare + 1} has no reference answer.")
+    scores = [
+        (max(word_f1(answer, text) for text in texts), max(exact_match(answer, text) for text in texts), 1)
+        for answer, texts in zip(predictions, references, strict=True)
+    ]
+
+    def statistic(sums: Sums) -> dict[str, np.ndarray]:
+        return {"f1": sums[..., 0] / sums[..., 2], "exact_match": sums[..., 1] / sums[..., 2]}
+
+    return bootstrap(sum_by_group(np.array(scores), groups), statistic, n_resamples=n_resamples, seed=seed)
+
+
+def normalize_answer(text: str) -> str:
+    """Lower case, without ASCII punctuation, English articles and surplus blanks."""
+    text = text.lower().translate(PUNCTUATION)
+    return " ".join(ARTICLES.sub(" ", text).split())
+
+
+def exact_match(answer: str, reference: str) -> bool:
+    """Whether the two are equal once normalized."""
+    return normalize_answer(answer) == normalize_answer(reference)
+
+
+def word_f1(answer: str, reference: str) -> float:
+    """Harmonic mean of precision and recall of the answer's words, repeated words counted as often as they occur."""
+    answer_words, reference_words = normalize_answer(answer).split(), normalize_answer(reference).split()
+    shared = (Counter(answer_words) & Counter(reference_words)).total()
+    return 2 * shared / (len(answer_words) + len(reference_words)) if shared else 0.0
+
+
+def sum_by_group(columns: np.ndarray, groups: Sequence[Hashable]) -> np.ndarray:
+    """Rows of `columns` (examples, columns) added up by group: (groups, columns), for `bootstrap`."""
+    group = pd.factorize(np.asarray(groups, dtype=object))[0]
+    sums = np.zeros((group.max() + 1, columns.shape[1]))
+    np.add.at(sums, group, columns)
+    return sums
 
 
 def bootstrap(

@@ -12,10 +12,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import HfHubHTTPError
-from transformers import AutoConfig, BertConfig, BertPreTrainedModel, BertTokenizerFast
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+from transformers import BertConfig, BertPreTrainedModel, BertTokenizerFast
 from transformers.utils import logging
 
+from bert_helpers import hub
 from bert_helpers.attention import BY_LENGTH
 from bert_helpers.errors import ModelError
 
@@ -29,14 +31,20 @@ PACKAGED = {
     ),
 }
 HEADS = ("classifier.", "qa_outputs.", "bert.pooler.")  # parts a pretrained encoder may lack; they start at random
+# All that is ever downloaded: neither code nor pickles.
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+TEXT_FILES = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", *TOKENIZER_FILES)
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
 
 
 def load_tokenizer(name: str) -> BertTokenizerFast:
     """The tokenizer of the named model. Raises ModelError."""
-    folder, revision = locate(name)
+    folder = locate(name, weights=False)
+    if not any((folder / file).is_file() for file in TOKENIZER_FILES):  # Transformers would make up 5 tokens
+        raise ModelError(f"{name}: no tokenizer here ({' or '.join(TOKENIZER_FILES)} is needed).")
     with _errors(name):
-        tokenizer = BertTokenizerFast.from_pretrained(folder, revision=revision)
-    limit = _config(name).max_position_embeddings
+        tokenizer = BertTokenizerFast.from_pretrained(folder)
+        limit = BertConfig.from_pretrained(folder).max_position_embeddings
     tokenizer.model_max_length = min(tokenizer.model_max_length, limit)  # missing in some folders: 10**30
     return tokenizer
 
@@ -57,14 +65,13 @@ def load_model(
 
     Raises ModelError for an unknown name, another architecture, pickled weights, or weights that are missing.
     """
-    folder, revision = locate(name)
+    folder = locate(name)
     config = {"attention_probs_dropout_prob": 0.0, **config}
     with _errors(name), torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(seed)
         model, info = model_class.from_pretrained(
             folder,
-            config=BertConfig.from_pretrained(folder, revision=revision, **config),
-            revision=revision,
+            config=BertConfig.from_pretrained(folder, **config),
             attn_implementation=attention,
             dtype=torch.float32,
             use_safetensors=True,
@@ -77,21 +84,42 @@ def load_model(
     return model
 
 
-def locate(name: str) -> tuple[str, str | None]:
-    """Folder or Hub id, and revision, that `name` stands for; a packaged model's digest is checked.
+def locate(name: str, *, weights: bool = True) -> Path:
+    """The local folder that `name` stands for; a packaged model's digest is checked, one of the Hub is downloaded.
 
-    Raises ModelError when a local path does not exist or is no BERT.
+    Of a model on the Hub come config and tokenizer, and the weights unless `weights` is False; never code or pickles.
+    Raises ModelError when there is no such model, it is no BERT, or the Hub cannot be reached.
     """
     if name in PACKAGED:
-        return str(_packaged_folder(name)), None
+        return _packaged_folder(name)
     path = Path(name).expanduser()
-    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        if not (path / "config.json").is_file():
-            raise ModelError(f"{name}: no model here (a folder with config.json and model.safetensors is needed).")
-        _config_is_bert(name, json.loads((path / "config.json").read_text(encoding="utf-8")))
-        return str(path), None
     repo, _, revision = name.partition("@")
-    return repo, revision or None
+    if path.exists() or name.startswith((".", "/", "~")) or repo.count("/") > 1:
+        _check_is_bert(name, path)
+        return path
+    with _errors(name):
+        commit = hub.find_commit(repo, revision or None, kind="model")
+        folder = _download(repo, commit, TEXT_FILES)
+    _check_is_bert(name, folder)
+    if weights:
+        with _errors(name):
+            _download(repo, commit, WEIGHT_FILES)
+        if not any(file.suffix == ".safetensors" for file in folder.iterdir()):
+            raise ModelError(f"{name}: no model.safetensors here; pickled weights (pytorch_model.bin) are not loaded.")
+    return folder
+
+
+def _download(repo: str, commit: hub.Commit, files: tuple[str, ...]) -> Path:
+    """The folder with those of the files that the repository has; offline, those of them that are in the cache."""
+    try:
+        return Path(
+            snapshot_download(
+                repo, revision=commit.hash, allow_patterns=list(files), local_files_only=bool(commit.offline)
+            )
+        )
+    except LocalEntryNotFoundError as error:
+        why = commit.offline or "it stopped answering"
+        raise hub.HubError(f"{hub.unreachable(why)}, and the cache does not hold all files") from error
 
 
 @lru_cache
@@ -110,28 +138,27 @@ def _packaged_folder(name: str) -> Path:
     return path
 
 
-def _config(name: str) -> BertConfig:
-    folder, revision = locate(name)
-    with _errors(name):
-        config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
-    _config_is_bert(name, config.to_dict())
-    return config
-
-
-def _config_is_bert(name: str, config: dict) -> None:
-    if config.get("model_type") != "bert":
-        raise ModelError(f"{name}: a {config.get('model_type')!r} model; this project fine-tunes 'bert'.")
+def _check_is_bert(name: str, folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{name}: no model here (a folder with config.json and model.safetensors is needed).")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = config.get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{name}: config.json is not a model's config ({error}).") from error
+    if kind != "bert":
+        raise ModelError(f"{name}: a {kind!r} model; this project fine-tunes 'bert'.")
 
 
 @contextmanager
 def _errors(name: str) -> Iterator[None]:
     try:
         yield
-    except ModelError:
-        raise
-    except (OSError, HfHubHTTPError, ValueError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{name}: cannot be loaded as a local folder or from the Hub: {reason}") from error
+    except hub.HubError as error:
+        raise ModelError(f"{name}: {error}.") from error
+    except Exception as error:  # the libraries raise a dozen types for files that are not what they should be
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelError(f"{name}: cannot be loaded: {reason}") from error
 
 
 @contextmanager

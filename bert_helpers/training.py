@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ import pandas as pd
 import torch
 from datasets import Dataset, DatasetDict
 from transformers import (
+    BertForQuestionAnswering,
     BertForSequenceClassification,
+    BertForTokenClassification,
     BertPreTrainedModel,
     BertTokenizerFast,
+    DataCollatorForTokenClassification,
     DataCollatorWithPadding,
     EarlyStoppingCallback,
     PrinterCallback,
@@ -27,8 +31,9 @@ from transformers import (
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import metrics
+from bert_helpers.entities import entity_scores
 from bert_helpers.errors import ParameterError, TrainingError
-from bert_helpers.tokenization import encode_texts
+from bert_helpers.tokenization import encode_questions, encode_texts, encode_words
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,8 @@ class Task:
     model_class: type[BertPreTrainedModel]
     encode: Callable[..., DatasetDict]
     collator: Callable[..., object]
-    scores: Callable[..., dict[str, float]]
+    scores: Callable[..., dict[str, float]] | None  # None: logits become answers first, after training
+    scores_need_names: bool = False  # whether they take the names of the classes
 
 
 TASKS = {
@@ -47,6 +53,19 @@ TASKS = {
         encode=encode_texts,
         collator=DataCollatorWithPadding,
         scores=metrics.classification_scores,
+    ),
+    "ner": Task(
+        model_class=BertForTokenClassification,
+        encode=encode_words,
+        collator=DataCollatorForTokenClassification,
+        scores=entity_scores,
+        scores_need_names=True,
+    ),
+    "qa": Task(
+        model_class=BertForQuestionAnswering,
+        encode=encode_questions,
+        collator=DataCollatorWithPadding,
+        scores=None,
     ),
 }
 
@@ -140,6 +159,9 @@ def make_trainer(
     callbacks: list[TrainerCallback] = [StopOnNonFiniteLoss()]
     if early_stopping:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=early_stopping))
+    scores = spec.scores
+    if spec.scores_need_names:
+        scores = partial(spec.scores, names=list(model.config.id2label.values()))
     trainer = Trainer(
         model=model,
         args=args,
@@ -147,7 +169,7 @@ def make_trainer(
         eval_dataset={"train": train.select(np.sort(shown)), "validation": validation},
         processing_class=tokenizer,
         data_collator=spec.collator(tokenizer),
-        compute_metrics=spec.scores,
+        compute_metrics=scores,
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)

@@ -1,0 +1,149 @@
+"""Entity predictions to numbers: scores by type, kinds of error, baselines.
+
+An entity counts as found when first word, last word and type agree (Tjong Kim Sang and De Meulder 2003). seqeval
+decides what an entity is, nervaluate what kind of error a wrong one is.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from nervaluate import Evaluator
+from seqeval.metrics.sequence_labeling import get_entities
+from seqeval.scheme import IOB2, Entities
+from transformers import EvalPrediction
+
+from bert_helpers.errors import DataError
+from bert_helpers.metrics import RESAMPLES, bootstrap
+
+Tags = Sequence[Sequence[str]]  # one sequence of IOB2 tags a sentence
+
+
+def entity_scores(prediction: EvalPrediction, *, names: Sequence[str]) -> dict[str, float]:
+    """Entity F1, precision, recall and token accuracy without intervals: `Trainer`'s `compute_metrics`.
+
+    Scored by window; a sentence longer than a window is scored whole by `entity_metrics`.
+    """
+    labels, predicted = prediction.label_ids, prediction.predictions.argmax(axis=-1)
+    rows = [row != -100 for row in labels]
+    gold = [[names[i] for i in label[keep]] for label, keep in zip(labels, rows, strict=True)]
+    guess = [[names[i] for i in label[keep]] for label, keep in zip(predicted, rows, strict=True)]
+    values = entity_metrics(gold, guess, n_resamples=1).value
+    return {name: float(values[name]) for name in ("f1", "precision", "recall", "token_accuracy")}
+
+
+def entity_metrics(
+    gold: Tags, predicted: Tags, *, strict: bool = False, n_resamples: int = RESAMPLES, seed: int = 0
+) -> pd.DataFrame:
+    """F1, precision, recall, token accuracy and the accuracy of tagging nothing, each with `value`, `low`, `high`.
+
+    Entities are micro-averaged over types; 95% intervals by resampling sentences. A tag sequence is read as by the
+    conlleval script, which lets an entity begin with I-; with `strict`, as IOB2, where such words are no entity.
+    Precision (recall, F1) without any predicted (gold) entity is 0, as in seqeval.
+    Raises DataError when the two do not fit together.
+    """
+    table = _counts(gold, predicted, strict=strict)
+    words = [(len(g), sum(a == b for a, b in zip(g, p, strict=True)), g.count("O")) for g, p in _pairs(gold, predicted)]
+    columns = np.column_stack([table.to_numpy().reshape(len(gold), -1, 3).sum(axis=1), words]).astype(float)
+
+    def statistic(sums: np.ndarray) -> dict[str, np.ndarray]:
+        tokens, right, outside = (sums[..., i] for i in (3, 4, 5))
+        accuracy = {"token_accuracy": right / tokens, "all_o_accuracy": outside / tokens}
+        return {**_precision_recall_f1(sums), **accuracy}
+
+    return bootstrap(columns, statistic, n_resamples=n_resamples, seed=seed)
+
+
+def metrics_by_type(
+    gold: Tags, predicted: Tags, *, strict: bool = False, n_resamples: int = RESAMPLES, seed: int = 0
+) -> pd.DataFrame:
+    """F1 with its 95% interval (`value`, `low`, `high`), precision, recall and support of every entity type."""
+    table = _counts(gold, predicted, strict=strict)
+    rows = {}
+    for kind in table.columns.levels[0]:
+        columns = table[kind].to_numpy(dtype=float)
+        scores = bootstrap(columns, _precision_recall_f1, n_resamples=n_resamples, seed=seed)
+        exact = {name: scores.value[name] for name in ("precision", "recall")}
+        rows[kind] = {**scores.loc["f1"], **exact, "support": int(columns[:, 0].sum())}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _precision_recall_f1(sums: np.ndarray) -> dict[str, np.ndarray]:
+    gold, predicted, hits = (sums[..., i] for i in range(3))
+    return {
+        "f1": 2 * hits / np.maximum(gold + predicted, 1),
+        "precision": hits / np.maximum(predicted, 1),
+        "recall": hits / np.maximum(gold, 1),
+    }
+
+
+def _pairs(gold: Tags, predicted: Tags) -> list[tuple[list[str], list[str]]]:
+    if len(gold) != len(predicted) or not len(gold):
+        raise DataError(f"{len(predicted)} predicted sentences for {len(gold)}; both must be the same, at least one.")
+    for number, (g, p) in enumerate(zip(gold, predicted, strict=True), 1):
+        if len(g) != len(p):
+            raise DataError(f"sentence {number}: {len(p)} predicted tags for {len(g)} words.")
+    return [(list(g), list(p)) for g, p in zip(gold, predicted, strict=True)]
+
+
+def _counts(gold: Tags, predicted: Tags, *, strict: bool) -> pd.DataFrame:
+    """Entities (gold, predicted, hit) of each type (columns, two levels) in each sentence (rows)."""
+    pairs = _pairs(gold, predicted)
+    spans = [_spans([side[i] for side in pairs], strict=strict) for i in range(2)]
+    kinds = sorted({kind for side in spans for sentence in side for kind, _, _ in sentence}) or ["-"]
+    counts = np.zeros((len(pairs), len(kinds), 3), dtype=int)
+    index = {kind: i for i, kind in enumerate(kinds)}
+    for row, (g, p) in enumerate(zip(*spans, strict=True)):
+        for column, group in enumerate((g, p, g & p)):
+            for kind, _, _ in group:
+                counts[row, index[kind], column] += 1
+    columns = pd.MultiIndex.from_product([kinds, ["gold", "predicted", "hits"]])
+    return pd.DataFrame(counts.reshape(len(pairs), -1), columns=columns)
+
+
+def _spans(sequences: list[list[str]], *, strict: bool) -> list[set[tuple[str, int, int]]]:
+    """(type, first word, last word) of each sentence's entities."""
+    if strict:
+        return [{(e.tag, e.start, e.end - 1) for e in row} for row in Entities(sequences, IOB2).entities]
+    return [set(get_entities(tags)) for tags in sequences]
+
+
+def error_kinds(gold: Tags, predicted: Tags) -> pd.Series:
+    """Counts of entities by what became of them, after nervaluate (the MUC and SemEval 2013 categories).
+
+    correct; wrong type (right boundaries); wrong boundary (right type, overlapping); both wrong; missed; spurious.
+    """
+    pairs = _pairs(gold, predicted)
+    kinds = sorted({tag[2:] for pair in pairs for tags in pair for tag in tags if tag != "O"})
+    found = Evaluator(*(list(side) for side in zip(*pairs, strict=True)), tags=kinds, loader="list").evaluate()
+    overall = found["overall"]
+    correct = overall["strict"].correct
+    kind, boundary = overall["exact"].correct - correct, overall["ent_type"].correct - correct
+    return pd.Series(
+        {
+            "correct": correct,
+            "wrong type": kind,
+            "wrong boundary": boundary,
+            "both wrong": overall["strict"].incorrect - kind - boundary,
+            "missed": overall["strict"].missed,
+            "spurious": overall["strict"].spurious,
+        }
+    )
+
+
+def most_frequent_tags(words: Sequence[Sequence[str]], tags: Tags) -> dict[str, str]:
+    """The commonest tag of every word of the training sentences, lower-cased: the baseline's whole knowledge."""
+    counts: dict[str, Counter[str]] = {}
+    for sentence, labels in zip(words, tags, strict=True):
+        for word, label in zip(sentence, labels, strict=True):
+            counts.setdefault(word.lower(), Counter())[label] += 1
+    return {word: count.most_common(1)[0][0] for word, count in counts.items()}
+
+
+def worst_sentences(gold: Tags, predicted: Tags, n: int = 10) -> list[int]:
+    """Row numbers of the `n` sentences with most missed and spurious entities, worst first."""
+    table = _counts(gold, predicted, strict=False).to_numpy().reshape(len(gold), -1, 3).sum(axis=1)
+    errors = table[:, 0] + table[:, 1] - 2 * table[:, 2]
+    order = np.argsort(-errors, kind="stable")
+    return [int(row) for row in order[:n] if errors[row]]

@@ -1,0 +1,187 @@
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from datasets import ClassLabel, Dataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bert_helpers import DataError, data
+
+ROWS = [{"text": f"text number {i}", "label": ["bad", "good", "so-so"][i % 3]} for i in range(60)]
+
+
+def frame():
+    return pd.DataFrame(ROWS)
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+WRITERS = {
+    "reviews.csv": lambda path: frame().to_csv(path, index=False),
+    "semicolon.csv": lambda path: frame().to_csv(path, index=False, sep=";"),
+    "crlf.csv": lambda path: frame().to_csv(path, index=False, lineterminator="\r\n"),
+    "bom.csv": lambda path: frame().to_csv(path, index=False, encoding="utf-8-sig"),
+    "reviews.tsv": lambda path: frame().to_csv(path, index=False, sep="\t"),
+    "reviews.jsonl": lambda path: frame().to_json(path, orient="records", lines=True),
+    "reviews.json": lambda path: frame().to_json(path, orient="records"),
+    "reviews.parquet": lambda path: frame().to_parquet(path),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_the_same_rows(name, tmp_path):
+    path = tmp_path / name
+    WRITERS[name](path)
+    dataset = data.load_classification(path)
+    assert {split: len(rows) for split, rows in dataset.items()} == {"train": 48, "validation": 6, "test": 6}
+    assert dataset["train"].features["label"].names == ["bad", "good", "so-so"]
+    back = [(r["text"], split.features["label"].int2str(r["label"])) for split in dataset.values() for r in split]
+    assert sorted(back) == sorted((row["text"], row["label"]) for row in ROWS)
+
+
+def test_a_folder_with_three_files_and_other_column_names(tmp_path):
+    for name in ("train", "dev", "test"):
+        frame().rename(columns={"text": "review", "label": "stars"}).to_csv(tmp_path / f"{name}.csv", index=False)
+    dataset = data.load_classification(tmp_path, text_column="review", label_column="stars")
+    assert [len(split) for split in dataset.values()] == [60, 60, 60]
+    assert dataset["train"].column_names == ["text", "label"]
+
+
+def test_the_splits_of_one_file_are_disjoint_stratified_and_seeded(tmp_path):
+    path = tmp_path / "a.csv"
+    frame().to_csv(path, index=False)
+    one, same, other = (data.load_classification(path, seed=seed) for seed in (0, 0, 1))
+    texts = [text for split in one.values() for text in split["text"]]
+    assert len(set(texts)) == 60
+    assert one["test"]["text"] == same["test"]["text"]
+    assert one["test"]["text"] != other["test"]["text"]
+    assert data.label_counts(one)["validation"].tolist() == [2, 2, 2]
+
+
+def test_sizes_of_missing_splits_are_taken_from_the_training_rows(tmp_path):
+    path = tmp_path / "a.csv"
+    frame().to_csv(path, index=False)
+    dataset = data.load_classification(path, validation_size=3, test_size=30)
+    assert {split: len(rows) for split, rows in dataset.items()} == {"train": 27, "validation": 3, "test": 30}
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([2, 10, 1], ["1", "2", "10"]),
+        ([True, False, True], ["False", "True"]),
+        ([1.0, 0.0, 1.0], ["0", "1"]),
+        (["b", "a", "c"], ["a", "b", "c"]),
+    ],
+)
+def test_labels_of_every_kind_become_named_classes(labels, names, tmp_path):
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"text": [f"t{i}" for i in range(30)], "label": labels * 10}).to_parquet(path)
+    assert data.load_classification(path)["train"].features["label"].names == names
+
+
+def test_class_names_stored_in_parquet_are_kept(tmp_path):
+    rows = Dataset.from_dict({"text": ["a", "b"] * 10, "label": [0, 1] * 10})
+    rows.cast_column("label", ClassLabel(names=["neg", "pos"])).to_parquet(tmp_path / "a.parquet")
+    assert data.load_classification(tmp_path / "a.parquet")["train"].features["label"].names == ["neg", "pos"]
+
+
+def test_words_that_look_like_missing_values_stay_words(tmp_path):
+    write(tmp_path / "a.csv", "text,label\n" + "NA,null\nNone,007\n" * 10)
+    dataset = data.load_classification(tmp_path / "a.csv")
+    assert set(dataset["train"]["text"]) == {"NA", "None"}
+    assert dataset["train"].features["label"].names == ["007", "null"]
+
+
+def test_a_class_of_one_row_and_500_classes_do_no_harm(tmp_path):
+    rows = [{"text": f"t{i}", "label": f"c{i % 499}"} for i in range(2000)] + [{"text": "alone", "label": "only"}]
+    pd.DataFrame(rows).to_json(tmp_path / "a.jsonl", orient="records", lines=True)
+    dataset = data.load_classification(tmp_path / "a.jsonl")
+    assert dataset["train"].features["label"].num_classes == 500
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=300), st.data())
+def test_stratified_sampling_keeps_shares_to_within_a_row(labels, draw):
+    size = draw.draw(st.integers(1, len(labels)))
+    rows = data.stratified_indices(labels, size, seed=draw.draw(st.integers(0, 9)))
+    assert len(set(rows.tolist())) == size
+    labels = np.array(labels)
+    for label in set(labels.tolist()):
+        expected = (labels == label).mean() * size
+        assert abs((labels[rows] == label).sum() - expected) <= 1
+
+
+def test_the_fingerprint_depends_on_the_rows_alone(tmp_path):
+    for name in ("a.csv", "b.jsonl"):
+        WRITERS["reviews" + os.path.splitext(name)[1]](tmp_path / name)
+    one, two = (data.load_classification(tmp_path / name) for name in ("a.csv", "b.jsonl"))
+    assert data.fingerprint(one) == data.fingerprint(two)
+    changed = one["train"].map(lambda row: {"text": row["text"].upper()})
+    one["train"] = changed
+    assert data.fingerprint(one) != data.fingerprint(two)
+
+
+GOOD = "text,label\n" + "a,x\nb,y\n" * 20
+BAD = {
+    "no file": ("missing.csv", None, "no such file"),
+    "no folder": ("./nowhere", None, "no such file or folder"),
+    "empty file": ("empty.csv", "", "the file is empty"),
+    "header only": ("header.csv", "text,label\n", "holds no rows"),
+    "no such column": ("columns.csv", "review,label\na,x\nb,y\n", "no column 'text'.*'review'"),
+    "no such column in JSON": ("columns.jsonl", '{"review": "a", "label": 1}\n' * 9, "no column 'text'.*'review'"),
+    "one class": ("one.csv", "text,label\n" + "a,x\n" * 30, "one class only"),
+    "empty text": ("blank.csv", GOOD + "  ,x\n", r"blank.csv, row 41, column 'text': the text is empty"),
+    "null text": ("null.jsonl", '{"text": "a", "label": 1}\n{"text": null, "label": 0}\n' * 9, "row 2.*null"),
+    "no label": ("label.csv", GOOD + "c,\n", r"row 41, column 'label': the label is missing"),
+    "undecodable": ("latin.csv", GOOD.encode() + b"caf\xe9,x\n", r"line 42: byte 4 is not UTF-8"),
+    "ragged": ("ragged.csv", GOOD + "a,x,z,w\n", "ragged.csv.*42"),
+    "broken JSON": ("broken.jsonl", '{"text": "a", "label": 1}\n{"text": "b", \n', r"line 2: not valid JSON"),
+    "not Parquet": ("fake.parquet", "text,label\n", "not a readable Parquet file"),
+    "unknown kind": ("a.docx", "x", "unknown kind of file"),
+    "text is a number": ("n.jsonl", '{"text": 1, "label": 1}\n' * 9, "holds int64, not text"),
+    "real-valued label": ("r.jsonl", '{"text": "a", "label": 1.5}\n' * 9, "1.5 is no class"),
+    "too few rows": ("few.csv", "text,label\na,x\n", "too few"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named_with_its_place(case, tmp_path, monkeypatch):
+    name, content, message = BAD[case]
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        write(tmp_path / name, content)
+    with pytest.raises(DataError, match=message):
+        data.load_classification(name)
+
+
+def test_an_unknown_label_in_a_later_split_is_named(tmp_path):
+    write(tmp_path / "train.csv", GOOD)
+    write(tmp_path / "test.csv", "text,label\na,x\nb,z\n")
+    with pytest.raises(DataError, match=r"test.csv, row 2, column 'label': 'z' does not occur.*'x', 'y'"):
+        data.load_classification(tmp_path)
+
+
+def test_two_files_for_one_split_are_refused(tmp_path):
+    for name in ("train.csv", "val.csv", "dev.csv"):
+        write(tmp_path / name, GOOD)
+    with pytest.raises(DataError, match=r"both dev\.csv and val\.csv hold the validation split"):
+        data.load_classification(tmp_path)
+
+
+def test_a_folder_without_training_file_is_refused(tmp_path):
+    write(tmp_path / "test.csv", GOOD)
+    with pytest.raises(DataError, match="no train file"):
+        data.load_classification(tmp_path)
+
+
+def test_other_columns_are_kept(tmp_path):
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"id": i, "text": f"t{i}", "label": i % 2, "kind": "k"}) + "\n" for i in range(20))
+    )
+    assert set(data.load_classification(tmp_path / "a.jsonl")["test"].column_names) == {"id", "text", "label", "kind"}

@@ -1,0 +1,118 @@
+import hashlib
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import BertForSequenceClassification
+
+from bert_helpers import ModelError, models
+from bert_helpers.attention import BY_LENGTH, EAGER_UP_TO
+
+
+def load(name, **options):
+    return models.load_model(str(name), BertForSequenceClassification, **options)
+
+
+def test_the_packaged_model_is_found_offline_under_its_hub_name():
+    model = load(models.DEFAULT_MODEL, num_labels=3, id2label={0: "a", 1: "b", 2: "c"})
+    assert model.num_parameters() == 22_714_371  # 22,713,216 of the encoder, 384 x 3 + 3 of the head
+    assert model.config.id2label == {0: "a", 1: "b", 2: "c"}
+    assert model.dtype == torch.float32
+    assert models.load_tokenizer(models.DEFAULT_MODEL).model_max_length == 512
+
+
+def test_packaged_weights_with_another_digest_are_refused(monkeypatch):
+    package, folder, _ = models.PACKAGED[models.DEFAULT_MODEL]
+    monkeypatch.setitem(models.PACKAGED, "altered", (package, folder, hashlib.sha256(b"").hexdigest()))
+    with pytest.raises(ModelError, match="SHA-256 differs"):
+        load("altered")
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(models.PACKAGED, "absent", ("no_such_package_here", "model", ""))
+    with pytest.raises(ModelError, match="not installed"):
+        load("absent")
+
+
+def test_the_seed_draws_the_head_and_leaves_the_global_generator_alone(tiny_bert):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    one, same, other = (load(tiny_bert, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(one.classifier.weight, same.classifier.weight)
+    assert not torch.equal(one.classifier.weight, other.classifier.weight)
+
+
+@pytest.mark.parametrize("length", [7, EAGER_UP_TO, EAGER_UP_TO + 8])
+def test_attention_by_length_equals_sdpa(length):
+    ours, sdpa = (load(models.DEFAULT_MODEL, attention=name).eval() for name in (BY_LENGTH, "sdpa"))
+    ids = torch.randint(1000, 20000, (2, length), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[1, length // 2 :] = 0
+    with torch.no_grad():
+        torch.testing.assert_close(
+            ours(input_ids=ids, attention_mask=mask).logits,
+            sdpa(input_ids=ids, attention_mask=mask).logits,
+            atol=1e-5,
+            rtol=1e-4,
+        )
+
+
+def test_padding_changes_no_logit(tiny_bert):
+    model = load(tiny_bert).eval()
+    ids = torch.tensor([[101, 2023, 2003, 102]])
+    padded = torch.cat([ids, torch.zeros(1, 5, dtype=torch.long)], dim=1)
+    with torch.no_grad():
+        alone = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        filled = model(input_ids=padded, attention_mask=(padded > 0).long()).logits
+    torch.testing.assert_close(alone, filled, atol=1e-6, rtol=1e-5)
+
+
+@pytest.fixture
+def copy(tiny_bert, tmp_path):
+    return shutil.copytree(tiny_bert, tmp_path / "copy")
+
+
+def test_a_missing_weight_is_an_error(copy):
+    weights = load_file(copy / "model.safetensors")
+    del weights["encoder.layer.1.output.dense.weight"]
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"1 weights are missing.*encoder.layer.1.output.dense.weight"):
+        load(copy)
+
+
+def test_a_misshapen_weight_is_an_error(copy):
+    weights = load_file(copy / "model.safetensors")
+    weights["encoder.layer.1.output.dense.weight"] = torch.zeros(3, 3)
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="copy"):
+        load(copy)
+
+
+def test_pickled_weights_are_refused(copy):
+    torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ModelError):
+        load(copy)
+
+
+def test_another_architecture_is_refused(copy):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "model_type": "roberta"}))
+    for function in (load, models.load_tokenizer):
+        with pytest.raises(ModelError, match="'roberta' model"):
+            function(str(copy))
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "nowhere/deep/down"])
+def test_an_unknown_folder_is_named(name):
+    with pytest.raises(ModelError, match="no model here"):
+        load(name)
+
+
+def test_an_unknown_hub_id_is_named():
+    with pytest.raises(ModelError, match="nobody/nothing"):
+        load("nobody/nothing")

@@ -1,0 +1,397 @@
+"""Tags, alignment and entity metrics."""
+
+import json
+
+import numpy as np
+import pytest
+from datasets import Dataset, DatasetDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from seqeval.metrics import accuracy_score, classification_report, f1_score, precision_score, recall_score
+from seqeval.scheme import IOB2
+
+from bert_helpers import DataError, ParameterError, data, entities, models, tags, tokenization, training
+
+# --- schemes -----------------------------------------------------------------------------------------------
+
+SPAN = st.tuples(st.sampled_from(["PER", "ORG", "LOC-2"]), st.integers(1, 4))
+SENTENCE = st.lists(st.one_of(SPAN, st.just(("O", 1))), max_size=8)
+
+
+def write_tags(spans, scheme):
+    """Spans as tags of a scheme: written apart from the code under test."""
+    result = []
+    for i, (kind, length) in enumerate(spans):
+        if kind == "O":
+            result += ["O"]
+            continue
+        follows_own_kind = i > 0 and spans[i - 1][0] == kind
+        if scheme == "IOB2":
+            result += [f"B-{kind}"] + [f"I-{kind}"] * (length - 1)
+        elif scheme == "IOB1":
+            result += [f"{'B' if follows_own_kind else 'I'}-{kind}"] + [f"I-{kind}"] * (length - 1)
+        elif length == 1:
+            result += [f"S-{kind}"]
+        else:
+            result += [f"B-{kind}"] + [f"I-{kind}"] * (length - 2) + [f"E-{kind}"]
+    return result
+
+
+@given(st.lists(SENTENCE, min_size=1, max_size=5), st.sampled_from(["IOB1", "BIOES"]))
+def test_every_scheme_keeps_its_entities_on_the_way_to_iob2(sentences, scheme):
+    sequences = [write_tags(spans, scheme) for spans in sentences]
+    found = tags.find_scheme(sequences)
+    assert [tags.to_iob2(row, found) for row in sequences] == [write_tags(spans, "IOB2") for spans in sentences]
+
+
+@given(st.lists(SENTENCE, min_size=1, max_size=5))
+def test_iob2_is_left_as_it_is(sentences):
+    sequences = [write_tags(spans, "IOB2") for spans in sentences]
+    found = tags.find_scheme(sequences)
+    assert found in {"IOB2", "IO"}
+    assert [tags.to_iob2(row, found) for row in sequences] == sequences
+
+
+def test_schemes_are_told_apart():
+    assert tags.find_scheme([["B-PER", "I-PER", "O"]]) == "IOB2"
+    assert tags.find_scheme([["I-PER", "B-PER", "O"]]) == "IOB1"
+    assert tags.find_scheme([["I-PER", "O"]]) == "IO"
+    assert tags.find_scheme([["S-PER", "B-LOC", "E-LOC"]]) == "BIOES"
+    assert tags.find_scheme([["O"]]) == "IO"
+
+
+@pytest.mark.parametrize(
+    ("sequence", "position"),
+    [
+        (["B-PER", "O", "B-LOC", "O", "I-PER"], 4),
+        (["B-PER", "I-LOC", "O", "B-LOC"], 1),
+        (["B-PER", "E-LOC"], 1),
+        (["O", "E-PER"], 1),
+        (["S-PER", "I-PER"], 1),
+        (["O", "B-PER", "O", "S-LOC"], 2),
+        (["S-LOC", "B-PER"], 1),
+    ],
+)
+def test_an_illegal_sequence_is_found_where_it_is(sequence, position):
+    with pytest.raises(tags.SequenceError) as caught:
+        tags.find_scheme([["O"], sequence])
+    assert (caught.value.sequence, caught.value.position) == (1, position)
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+WORDS = [["Anna", "Lee", "sings"], ["Rain"]]
+TAGS = [["B-PER", "I-PER", "O"], ["O"]]
+
+
+def columns(separator, extra="", newline="\n"):
+    blocks = [
+        newline.join(separator.join([w, *([extra] if extra else []), t]) for w, t in zip(words, labels, strict=True))
+        for words, labels in zip(WORDS, TAGS, strict=True)
+    ]
+    return (newline * 2).join(blocks) + newline
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        columns("\t"),
+        columns(" "),
+        columns("   "),
+        columns(";"),
+        columns(","),
+        columns("|"),
+        columns("\t", extra="NNP"),
+        columns(" ", newline="\r\n"),
+        "\ufeff" + columns("\t"),
+        "-DOCSTART- -X- O O\n\n# a comment\n" + columns(" ") + "\n\n\n",
+        columns("\t").rstrip("\n"),
+    ],
+)
+def test_columns_are_read_whatever_separates_them(content, tmp_path):
+    sentences = tags.read_columns(write(tmp_path / "a.conll", content))
+    assert [row[0] for row in sentences] == WORDS
+    assert [row[1] for row in sentences] == TAGS
+
+
+def test_a_hash_that_is_a_word_is_no_comment(tmp_path):
+    (words, labels, line) = tags.read_columns(write(tmp_path / "a", "#rain\tO\n#\tO\nBrask\tB-LOC\n"))[0]
+    assert (words, labels, line) == (["#rain", "#", "Brask"], ["O", "O", "B-LOC"], 1)
+
+
+BAD = {
+    "one column": ("a.conll", "Anna\nLee\n", "line 1: 'Anna' does not end in a tag"),
+    "mixed separators": ("a.conll", "Anna\tB-PER\nLee I-PER\nsings\tO\n", "line 2: 1 columns, where the file has 2"),
+    "a column missing": ("a.conll", "Anna N B-PER\nLee I-PER\nsings V O\n", "line 2: 2 columns, where.*3"),
+    "empty": ("a.conll", "", "empty"),
+    "blank lines only": ("a.conll", "\n\n\n", "holds no words"),
+    "no type": ("a.conll", "Anna B-PER\nLee I\nsings O\n", "line 2: 'I' is no tag"),
+    "no type after the prefix": ("a.conll", "Anna B-PER\nLee B-\n", "line 2: 'B-' is no tag"),
+    "no prefix": ("a.conll", "Anna B-PER\n\nLee PER\n", "line 3: 'PER' is no tag"),
+    "illegal": ("a.conll", "Anna B-PER\nLee I-LOC\nsings O\n\nBrask B-LOC\n", "line 2: I-LOC after B-PER is illegal"),
+    "undecodable": ("a.conll", b"Anna B-PER\nL\xe9e I-PER\n", "line 2: not UTF-8"),
+    "count": ("a.jsonl", '{"tokens": ["a", "b"], "ner_tags": ["O"]}\n', "row 1.*2 words but 1 tags"),
+    "numbers without names": ("a.jsonl", '{"tokens": ["a"], "ner_tags": [0]}\n', "row 1.*0 is no tag"),
+    "no words": ("a.jsonl", '{"tokens": [], "ner_tags": []}\n' * 2, "row 1.*needs a list of words"),
+    "null word": ("a.jsonl", '{"tokens": ["a", null], "ner_tags": ["O", "O"]}\n', "word 2: the word None is no text"),
+    "columns": ("a.jsonl", '{"words": ["a"], "ner_tags": ["O"]}\n', "no column 'tokens'.*'words'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named_with_its_place(case, tmp_path):
+    name, content, message = BAD[case]
+    with pytest.raises(DataError, match=message):
+        data.load_entities(write(tmp_path / name, content))
+
+
+def test_a_tag_unknown_to_training_is_named(tmp_path):
+    write(tmp_path / "train.conll", columns(" ") * 9)
+    write(tmp_path / "test.conll", "Brask B-LOC\n")
+    with pytest.raises(
+        DataError, match=r"test\.conll.*line 1: the tag 'B-LOC' is not among those trained on, O, B-PER"
+    ):
+        data.load_entities(tmp_path)
+    with pytest.raises(DataError, match="the tag 'B-LOC'"):
+        data.load_tagged_rows(tmp_path / "test.conll", ["O", "B-PER", "I-PER"])
+
+
+def test_types_are_renamed_and_dropped(tmp_path):
+    path = write(tmp_path / "a.conll", "Anna B-person\nin O\nBrask B-place\n")
+    rows = data.load_tagged_rows(path, ["O", "B-PER", "I-PER"], types={"person": "PER"})
+    assert rows[0] == {"tokens": ["Anna", "in", "Brask"], "ner_tags": [1, 0, 0]}
+
+
+def test_files_named_as_conll_2003_names_them_are_splits_and_the_scheme_is_reported(tmp_path):
+    iob1 = columns(" ").replace("B-PER", "I-PER") + "\n"
+    for name in ("eng.train", "eng.testa", "eng.testb"):
+        write(tmp_path / name, iob1)
+    dataset = data.load_entities(tmp_path)
+    assert {name: len(split) for name, split in dataset.items()} == {"train": 2, "validation": 2, "test": 2}
+    assert data.place(dataset["validation"]) == "eng.testa, tags in IO"
+    assert dataset["train"].features["ner_tags"].feature.names == ["O", "B-PER", "I-PER"]
+    assert dataset["train"][0]["ner_tags"] == [1, 2, 0]
+
+
+def test_json_lines_give_the_same_rows_as_columns(tmp_path):
+    rows = [{"tokens": w, "ner_tags": t} for w, t in zip(WORDS, TAGS, strict=True)] * 10
+    write(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write(tmp_path / "a.conll", (columns(" ") + "\n") * 10)
+    one, two = (data.load_entities(tmp_path / name) for name in ("a.jsonl", "a.conll"))
+    assert all(one[name].to_list() == two[name].to_list() for name in one)
+
+
+# --- alignment ---------------------------------------------------------------------------------------------
+
+NAMES = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+
+
+def dataset_of(rows):
+    return DatasetDict({"test": Dataset.from_dict({"tokens": [r[0] for r in rows], "ner_tags": [r[1] for r in rows]})})
+
+
+def decode(encoded):
+    """Labels as a perfect tagger would predict them, put back into sentences."""
+    width = max(encoded["length"])
+    labels = np.array([row + [-100] * (width - len(row)) for row in encoded["labels"]])
+    return [row.tolist() for row in tokenization.sentences_from_windows(labels, labels, encoded["sentence"])[0]]
+
+
+WORD = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(
+        ["", " ", "\u200b", "\x00", "unbelievably", "don't", "...!!!", "[SEP]", "🙂", "ﬁ", "Ａ", "\ud800"[:0]]
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(
+        st.lists(st.tuples(WORD, st.integers(0, 4)), max_size=60).map(
+            lambda pairs: tuple(zip(*pairs, strict=True)) or ((), ())
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    max_length=st.integers(8, 64),
+    share=st.floats(0, 0.9),
+)
+def test_aligned_labels_decode_to_the_tags_and_every_word_is_predicted_once(tokenizer, rows, max_length, share):
+    rows = [(list(words), list(labels)) for words, labels in rows]
+    stride = int(share * (max_length - 3))
+    encoded = tokenization.encode_words(dataset_of(rows), tokenizer, max_length=max_length, stride=stride)["test"]
+    assert decode(encoded) == [labels for _, labels in rows]
+    assert max(encoded["length"]) <= max_length
+    assert {len(row) for row in encoded["input_ids"]} == set(encoded["length"])
+
+
+@pytest.mark.parametrize("length", [0, 1, 29, 30, 31, 61, 500, 3000])
+def test_sentences_of_any_length_lose_no_word(length, tokenizer):
+    labels = [i % 5 for i in range(length)]
+    rows = [([f"word{i}" for i in range(length)], labels), (["end"], [1])]
+    encoded = tokenization.encode_words(dataset_of(rows), tokenizer, max_length=32, stride=10)["test"]
+    assert decode(encoded) == [labels, [1]]
+
+
+def test_a_word_at_a_border_is_labelled_where_it_has_context(tokenizer):
+    rows = [(["a"] * 100, [0] * 100)]
+    encoded = tokenization.encode_words(dataset_of(rows), tokenizer, max_length=32, stride=10)["test"]
+    for number, row in enumerate(encoded):
+        own = [i for i, label in enumerate(row["labels"]) if label != -100]
+        if number:
+            assert own[0] >= 5
+        if number < len(encoded) - 1:
+            assert own[-1] <= row["length"] - 5
+
+
+def test_pieces_and_labels_by_hand():
+    tokenizer = models.load_tokenizer(models.DEFAULT_MODEL)
+    row = tokenization.encode_words(dataset_of([(["Okafor", "left"], [1, 0])]), tokenizer)["test"][0]
+    assert tokenizer.convert_ids_to_tokens(row["input_ids"]) == ["[CLS]", "ok", "##af", "##or", "left", "[SEP]"]
+    assert row["labels"] == [-100, 1, -100, -100, 0, -100]
+
+
+@pytest.mark.parametrize("stride", [-1, 30, 31])
+def test_a_stride_without_room_is_refused(stride, tokenizer):
+    with pytest.raises(ParameterError, match=f"STRIDE is {stride}.*0 to 29"):
+        tokenization.encode_words(dataset_of([(["a"], [0])]), tokenizer, max_length=32, stride=stride)
+
+
+# --- metrics -----------------------------------------------------------------------------------------------
+
+CASES = {
+    "perfect": ([["B-PER", "I-PER", "O"]], [["B-PER", "I-PER", "O"]]),
+    "orphan I": ([["B-PER", "O", "B-LOC"]], [["I-PER", "O", "I-LOC"]]),
+    "type switch inside": ([["B-PER", "I-PER", "I-PER"]], [["B-PER", "I-LOC", "I-PER"]]),
+    "nothing predicted": ([["B-PER", "O"], ["O"]], [["O", "O"], ["O"]]),
+    "nothing there": ([["O", "O"]], [["B-PER", "O"]]),
+    "boundary": ([["B-ORG", "I-ORG", "I-ORG", "O"]], [["B-ORG", "I-ORG", "O", "O"]]),
+    "neighbours": ([["B-PER", "B-PER", "I-PER"]], [["B-PER", "I-PER", "I-PER"]]),
+    "several": (
+        [["B-PER", "I-PER", "O", "B-LOC"], ["O", "B-ORG"], ["B-MISC", "O", "O"]],
+        [["B-PER", "I-PER", "O", "B-ORG"], ["B-LOC", "B-ORG"], ["O", "O", "B-MISC"]],
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_scores_equal_seqevals(case, strict):
+    gold, predicted = CASES[case]
+    options = {"mode": "strict", "scheme": IOB2} if strict else {}
+    ours = entities.entity_metrics(gold, predicted, strict=strict, n_resamples=20).value
+    for name, score in (("f1", f1_score), ("precision", precision_score), ("recall", recall_score)):
+        assert ours[name] == pytest.approx(score(gold, predicted, zero_division=0, **options)), name
+    assert ours["token_accuracy"] == pytest.approx(accuracy_score(gold, predicted))
+
+
+def test_scores_by_type_equal_seqevals():
+    gold, predicted = CASES["several"]
+    ours = entities.metrics_by_type(gold, predicted, n_resamples=20)
+    report = classification_report(gold, predicted, output_dict=True, zero_division=0)
+    for kind in ("PER", "LOC", "ORG", "MISC"):
+        assert ours.value[kind] == pytest.approx(report[kind]["f1-score"])
+        assert ours.precision[kind] == pytest.approx(report[kind]["precision"])
+        assert ours.recall[kind] == pytest.approx(report[kind]["recall"])
+        assert ours.support[kind] == report[kind]["support"]
+
+
+def test_the_modes_differ_where_they_should():
+    gold, predicted = CASES["orphan I"]
+    assert entities.entity_metrics(gold, predicted, n_resamples=5).value["f1"] == 1
+    assert entities.entity_metrics(gold, predicted, strict=True, n_resamples=5).value["f1"] == 0
+
+
+def test_tagging_nothing_scores_the_share_of_o():
+    gold = [["B-PER", "O", "O", "O"]]
+    table = entities.entity_metrics(gold, [["O"] * 4], n_resamples=5)
+    assert table.value["all_o_accuracy"] == table.value["token_accuracy"] == 0.75
+    assert table.value["f1"] == 0
+
+
+def test_intervals_come_from_resampled_sentences():
+    gold = [["B-PER", "O"]] * 50 + [["O", "B-LOC"]] * 50
+    predicted = [["B-PER", "O"]] * 50 + [["O", "O"]] * 50
+    table = entities.entity_metrics(gold, predicted)
+    assert table.value["recall"] == 0.5
+    assert table.low["recall"] == pytest.approx(0.4, abs=0.02)  # binomial: 0.5 ± 1.96 · 0.05
+    assert table.high["recall"] == pytest.approx(0.6, abs=0.02)
+
+
+def test_kinds_of_error_by_hand():
+    gold = [["B-PER", "I-PER", "O", "B-LOC", "O", "B-ORG", "I-ORG", "O", "B-MISC"]]
+    predicted = [["B-PER", "I-PER", "O", "B-ORG", "O", "B-ORG", "O", "B-LOC", "O"]]
+    assert entities.error_kinds(gold, predicted).to_dict() == {
+        **{"correct": 1, "wrong type": 1, "wrong boundary": 1, "both wrong": 0, "missed": 1, "spurious": 1}
+    }
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "message"),
+    [
+        ([["O"]], [["O"], ["O"]], "2 predicted sentences for 1"),
+        ([], [], "0 predicted sentences"),
+        ([["O", "O"]], [["O"]], "sentence 1: 1 predicted tags for 2 words"),
+    ],
+)
+def test_predictions_that_do_not_fit_are_refused(gold, predicted, message):
+    with pytest.raises(DataError, match=message):
+        entities.entity_metrics(gold, predicted)
+
+
+def test_the_worst_sentences_come_first():
+    gold = [["O"], ["B-PER", "O"], ["B-PER", "B-LOC"]]
+    predicted = [["O"], ["O", "O"], ["O", "B-PER"]]
+    assert entities.worst_sentences(gold, predicted) == [2, 1]
+
+
+def test_the_baseline_knows_the_commonest_tag_of_a_word():
+    lexicon = entities.most_frequent_tags(
+        [["Brask", "won"], ["in", "brask"], ["Brask"]], [["B-ORG", "O"], ["O", "B-LOC"], ["B-ORG"]]
+    )
+    assert lexicon == {"brask": "B-ORG", "won": "O", "in": "O"}
+
+
+def test_a_tagger_trains_and_its_epoch_scores_are_those_of_its_predictions(tiny_bert, tokenizer, tmp_path):
+    dataset = data.load_entities("sample", train_size=48, validation_size=16, test_size=8)
+    encoded = tokenization.encode_words(dataset, tokenizer, max_length=64)
+    names = dataset["train"].features["ner_tags"].feature.names
+    task = training.TASKS["ner"]
+    model = models.load_model(str(tiny_bert), task.model_class, num_labels=len(names), id2label=dict(enumerate(names)))
+    args = training.training_arguments(tmp_path, epochs=2, learning_rate=3e-3, precision="fp32", disable_tqdm=True)
+    trainer = training.make_trainer(model, args, encoded, task="ner", tokenizer=tokenizer)
+    trainer.train()
+    output = training.predict(trainer, encoded["validation"])
+    predicted, gold = tokenization.sentences_from_windows(
+        output.predictions.argmax(axis=-1), output.label_ids, encoded["validation"]["sentence"]
+    )
+    assert [row.tolist() for row in gold] == dataset["validation"]["ner_tags"]
+    named = [[[names[i] for i in row] for row in side] for side in (gold, predicted)]
+    accuracy = entities.entity_metrics(*named, n_resamples=5).value["token_accuracy"]
+    assert training.history(trainer).validation_token_accuracy.iloc[-1] == pytest.approx(accuracy)
+
+
+def test_the_sample_keeps_its_promises():
+    dataset = data.load_entities("sample")
+    names = dataset["train"].features["ner_tags"].feature.names
+    assert {name: len(split) for name, split in dataset.items()} == {"train": 420, "validation": 80, "test": 200}
+    assert names == ["O", *(f"{p}-{kind}" for kind in ("LOC", "MISC", "ORG", "PER") for p in "BI")]
+    empty = np.mean([not any(row) for split in dataset.values() for row in split["ner_tags"]])
+    assert 0.25 < empty < 0.35
+
+    def mentions(split):
+        for row in split:
+            for _, first, last in entities.get_entities([names[i] for i in row["ner_tags"]]):
+                yield " ".join(row["tokens"][first : last + 1]).lower()
+
+    known = set(mentions(dataset["train"]))
+    test = list(mentions(dataset["test"]))
+    assert sum(entity in known for entity in test) <= len(test) / 2
+    assert len(data.load_tagged_rows("sample", names)) == 80

@@ -1,0 +1,135 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import BertForSequenceClassification
+
+from bert_helpers import ParameterError, TrainingError, metrics, models, tokenization, training
+
+TASK = training.TASKS["classification"]
+
+
+@pytest.fixture(scope="module")
+def encoded(small_dataset, tokenizer):
+    return tokenization.encode_texts(small_dataset, tokenizer, max_length=64)
+
+
+def make(tiny_bert, encoded, tokenizer, folder, *, early_stopping=0, **arguments):
+    options = {"epochs": 2, "learning_rate": 1e-3, "precision": "fp32", "disable_tqdm": True, **arguments}
+    args = training.training_arguments(folder, early_stopping=early_stopping, **options)
+    model = models.load_model(str(tiny_bert), BertForSequenceClassification, seed=0, num_labels=2)
+    return training.make_trainer(
+        model, args, encoded, task="classification", tokenizer=tokenizer, early_stopping=early_stopping
+    )
+
+
+def test_every_epoch_has_train_and_validation_loss_and_accuracy(tiny_bert, encoded, tokenizer, tmp_path):
+    trainer = make(tiny_bert, encoded, tokenizer, tmp_path, epochs=3)
+    trainer.train()
+    history = training.history(trainer)
+    assert history.index.tolist() == [1, 2, 3]
+    assert {"train_loss", "train_accuracy", "validation_loss", "validation_accuracy"} <= set(history.columns)
+    scores = metrics.classification_scores(training.predict(trainer, encoded["validation"]))
+    assert history.validation_accuracy[3] == pytest.approx(scores["accuracy"])
+    assert history.validation_loss[3] == pytest.approx(scores["log_loss"], abs=1e-5)
+
+
+def test_accumulated_batches_have_the_loss_and_weights_of_one(tiny_bert, encoded, tokenizer, tmp_path):
+    """16 x 1 and 4 x 4 see the same rows a step; Trainer alone would log four times the loss and gradient."""
+    runs = {}
+    for batch_size, accumulation in ((16, 1), (4, 4)):
+        trainer = make(
+            tiny_bert,
+            encoded,
+            tokenizer,
+            tmp_path,
+            batch_size=batch_size,
+            gradient_accumulation=accumulation,
+            train_sampling_strategy="sequential",
+            logging_steps=1,
+        )
+        trainer.model.config.hidden_dropout_prob = 0.0
+        for module in trainer.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        trainer.train()
+        log = [entry for entry in trainer.state.log_history if "loss" in entry]
+        runs[accumulation] = ([e["loss"] for e in log], [e["grad_norm"] for e in log])
+    np.testing.assert_allclose(runs[1][0], runs[4][0], atol=1e-3)
+    np.testing.assert_allclose(runs[1][1], runs[4][1], rtol=1e-2)
+
+
+def test_one_seed_gives_one_result_and_another_another(tiny_bert, encoded, tokenizer, tmp_path):
+    logits = []
+    for seed in (0, 0, 1):
+        trainer = make(tiny_bert, encoded, tokenizer, tmp_path, seed=seed)
+        trainer.train()
+        logits.append(training.predict(trainer, encoded["test"]).predictions)
+    assert np.array_equal(logits[0], logits[1])
+    assert not np.array_equal(logits[0], logits[2])
+
+
+def test_predictions_stand_in_the_order_of_the_rows(tiny_bert, encoded, tokenizer, tmp_path):
+    trainer = make(tiny_bert, encoded, tokenizer, tmp_path, batch_size=4)
+    output = training.predict(trainer, encoded["train"])
+    assert output.label_ids.tolist() == encoded["train"]["labels"]
+    model = trainer.model.eval()
+    for row in (0, 7, 31):
+        with torch.no_grad():
+            alone = model(input_ids=torch.tensor([encoded["train"][row]["input_ids"]])).logits[0].numpy()
+        np.testing.assert_allclose(output.predictions[row], alone, atol=1e-5)
+    assert trainer.args.train_sampling_strategy == "group_by_length"
+
+
+def test_the_trainers_own_predict_shuffles_rows(tiny_bert, encoded, tokenizer, tmp_path):
+    """Why `training.predict` exists; when this fails, Transformers has changed and it can go."""
+    trainer = make(tiny_bert, encoded, tokenizer, tmp_path, batch_size=4)
+    assert trainer.predict(encoded["train"]).label_ids.tolist() != encoded["train"]["labels"]
+
+
+def test_weights_that_are_not_finite_stop_the_run(tiny_bert, encoded, tokenizer, tmp_path):
+    trainer = make(tiny_bert, encoded, tokenizer, tmp_path, logging_steps=1)
+    with torch.no_grad():
+        trainer.model.classifier.weight.fill_(math.nan)
+    with pytest.raises(TrainingError, match=r"loss is nan at step 1.*learning rate \(it is 0.001\)"):
+        trainer.train()
+
+
+def test_early_stopping_ends_the_run_with_the_best_epoch(tiny_bert, encoded, tokenizer, tmp_path):
+    trainer = make(tiny_bert, encoded, tokenizer, tmp_path, epochs=30, early_stopping=2, learning_rate=5e-3)
+    trainer.train()
+    history = training.history(trainer)
+    assert len(history) < 30
+    final = metrics.classification_scores(training.predict(trainer, encoded["validation"]))
+    assert final["log_loss"] == pytest.approx(history.validation_loss.min(), abs=1e-5)
+
+
+def test_overrides_reach_the_training_arguments(tmp_path):
+    args = training.training_arguments(tmp_path, weight_decay=0.3, lr_scheduler_type="cosine")
+    assert (args.weight_decay, args.lr_scheduler_type) == (0.3, "cosine")
+    assert args.seed == 0
+
+
+def test_precision_follows_the_hardware(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for capabilities, expected in (({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({}, "fp32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda c=capabilities: c)
+        assert training.resolve_precision("auto") == expected
+        assert training.resolve_precision("fp32") == "fp32"
+    with pytest.raises(ParameterError, match="needs a GPU"):
+        training.resolve_precision("fp16")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for native, expected in ((True, "bf16"), (False, "fp16")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, n=native: n)
+        assert training.resolve_precision("auto") == expected
+
+
+def test_bf16_changes_a_prediction_by_rounding_only(tiny_bert, encoded, tokenizer, tmp_path):
+    full, half = (
+        training.predict(make(tiny_bert, encoded, tokenizer, tmp_path, precision=precision), encoded["test"])
+        for precision in ("fp32", "bf16")
+    )
+    np.testing.assert_allclose(full.predictions, half.predictions, atol=0.02)
+    assert isinstance(training.history(make(tiny_bert, encoded, tokenizer, tmp_path)), pd.DataFrame)
