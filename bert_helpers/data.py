@@ -3,11 +3,14 @@
 Labels become a `ClassLabel`, whose names the model's config takes over. Every error names the place.
 """
 
+import csv
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +115,67 @@ def load_questions(
     sizes = {"train": train_size, "validation": validation_size, "test": test_size}
     splits = split_missing(splits, sizes, seed=seed, draw=draw_contexts)
     return DatasetDict({name: subsample(splits[name], sizes[name], seed=seed, draw=draw_rows) for name in SPLITS})
+
+
+def load_pairs(
+    source: str | Path,
+    *,
+    text_column: str = "text",
+    pair_column: str = "text_pair",
+    label_column: str = "label",
+    low: float = 0.0,
+    high: float = 5.0,
+    train_size: int = 0,
+    validation_size: int = 0,
+    test_size: int = 0,
+    seed: int = 0,
+) -> DatasetDict:
+    """Scored pairs of texts from `source`, as splits with columns `text`, `text_pair` and `label` (float).
+
+    `source`, sizes and missing splits are as in `load_classification`; "sample" is the packaged pairs. A delimited
+    file may lack a header, as the published STS-B files do: its columns are then text, pair and score, in that order.
+    Scores lie in `low` to `high`. Raises DataError, naming the file, row and column, when the data cannot be used.
+    """
+    columns = {text_column: "text", pair_column: "text_pair", label_column: "label"}
+    table = partial(_read_table, header=tuple(columns), headerless=True)
+    splits = read_source(source, sample="similarity", readers={".csv": table, ".tsv": table})
+    splits = {name: _scored(_rename(split, columns), low, high) for name, split in splits.items()}
+    for split in splits.values():
+        check_texts(split, "text")
+        check_texts(split, "text_pair")
+    sizes = {"train": train_size, "validation": validation_size, "test": test_size}
+    splits = split_missing(splits, sizes, seed=seed)
+    return DatasetDict({name: subsample(splits[name], sizes[name], seed=seed) for name in SPLITS})
+
+
+def load_transfer(
+    source: str | Path,
+    *,
+    names: Sequence[str],
+    text_column: str = "text",
+    label_column: str = "label",
+    test_size: int = 0,
+    seed: int = 0,
+) -> Dataset:
+    """Rows of another domain for a classifier that exists already: columns `text` and `label`.
+
+    `names` are the classifier's classes in order; every label must be one of them. `source` as in
+    `load_classification`, or "sample": 80 product and restaurant reviews; of several splits the test split is taken.
+    Raises DataError for a label that the classifier does not know.
+    """
+    header = (text_column, label_column)
+    splits = read_source(source, sample="transfer_reviews", header=header, need_train=False)
+    rows = next(splits[name] for name in ("test", "validation", "train") if name in splits)
+    rows = _rename(rows, {text_column: "text", label_column: "label"})
+    check_texts(rows, "text")
+    labels = _label_strings(rows)
+    unknown = next((i for i, label in enumerate(labels) if label not in names), None)
+    if unknown is not None:
+        raise DataError(
+            f"{place(rows)}, row {unknown + 1}, column 'label': {labels[unknown]!r} is no class of the model, "
+            f"which has {', '.join(map(repr, names))}; rename the labels to these."
+        )
+    return subsample(_replace_label(rows, labels, ClassLabel(names=list(names))), test_size, seed=seed)
 
 
 def load_entities(
@@ -230,10 +294,10 @@ def _read_file(path: Path, header: Sequence[str], readers: Mapping[str, Reader])
     return dataset
 
 
-def _read_table(path: Path, header: Sequence[str]) -> Dataset:
+def _read_table(path: Path, header: Sequence[str], *, headerless: bool = False) -> Dataset:
     kind = FORMATS[path.suffix.lower()]
     try:
-        options = _csv_options(path, header) if kind == "csv" else {}
+        options = _csv_options(path, header, headerless=headerless) if kind == "csv" else {}
         return load_dataset(kind, data_files=str(path), split="train", **options)
     except DataError:
         raise
@@ -241,17 +305,48 @@ def _read_table(path: Path, header: Sequence[str]) -> Dataset:
         raise DataError(_why_unreadable(path, kind, error)) from error
 
 
-def _csv_options(path: Path, header: Sequence[str]) -> dict[str, object]:
-    """Every cell is text: "007" stays "007", and the word "null" stays a word."""
-    options = {"sep": _delimiter(path, header), "encoding": "utf-8-sig"}
-    columns = pd.read_csv(path, nrows=0, **options).columns
+def _csv_options(path: Path, header: Sequence[str], *, headerless: bool) -> dict[str, object]:
+    """Every cell is text: "007" stays "007", and the word "null" stays a word.
+
+    With `headerless`, a first line of as many fields as `header`, the last a number, is a row: columns are `header`.
+    """
+    sep = _delimiter_without_header(path, header) if headerless else None
+    options = {"sep": sep or _delimiter(path, header), "encoding": "utf-8-sig"}
+    if sep:
+        options["names"] = list(header)
+    columns = header if sep else pd.read_csv(path, nrows=0, **options).columns
     return {**options, "keep_default_na": False, "features": Features({name: Value("string") for name in columns})}
+
+
+def _delimiter_without_header(path: Path, header: Sequence[str]) -> str | None:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        first = file.readline()
+    for sep in _delimiters(path):
+        fields = next(csv.reader([first], delimiter=sep), [])
+        if len(fields) == len(header) and _number(fields[-1]) is not None:
+            return sep
+    return None
+
+
+def _delimiters(path: Path) -> list[str]:
+    return ["\t"] if path.suffix.lower() == ".tsv" else [",", ";", "\t", "|"]
+
+
+def _number(value: object) -> float | None:
+    """A number, or text that is one; None for anything else, NaN and infinity included."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _delimiter(path: Path, header: Sequence[str]) -> str:
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         first = file.readline()
-    candidates = ["\t"] if path.suffix.lower() == ".tsv" else [",", ";", "\t", "|"]
+    candidates = _delimiters(path)
     found = [sep for sep in candidates if set(header) <= set(_fields(first, sep))]
     if not found and header:
         names = _fields(first, max(candidates, key=first.count))
@@ -462,6 +557,26 @@ def _check_label_range(dataset: Dataset) -> None:
     bad = np.flatnonzero(~((labels >= 0) & (labels < dataset.features["label"].num_classes)))
     if bad.size:
         raise DataError(f"{place(dataset)}, row {bad[0] + 1}, column 'label': no label (the split is unlabelled?).")
+
+
+def _scored(dataset: Dataset, low: float, high: float) -> Dataset:
+    """Turn the `label` column into floats, all of them in `low` to `high`."""
+    values = dataset.with_format("arrow")[:]["label"].to_pylist()
+    scores = [_number(value) for value in values]
+    if low > -1 and set(scores) == {-1}:
+        raise DataError(
+            f"{place(dataset)}, column 'label': every score is -1: the split is unlabelled, as GLUE's test splits are; "
+            "save the labelled splits as files and give their folder."
+        )
+    for row, (value, score) in enumerate(zip(values, scores, strict=True), 1):
+        if score is None:
+            what = "the score is missing" if value in (None, "") else f"{value!r} is no finite number"
+        elif not low <= score <= high:
+            what = f"{score:g} lies outside the scale of {low:g} to {high:g}"
+        else:
+            continue
+        raise DataError(f"{place(dataset)}, row {row}, column 'label': {what}; mend or delete the row.")
+    return dataset.remove_columns("label").add_column("label", scores, feature=Value("float64"))
 
 
 def _check_classes(dataset: DatasetDict) -> None:

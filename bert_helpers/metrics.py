@@ -1,13 +1,13 @@
 """From predictions to numbers with 95% confidence intervals.
 
-Every metric here is a function of sums over examples (counts of hits, summed losses). That one fact serves all
-of them: resampling examples becomes a matrix product of resample weights and per-example columns.
+A metric is written once, as a function of sums over examples or of the examples' weights; see `intervals`.
 """
 
 import re
 import string
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,12 +15,19 @@ from scipy.special import log_softmax, softmax
 from transformers import EvalPrediction
 
 from bert_helpers.errors import DataError
+from bert_helpers.intervals import RESAMPLES, Metrics, Sums, Weights, bootstrap, intervals, ranker
 
-RESAMPLES = 2000
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 ARTICLES = re.compile(r"\b(a|an|the)\b")
-Sums = np.ndarray  # (…, columns)
-Statistic = Callable[[Sums], dict[str, np.ndarray]]
+Statistic = Callable[[Sums], Metrics]
+
+
+class Measure(NamedTuple):
+    """One run's metrics as a function of how often each unit is drawn: what intervals and comparisons are made of."""
+
+    units: int
+    statistic: Callable[[Weights], Metrics]  # weights (…, units) -> metrics (…)
+    correct: np.ndarray | None = None  # (examples,) booleans, where an example is either right or wrong
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -48,6 +55,26 @@ def classification_metrics(
 
 
 def _classification(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, Statistic]:
+    logits, labels = check_classification(logits, labels)
+    classes = logits.shape[1]
+    true, predicted = (np.eye(classes)[index] for index in (labels, logits.argmax(axis=1)))
+    loss = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
+    columns = np.column_stack([true, predicted, true * predicted, loss])
+
+    def statistic(sums: Sums) -> Metrics:
+        true, _, hits = _counts(sums, classes)
+        n, f1 = true.sum(axis=-1), _f1(sums, classes)
+        return {
+            "accuracy": hits.sum(axis=-1) / n,
+            "f1": f1[..., 1] if classes == 2 else f1.mean(axis=-1),
+            "log_loss": sums[..., -1] / n,
+        }
+
+    return columns, statistic
+
+
+def check_classification(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (examples, classes) and labels (examples,) as arrays; DataError when they do not belong together."""
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
         raise DataError(f"predictions of shape {logits.shape} do not fit labels of shape {labels.shape}.")
@@ -56,22 +83,144 @@ def _classification(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray,
         raise DataError(f"labels lie in {labels.min()}…{labels.max()}; the model has classes 0…{classes - 1}.")
     if not np.isfinite(logits).all():
         raise DataError(f"prediction {int(np.argmax(~np.isfinite(logits).all(axis=1))) + 1} is not finite.")
-    one_hot = np.eye(classes)
-    true, predicted = one_hot[labels], one_hot[logits.argmax(axis=1)]
-    loss = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
-    columns = np.column_stack([true, predicted, true * predicted, loss])
+    return logits, labels
 
-    def statistic(sums: Sums) -> dict[str, np.ndarray]:
-        true, predicted, hits = (sums[..., i * classes : (i + 1) * classes] for i in range(3))
-        n = true.sum(axis=-1)
-        f1 = 2 * hits / np.maximum(true + predicted, 1)
+
+def _counts(sums: Sums, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Examples of each class, predictions of it, and hits: (…, classes) each."""
+    return sums[..., :classes], sums[..., classes : 2 * classes], sums[..., 2 * classes : 3 * classes]
+
+
+def _f1(sums: Sums, classes: int) -> np.ndarray:
+    true, predicted, hits = _counts(sums, classes)
+    return 2 * hits / np.maximum(true + predicted, 1)
+
+
+def full_classification_metrics(
+    logits: np.ndarray, labels: np.ndarray, *, n_resamples: int = RESAMPLES, seed: int = 0
+) -> pd.DataFrame:
+    """The full set (rows) with `value`, `low` and `high`, 95% bootstrap over examples.
+
+    `accuracy`; `f1` (of class 1, for two classes), `f1_macro` and `f1_weighted` (means over classes, plain and by
+    their share of the labels); `log_loss` (nats); `brier`: mean squared error of the probabilities (Brier 1950),
+    of class 1's for two classes, summed over classes for more; `roc_auc` (one against the rest, mean over classes,
+    for more than two), left out where a class has no examples or all. Raises DataError as `classification_metrics`.
+    """
+    measure = classification(logits, labels)
+    return intervals(measure.statistic, measure.units, n_resamples=n_resamples, seed=seed)
+
+
+def classification(logits: np.ndarray, labels: np.ndarray) -> Measure:
+    """The metrics of `full_classification_metrics` without their intervals, for `comparison.compare`."""
+    columns, short = _classification(logits, labels)
+    chances, labels = probabilities(logits), np.asarray(labels)
+    classes, n = chances.shape[1], len(labels)
+    true = columns[:, :classes]
+    squares = ((chances - true) ** 2).sum(axis=1) / (2 if classes == 2 else 1)
+    ranked = range(1, 2) if classes == 2 else range(classes)
+    ranks = [(ranker(chances[:, i]), true[:, i]) for i in ranked if 0 < true[:, i].sum() < n]
+
+    def statistic(weights: Weights) -> Metrics:
+        sums, total = weights @ columns, weights.sum(axis=-1)
+        values, f1 = short(sums), _f1(sums, classes)
+        share = sums[..., :classes] / total[..., None]
+        binary = {"f1": values["f1"]} if classes == 2 else {}
+        means = {"f1_macro": f1.mean(axis=-1), "f1_weighted": (f1 * share).sum(axis=-1)}
+        losses = {"log_loss": values["log_loss"], "brier": weights @ squares / total}
+        areas = [_roc_auc(weights, rank(weights), of) for rank, of in ranks]
+        area = {"roc_auc": np.mean(areas, axis=0)} if len(ranks) == len(ranked) else {}
+        return {"accuracy": values["accuracy"], **binary, **means, **losses, **area}
+
+    return Measure(n, statistic, correct=np.argmax(logits, axis=1) == labels)
+
+
+def _roc_auc(weights: Weights, ranks: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve as the Mann-Whitney statistic: the share of pairs in the right order, ties half."""
+    positives = weights @ positive
+    pairs = positives * (weights.sum(axis=-1) - positives)
+    return ((weights * ranks) @ positive - positives**2 / 2) / np.where(pairs > 0, pairs, np.nan)
+
+
+def class_metrics(
+    logits: np.ndarray, labels: np.ndarray, *, names: Sequence[str], n_resamples: int = RESAMPLES, seed: int = 0
+) -> pd.DataFrame:
+    """Recall and precision of each class, with intervals.
+
+    Index: (class name, "recall" or "precision"); columns `value`, `low`, `high`, and `rows`: the class's examples.
+    Recall is undefined (NaN) for a class without examples, precision for one that is never predicted.
+    """
+    columns, _ = _classification(logits, labels)
+    classes = len(names)
+    if columns.shape[1] != 3 * classes + 1:
+        raise DataError(f"{classes} class names for {(columns.shape[1] - 1) // 3} classes.")
+
+    def statistic(sums: Sums) -> Metrics:
+        true, predicted, hits = _counts(sums, classes)
+        of = {"recall": hits / np.where(true > 0, true, np.nan)}
+        of["precision"] = hits / np.where(predicted > 0, predicted, np.nan)
+        return {(name, kind): values[..., i] for i, name in enumerate(names) for kind, values in of.items()}
+
+    table = bootstrap(columns, statistic, n_resamples=n_resamples, seed=seed)
+    table.index = pd.MultiIndex.from_tuples(table.index, names=["class", "metric"])
+    return table.assign(rows=np.repeat(columns[:, :classes].sum(axis=0).astype(int), 2))
+
+
+def regression_scores(prediction: EvalPrediction) -> dict[str, float]:
+    """Pearson, MSE and Spearman without intervals: `Trainer`'s `compute_metrics`."""
+    measure = regression(prediction.predictions, prediction.label_ids)
+    return {name: float(value) for name, value in measure.statistic(np.ones(measure.units)).items()}
+
+
+def regression_metrics(
+    predictions: np.ndarray, labels: np.ndarray, *, n_resamples: int = RESAMPLES, seed: int = 0
+) -> pd.DataFrame:
+    """Pearson and Spearman correlation and mean squared error (rows) with `value`, `low`, `high`, 95% bootstrap.
+
+    `predictions` (examples,) or (examples, 1) and `labels` (examples,) in one unit; the MSE is in its square.
+    Spearman is Pearson of the ranks, ties sharing their mean rank. Both are NaN where a side is constant.
+    Raises DataError when the two do not belong together or hold something that is not finite.
+    """
+    measure = regression(predictions, labels)
+    return intervals(measure.statistic, measure.units, n_resamples=n_resamples, seed=seed)
+
+
+def regression(predictions: np.ndarray, labels: np.ndarray) -> Measure:
+    """The metrics of `regression_metrics` without their intervals, for `comparison.compare`."""
+    predictions, labels = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    if predictions.ndim == 2 and predictions.shape[1] == 1:
+        predictions = predictions[:, 0]
+    if labels.ndim != 1 or predictions.shape != labels.shape or not len(labels):
+        raise DataError(f"predictions of shape {predictions.shape} do not fit labels of shape {labels.shape}.")
+    for what, values in (("prediction", predictions), ("label", labels)):
+        if not np.isfinite(values).all():
+            raise DataError(f"{what} {int(np.argmax(~np.isfinite(values))) + 1} is not finite.")
+    squares, sides = (predictions - labels) ** 2, [_standardized(values) for values in (predictions, labels)]
+    ranks = [ranker(values) for values in sides]
+
+    def statistic(weights: Weights) -> Metrics:
         return {
-            "accuracy": hits.sum(axis=-1) / n,
-            "f1": f1[..., 1] if classes == 2 else f1.mean(axis=-1),
-            "log_loss": sums[..., -1] / n,
+            "pearson": _correlation(weights, *sides),
+            "mse": weights @ squares / weights.sum(axis=-1),
+            "spearman": _correlation(weights, *(rank(weights) / len(labels) for rank in ranks)),
         }
 
-    return columns, statistic
+    return Measure(len(labels), statistic)
+
+
+def _standardized(values: np.ndarray) -> np.ndarray:
+    """Mean 0 and variance 1; zeros where values differ by rounding only, so that they count as constant."""
+    centred = values - values.mean()
+    spread = centred.std()
+    return centred / spread if spread > 1e-9 * np.abs(values).max() else np.zeros_like(values)
+
+
+def _correlation(weights: Weights, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Pearson correlation of weighted examples; `first` and `second`: (examples,) or (…, examples)."""
+    total = weights.sum(axis=-1, keepdims=True)
+    first, second = (side - (weights * side).sum(axis=-1, keepdims=True) / total for side in (first, second))
+    variances = (weights * first**2).sum(axis=-1) * (weights * second**2).sum(axis=-1)
+    covariance = (weights * first * second).sum(axis=-1)
+    return covariance / np.sqrt(np.where(variances > 1e-18, variances, np.nan))
 
 
 def qa_metrics(
@@ -130,33 +279,6 @@ def sum_by_group(columns: np.ndarray, groups: Sequence[Hashable]) -> np.ndarray:
     sums = np.zeros((group.max() + 1, columns.shape[1]))
     np.add.at(sums, group, columns)
     return sums
-
-
-def bootstrap(
-    columns: np.ndarray, statistic: Statistic, *, n_resamples: int = RESAMPLES, seed: int = 0, level: float = 0.95
-) -> pd.DataFrame:
-    """Percentile bootstrap intervals (Efron 1979) of metrics that depend on the sums of `columns`.
-
-    `columns`: (units, columns), one row per resampled unit: an example, or a group of examples that belong
-    together, already summed. `statistic` maps sums (…, columns) to a dict of metrics (…).
-    Returns one row a metric with columns `value`, `low`, `high`.
-    """
-    n = len(columns)
-    rng = np.random.default_rng(seed)
-    chunk = max(1, 5_000_000 // n)  # resamples at a time: weights stay under 40 MB
-    sums = []
-    for start in range(0, n_resamples, chunk):
-        size = min(chunk, n_resamples - start)
-        drawn = rng.integers(0, n, (size, n)) + n * np.arange(size)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
-        sums.append(weights.astype(np.float64) @ columns)
-    resampled = statistic(np.concatenate(sums))
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    rows = {}
-    for name, value in statistic(columns.sum(axis=0)).items():
-        low, high = np.quantile(resampled[name], tails)
-        rows[name] = {"value": float(value), "low": float(low), "high": float(high)}
-    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def format_interval(row: pd.Series) -> str:

@@ -84,6 +84,27 @@ def load_model(
     return model
 
 
+def load_trained(
+    name: str, model_class: type[BertPreTrainedModel], *, num_labels: int | None = None, attention: str = BY_LENGTH
+) -> BertPreTrainedModel:
+    """A model that was fine-tuned earlier, with its head: what a run left in its folder.
+
+    Raises ModelError when it was made for another task: another class, or not `num_labels` outputs (classes; 1 for
+    regression).
+    """
+    folder = locate(name)
+    with _errors(name):
+        config = BertConfig.from_pretrained(folder)
+    architecture = (config.architectures or ["BERT without a head"])[0]
+    if architecture != model_class.__name__:
+        raise ModelError(f"{name}: a {architecture} where a {model_class.__name__} is needed; it is of another task.")
+    if num_labels not in (None, config.num_labels):
+        raise ModelError(
+            f"{name}: has {config.num_labels} outputs where {num_labels} are needed; it is of another task."
+        )
+    return load_model(name, model_class, attention=attention)
+
+
 def locate(name: str, *, weights: bool = True) -> Path:
     """The local folder that `name` stands for; a packaged model's digest is checked, one of the Hub is downloaded.
 

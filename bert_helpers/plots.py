@@ -1,12 +1,16 @@
 """Figures, one question each. Every function returns a matplotlib `Figure` and shows nothing."""
 
-from collections.abc import Sequence
+import html
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from seqeval.metrics.sequence_labeling import get_entities
 from sklearn.metrics import ConfusionMatrixDisplay
+from sklearn.metrics import confusion_matrix as confusion_counts
 
+LABELS = {"f1": "F1"}
 BLUE, ORANGE = "#0072b2", "#d55e00"  # of the Okabe-Ito palette: told apart by the colour-blind
 
 
@@ -29,13 +33,15 @@ def length_histogram(lengths: Sequence[int], *, max_length: int) -> Figure:
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:
-    """Does the model still learn, and does what it learns carry over? Loss and accuracy by epoch."""
-    names = [name for name in ("loss", "accuracy") if f"validation_{name}" in history]
+    """Does the model still learn, and does what it learns carry over? Loss and accuracy (or F1) by epoch."""
+    names = [name for name in ("loss", "accuracy", "f1") if f"validation_{name}" in history][:2]
     figure, axes = _figure(width=4.2 * len(names), columns=len(names))
     for axis, name in zip(axes, names, strict=True):
         for split, colour, marker in (("train", BLUE, "o"), ("validation", ORANGE, "s")):
             axis.plot(history.index, history[f"{split}_{name}"], color=colour, marker=marker, label=split)
-        axis.set(xlabel="epoch", ylabel="loss (nats)" if name == "loss" else name, title=name.capitalize())
+        axis.set(
+            xlabel="epoch", ylabel="loss (nats)" if name == "loss" else name, title=LABELS.get(name, name.capitalize())
+        )
         axis.set_xticks(_whole(history.index))
         axis.legend(frameon=False)
     return figure
@@ -54,4 +60,85 @@ def confusion_matrix(labels: Sequence[int], predicted: Sequence[int], names: Seq
     )
     axis.spines[["top", "right"]].set_visible(True)
     axis.set(xlabel="predicted class", ylabel="true class")
+    return figure
+
+
+# Background of each entity type in turn, dark text on light: readable in dark themes too.
+ENTITY_COLOURS = ("#a6cee3", "#fdbf6f", "#b2df8a", "#cab2d6", "#fb9a99", "#ffff99")
+
+
+def entities_html(tokens: Sequence[str], gold: Sequence[str], predicted: Sequence[str] | None = None) -> str:
+    """A sentence with its entities marked, as HTML; with `predicted`, two lines to compare. All text is escaped."""
+    rows = {"": gold} if predicted is None else {"gold": gold, "predicted": predicted}
+    lines = [
+        f'<div style="line-height:2"><span style="display:inline-block;width:5.5em;opacity:.7">{label}</span>'
+        f"{_marked(tokens, tags)}</div>"
+        for label, tags in rows.items()
+    ]
+    return f'<div style="margin:.6em 0">{"".join(lines)}</div>'
+
+
+def _marked(tokens: Sequence[str], tags: Sequence[str]) -> str:
+    spans = {first: (kind, last) for kind, first, last in get_entities(list(tags))}
+    parts, position = [], 0
+    while position < len(tokens):
+        kind, last = spans.get(position, (None, position))
+        text = html.escape(" ".join(tokens[position : last + 1]))
+        parts.append(text if kind is None else _mark(text, kind))
+        position = last + 1
+    return " ".join(parts)
+
+
+def _mark(text: str, kind: str) -> str:
+    colour = ENTITY_COLOURS[sum(kind.encode()) % len(ENTITY_COLOURS)]
+    style = f"background:{colour};color:#111;padding:.15em .35em;border-radius:.3em"
+    return f'<mark style="{style}">{text} <small><b>{html.escape(kind)}</b></small></mark>'
+
+
+def type_confusion(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Figure:
+    """Which entity types are taken for which, word by word? O stands for no entity; O taken for O is left out."""
+    true, found = ([tag[2:] or "O" for row in side for tag in row] for side in (gold, predicted))
+    names = [*sorted({*true, *found} - {"O"}), "O"]
+    counts = confusion_counts(true, found, labels=names)
+    counts[-1, -1] = 0
+    figure, (axis,) = _figure(width=1.8 + 0.8 * len(names), height=1.2 + 0.6 * len(names))
+    ConfusionMatrixDisplay(counts, display_labels=names).plot(cmap="Blues", colorbar=False, ax=axis)
+    axis.spines[["top", "right"]].set_visible(True)
+    axis.set(xlabel="predicted type (words)", ylabel="true type (words)")
+    return figure
+
+
+def reliability_diagram(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Is 80% confident right 80% of the time? `calibration.reliability` tables by name, one or two."""
+    figure, (axis,) = _figure(width=4.6, height=4.2)
+    axis.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1, label="perfectly calibrated")
+    for (name, table), colour, marker in zip(tables.items(), (BLUE, ORANGE), "os", strict=False):
+        errors = [(table.accuracy - table.low).clip(lower=0), (table.high - table.accuracy).clip(lower=0)]
+        axis.errorbar(table.confidence, table.accuracy, errors, color=colour, marker=marker, capsize=2, label=name)
+    lowest = min(min(table.confidence.min(), table.low.min()) for table in tables.values())
+    axis.set(xlim=(lowest - 0.03, 1.02), ylim=(lowest - 0.03, 1.02), title="Confidence against accuracy")
+    axis.set(xlabel="mean confidence in the bin", ylabel="accuracy in the bin (95% interval)")
+    axis.legend(frameon=False)
+    return figure
+
+
+def risk_coverage(curves: Mapping[str, pd.DataFrame]) -> Figure:
+    """How many errors are left when the least confident are refused? `calibration.risk_coverage` by name, one or two."""
+    figure, (axis,) = _figure()
+    for (name, curve), colour, style in zip(curves.items(), (BLUE, ORANGE), ("-", "--"), strict=False):
+        axis.plot(curve.coverage, curve.risk, color=colour, linestyle=style, label=name)
+    axis.set(xlabel="coverage: share of the texts answered", ylabel="error rate of the answers", xlim=(0, 1.01))
+    axis.set_ylim(bottom=0)
+    axis.set_title("Risk and coverage")
+    axis.legend(frameon=False)
+    return figure
+
+
+def residuals(predictions: Sequence[float], labels: Sequence[float]) -> Figure:
+    """Where on the scale is the model wrong, and to which side? Prediction minus label over the label."""
+    figure, (axis,) = _figure()
+    predictions, labels = np.asarray(predictions).reshape(-1), np.asarray(labels)
+    axis.axhline(0, color="grey", linestyle="--", linewidth=1)
+    axis.scatter(labels, predictions - labels, color=BLUE, s=12, alpha=0.5, linewidths=0)
+    axis.set(xlabel="true score", ylabel="predicted minus true score", title="Residuals")
     return figure

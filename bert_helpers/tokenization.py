@@ -1,12 +1,12 @@
 """Rows to token ids. Nothing is padded here: the collator pads each batch to its own longest row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import itemgetter
 
 import numpy as np
 from datasets import Dataset, DatasetDict
-from transformers import BertTokenizerFast
+from transformers import BatchEncoding, BertTokenizerFast
 
 from bert_helpers.errors import ParameterError
 
@@ -22,13 +22,36 @@ def encode_texts(dataset: DatasetDict, tokenizer: BertTokenizerFast, *, max_leng
 
     def encode(rows: dict[str, list]) -> dict[str, list]:
         encoded = tokenizer(rows["text"], truncation=True, max_length=max_length, return_token_type_ids=False)
-        return {
-            **encoded,
-            "labels": rows["label"],
-            "length": [len(ids) for ids in encoded["input_ids"]],
-            "truncated": [bool(encoding.overflowing) for encoding in encoded.encodings],
-        }
+        return _with_labels(encoded, rows["label"])
 
+    return _map(dataset, encode)
+
+
+def encode_pairs(dataset: DatasetDict, tokenizer: BertTokenizerFast, *, max_length: int) -> DatasetDict:
+    """Token ids of [CLS] `text` [SEP] `text_pair` [SEP]; `label` becomes `labels`.
+
+    As `encode_texts`, with `token_type_ids` (0 for the first text, 1 for the second). Of a pair that is longer than
+    `max_length` tokens the longer text is cut first.
+    """
+    check_max_length(max_length, tokenizer)
+
+    def encode(rows: dict[str, list]) -> dict[str, list]:
+        encoded = tokenizer(rows["text"], rows["text_pair"], truncation="longest_first", max_length=max_length)
+        return _with_labels(encoded, rows["label"])
+
+    return _map(dataset, encode)
+
+
+def _with_labels(encoded: BatchEncoding, labels: list) -> dict[str, list]:
+    return {
+        **encoded,
+        "labels": labels,
+        "length": [len(ids) for ids in encoded["input_ids"]],
+        "truncated": [bool(encoding.overflowing) for encoding in encoded.encodings],
+    }
+
+
+def _map(dataset: DatasetDict, encode: Callable[..., dict[str, list]]) -> DatasetDict:
     return DatasetDict(
         {
             name: split.map(encode, batched=True, remove_columns=split.column_names, desc=f"tokenize {name}")

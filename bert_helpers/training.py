@@ -30,10 +30,10 @@ from transformers import (
 )
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import metrics
+from bert_helpers import metrics, regression
 from bert_helpers.entities import entity_scores
-from bert_helpers.errors import ParameterError, TrainingError
-from bert_helpers.tokenization import encode_questions, encode_texts, encode_words
+from bert_helpers.errors import ModelError, ParameterError, TrainingError
+from bert_helpers.tokenization import encode_pairs, encode_questions, encode_texts, encode_words
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Task:
     collator: Callable[..., object]
     scores: Callable[..., dict[str, float]] | None  # None: logits become answers first, after training
     scores_need_names: bool = False  # whether they take the names of the classes
+    numeric: bool = False  # whether labels are numbers with a unit; the model learns them standardized
 
 
 TASKS = {
@@ -53,6 +54,13 @@ TASKS = {
         encode=encode_texts,
         collator=DataCollatorWithPadding,
         scores=metrics.classification_scores,
+    ),
+    "regression": Task(
+        model_class=BertForSequenceClassification,
+        encode=encode_pairs,
+        collator=DataCollatorWithPadding,
+        scores=metrics.regression_scores,
+        numeric=True,
     ),
     "ner": Task(
         model_class=BertForTokenClassification,
@@ -162,13 +170,19 @@ def make_trainer(
     scores = spec.scores
     if spec.scores_need_names:
         scores = partial(spec.scores, names=list(model.config.id2label.values()))
+    collator = spec.collator(tokenizer)
+    if spec.numeric:
+        if model.config.num_labels != 1:
+            raise ModelError(f"the model has {model.config.num_labels} outputs, not one: load it with num_labels=1.")
+        collator = regression.scaling_collator(collator, model.config)
+        scores = regression.scaling_scores(scores, model.config)
     trainer = Trainer(
         model=model,
         args=args,
         train_dataset=train,
         eval_dataset={"train": train.select(np.sort(shown)), "validation": validation},
         processing_class=tokenizer,
-        data_collator=spec.collator(tokenizer),
+        data_collator=collator,
         compute_metrics=scores,
         callbacks=callbacks,
     )
@@ -196,7 +210,7 @@ class StopOnNonFiniteLoss(TrainerCallback):
 
 
 def predict(trainer: Trainer, dataset: Dataset) -> PredictionOutput:
-    """`trainer.predict` in the caller's row order, computed on rows sorted by length.
+    """`trainer.predict` in the caller's row order, computed on rows sorted by length; scores in the data's units.
 
     Under `group_by_length` the Trainer's own `predict` returns the rows in the sampler's order, not the dataset's.
     """
@@ -208,7 +222,10 @@ def predict(trainer: Trainer, dataset: Dataset) -> PredictionOutput:
         output = trainer.predict(dataset.select(order))
     finally:
         trainer.args.train_sampling_strategy = strategy
-    return PredictionOutput(_rows(output.predictions, back), _rows(output.label_ids, back), output.metrics)
+    sides, config = (output.predictions, output.label_ids), trainer.model.config
+    if hasattr(config, "target_mean"):
+        sides = tuple(regression.to_users_units(side, config) for side in sides)
+    return PredictionOutput(*(_rows(side, back) for side in sides), output.metrics)
 
 
 def _rows(arrays: np.ndarray | tuple[np.ndarray, ...], index: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:

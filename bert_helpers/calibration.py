@@ -1,0 +1,145 @@
+"""Whether a classifier's probabilities can be believed, and what they are good for.
+
+Confidence is the probability of the predicted class.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from scipy.stats import binomtest
+
+from bert_helpers.intervals import RESAMPLES, Metrics, Weights, intervals
+from bert_helpers.metrics import check_classification, probabilities
+
+BINS = 10
+
+
+def reliability(logits: np.ndarray, labels: np.ndarray, *, bins: int = BINS) -> pd.DataFrame:
+    """Confidence against accuracy in bins of about as many examples each, for a reliability diagram.
+
+    One row a bin, least confident first: `rows`, `confidence` and `accuracy` (means), `low` and `high` (95% interval
+    of the accuracy, Wilson 1927). Examples of equal confidence share a bin, so there may be fewer than `bins`.
+    """
+    confidence, correct = _confidence(logits, labels)
+    rank = np.searchsorted(np.sort(confidence), confidence, side="left")
+    table = pd.DataFrame({"bin": rank * bins // len(rank), "confidence": confidence, "accuracy": correct})
+    table = table.groupby("bin").agg(rows=("accuracy", "size"), confidence=("confidence", "mean"),
+                                     accuracy=("accuracy", "mean")).reset_index(drop=True)  # fmt: skip
+    hits = (table.rows * table.accuracy).round().astype(int)
+    wilson = [binomtest(k, n).proportion_ci(method="wilson") for k, n in zip(hits, table.rows, strict=True)]
+    return table.assign(low=[interval.low for interval in wilson], high=[interval.high for interval in wilson])
+
+
+def calibration_error(
+    logits: np.ndarray, labels: np.ndarray, *, bins: int = BINS, n_draws: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Expected calibration error over `reliability`'s bins, and what chance alone would make of it.
+
+    `ece`: mean distance of accuracy from confidence, weighted by rows (Naeini et al. 2015; equal-mass bins). Its
+    `value` is too high on few rows, since chance opens a gap in every bin, and resampling opens it twice. So `low`
+    and `high` (95%) are the errors under which the measured one is likely: outcomes are drawn from the model's
+    confidences, shifted by c times the measured gaps, for c from 0 (perfect calibration) up (a test inversion). They
+    may both lie below `value`. `ece_by_chance`: mean, and 95% range, of what a perfectly calibrated model would show.
+    """
+    table = reliability(logits, labels, bins=bins)
+    rows, confidence = table.rows.to_numpy(), table.confidence.to_numpy()
+    gap = table.accuracy.to_numpy() - confidence
+    measured = rows @ np.abs(gap) / rows.sum()
+    accuracy = np.clip(confidence + np.linspace(0, 2, 41)[:, None] * gap, 0, 1)  # (values of c, bins)
+    true = np.abs(accuracy - confidence) @ rows / rows.sum()
+    drawn = np.random.default_rng(seed).binomial(rows, accuracy, size=(n_draws, *accuracy.shape))
+    shown = np.abs(drawn - rows * confidence).sum(axis=-1) / rows.sum()
+    lowest, highest = np.quantile(shown, [0.025, 0.975], axis=0)
+    low = min(true[highest >= measured], default=measured)
+    high = max(true[lowest <= measured], default=measured)
+    return pd.DataFrame(
+        [(measured, low, high), (shown[:, 0].mean(), lowest[0], highest[0])],
+        index=["ece", "ece_by_chance"],
+        columns=["value", "low", "high"],
+    )
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The number to divide logits by so that the log loss of these rows is lowest (Guo et al. 2017).
+
+    Fit it on validation rows and apply it to test logits: `test_logits / temperature`. Over 1 it makes the model less
+    sure; it never changes which class is predicted. Rows that are all predicted right would make it 0: then it warns
+    and returns 1, which changes nothing.
+    """
+    logits, labels = check_classification(logits, labels)
+    rows = np.arange(len(labels))
+    if (logits.argmax(axis=1) == labels).all():
+        warnings.warn(f"all {len(labels)} rows are right: no temperature can be fitted; use more rows.", stacklevel=2)
+        return 1.0
+
+    def log_loss(log_temperature: float) -> float:
+        return -log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labels].mean()
+
+    found = minimize_scalar(log_loss, bounds=(np.log(0.01), np.log(100)), method="bounded", options={"xatol": 1e-8})
+    return float(np.exp(found.x))
+
+
+def risk_coverage(logits: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+    """Error rate among the most confident share of the rows (El-Yaniv and Wiener 2010).
+
+    One row an example, most confident first: `coverage` (share answered when the model refuses the rest), `risk` (error
+    rate among those) and `confidence` (the lowest answered).
+    """
+    confidence, errors = _by_confidence(logits, labels)
+    answered = np.arange(1, len(errors) + 1)
+    return pd.DataFrame(
+        {"coverage": answered / len(errors), "risk": np.cumsum(errors) / answered, "confidence": confidence}
+    )
+
+
+def risk_coverage_area(
+    logits: np.ndarray, labels: np.ndarray, *, n_resamples: int = RESAMPLES, seed: int = 0
+) -> pd.DataFrame:
+    """Mean risk over all coverages (`aurc`, Geifman and El-Yaniv 2017) with `value`, `low`, `high`.
+
+    Confidence that says nothing gives the error rate; lower is better.
+    """
+    _, errors = _by_confidence(logits, labels)
+
+    def statistic(weights: Weights) -> Metrics:
+        answered = np.cumsum(weights, axis=-1)
+        risk = np.cumsum(weights * errors, axis=-1) / np.maximum(answered, 1)
+        return {"aurc": (weights * risk).sum(axis=-1) / answered[..., -1]}
+
+    return intervals(statistic, len(errors), n_resamples=n_resamples, seed=seed)
+
+
+def confident_mistakes(
+    logits: np.ndarray, labels: np.ndarray, texts: Sequence[str], *, names: Sequence[str], count: int = 10
+) -> pd.DataFrame:
+    """The wrong predictions with the highest confidence: `label`, `predicted`, `confidence`, `text`, by row number."""
+    confidence, correct = _confidence(logits, labels)
+    wrong = np.flatnonzero(~correct)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
+    predicted = np.argmax(logits, axis=1)
+    return pd.DataFrame(
+        {
+            "label": [names[i] for i in np.asarray(labels)[worst]],
+            "predicted": [names[i] for i in predicted[worst]],
+            "confidence": confidence[worst],
+            "text": [texts[int(row)] for row in worst],
+        },
+        index=pd.Index(worst, name="row"),
+    )
+
+
+def _confidence(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    logits, labels = check_classification(logits, labels)
+    return probabilities(logits).max(axis=1), logits.argmax(axis=1) == labels
+
+
+def _by_confidence(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence and error of each row, most confident first; rows of equal confidence share their mean error."""
+    confidence, correct = _confidence(logits, labels)
+    errors = pd.Series(~correct).groupby(confidence).transform("mean").to_numpy()
+    order = np.argsort(-confidence, kind="stable")
+    return confidence[order], errors[order]

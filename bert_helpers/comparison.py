@@ -1,0 +1,127 @@
+"""Comparisons: of two runs on the same examples, and of the parts of one test set."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from bert_helpers.errors import DataError
+from bert_helpers.intervals import RESAMPLES, Metrics, Weights, intervals
+from bert_helpers.metrics import Measure, classification
+
+LOWER_IS_BETTER = ("log_loss", "brier", "mse")
+
+
+class Comparison(NamedTuple):
+    """Two runs side by side."""
+
+    table: pd.DataFrame  # a row a metric: both values, then `value` (second - first), `low`, `high`
+    p_value: float | None  # McNemar's exact test; None where examples are not right or wrong
+    sentence: str
+
+
+def compare(
+    first: Sequence,
+    second: Sequence,
+    labels: Sequence,
+    *,
+    measure: Callable[..., Measure] = classification,
+    names: tuple[str, str] = ("first", "second"),
+    n_resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """Whether two runs' predictions for the same examples differ by more than chance.
+
+    `measure` is `metrics.classification` (`first` and `second` are logits), `metrics.regression` (predictions) or
+    `metrics.question_answering` (answers). Intervals of the differences (95%) resample the examples, the same ones
+    for both runs. The sentence is about the first metric. Examples are what is drawn here: another training seed may
+    move either run as well.
+
+    Raises DataError when predictions and labels do not belong together.
+    """
+    measures = [measure(predictions, labels) for predictions in (first, second)]
+    values = [run.statistic(np.ones(run.units)) for run in measures]
+
+    def difference(weights: Weights) -> Metrics:
+        one, other = (run.statistic(weights) for run in measures)
+        return {name: other[name] - one[name] for name in one}
+
+    table = intervals(difference, measures[0].units, n_resamples=n_resamples, seed=seed)
+    for position, name in enumerate(names):
+        table.insert(position, name, [float(values[position][metric]) for metric in table.index])
+    right = [run.correct for run in measures]
+    counts = None if right[0] is None else (int(np.sum(right[0] & ~right[1])), int(np.sum(right[1] & ~right[0])))
+    p_value = None if counts is None else mcnemar(*counts)
+    return Comparison(table, p_value, _sentence(table, names, counts, p_value, len(labels)))
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Exact two-sided p-value of McNemar's test (1947), from how many examples only one of two runs got right.
+
+    >>> mcnemar(10, 2)
+    0.03857421875
+    """
+    n = only_first + only_second
+    return 1.0 if n == 0 else float(binomtest(only_first, n).pvalue)
+
+
+def _sentence(
+    table: pd.DataFrame,
+    names: tuple[str, str],
+    counts: tuple[int, int] | None,
+    p_value: float | None,
+    examples: int,
+) -> str:
+    metric, row = table.index[0], table.iloc[0]
+    real, figures = [row["low"] > 0 or row["high"] < 0], f"95% interval {row['low']:+.3f} to {row['high']:+.3f}"
+    if counts is not None:
+        real.append(p_value < 0.05)
+        figures += f"; McNemar p = {p_value:.2g}: only {names[0]} right {counts[0]} times, only {names[1]} {counts[1]}"
+    what = f"{metric} is {row[names[0]]:.3f} for {names[0]}, {row[names[1]]:.3f} for {names[1]} ({figures})"
+    if all(real):
+        better = names[int((row["value"] > 0) != (metric in LOWER_IS_BETTER))]
+        return f"{what}: the difference is real, {better} is better."
+    if not any(real):
+        return f"{what}: on these {examples} examples the difference may well be chance."
+    return f"{what}: on these {examples} examples the difference is on the edge of chance."
+
+
+def by_slice(slices: Sequence, metrics: Callable[[np.ndarray], pd.DataFrame], *, at_least: int = 10) -> pd.DataFrame:
+    """`metrics` of the rows of each slice, with their number: index (slice, metric), `value`, `low`, `high`, `rows`.
+
+    `slices` names each row's slice, such as a column of the dataset or `length_slices`; `metrics` takes row numbers:
+    `by_slice(test["hard"], lambda rows: classification_metrics(logits[rows], labels[rows]))`. Slices of
+    fewer than `at_least` rows come together as "(rare)", so that none goes missing.
+    """
+    names = pd.Series(slices).astype(str).replace("", "(none)")
+    counts = names.value_counts()
+    names = names.where(names.map(counts) >= at_least, "(rare)")
+    tables = {}
+    for name in sorted(set(names), key=_slice_order):
+        rows = np.flatnonzero(names == name)
+        tables[name] = metrics(rows).assign(rows=len(rows))
+    return pd.concat(tables, names=["slice", "metric"])
+
+
+def _slice_order(name: str) -> tuple[bool, int, str]:
+    """Lengths by number, other names by alphabet, the rest at the end."""
+    number = re.match(r"\d+", name)
+    return name == "(rare)", int(number[0]) if number else 0, name
+
+
+def length_slices(lengths: Sequence[int], *, parts: int = 4, unit: str = "tokens") -> list[str]:
+    """A slice for each row by its length: `parts` of about as many rows, named by their range.
+
+    >>> length_slices([3, 12, 5, 40], parts=2)
+    ['3 to 5 tokens', '12 to 40 tokens', '3 to 5 tokens', '12 to 40 tokens']
+    """
+    lengths = np.asarray(lengths)
+    if not len(lengths):
+        raise DataError("no lengths to slice by.")
+    # Rows of one length stay together.
+    part = np.searchsorted(np.sort(lengths), lengths, side="left") * parts // len(lengths)
+    ranges = {p: f"{lengths[part == p].min()} to {lengths[part == p].max()} {unit}" for p in set(part)}
+    return [ranges[p] for p in part]

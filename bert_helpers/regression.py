@@ -1,0 +1,128 @@
+"""Scores of text pairs: the scale a model learns them on, and what can be said without training.
+
+A model learns standardized labels, (label - mean) / deviation; mean and deviation stand in its config, so that
+checkpoints keep them. Everywhere else, labels and predictions are in the user's units.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import DatasetDict
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertPreTrainedModel,
+    BertTokenizerFast,
+    DataCollatorWithPadding,
+    EvalPrediction,
+)
+
+from bert_helpers.errors import DataError
+
+
+def target_scale(labels: Sequence[float]) -> dict[str, float]:
+    """Config fields that standardize the target; give them to `models.load_model`. From the training labels only."""
+    mean, deviation = float(np.mean(labels)), float(np.std(labels))
+    if not deviation > 0:
+        raise DataError(f"every one of the {len(labels)} training scores is {mean:g}: there is nothing to learn.")
+    return {"target_mean": mean, "target_deviation": deviation}
+
+
+def to_users_units(values: np.ndarray, config: BertConfig) -> np.ndarray:
+    """Predictions, or labels, of a model in the units of the data."""
+    mean, deviation = _scale(config)
+    return np.asarray(values, dtype=np.float64) * deviation + mean
+
+
+def scaling_collator(collator: Callable[[list], dict], config: BertConfig) -> Callable[[list], dict]:
+    """`collator`, its batches' labels turned from the user's units into the model's."""
+
+    def collate(rows: list) -> dict:
+        batch, (mean, deviation) = collator(rows), _scale(config)
+        batch["labels"] = (batch["labels"] - mean) / deviation
+        return batch
+
+    return collate
+
+
+def scaling_scores(scores: Callable[[EvalPrediction], dict], config: BertConfig) -> Callable[[EvalPrediction], dict]:
+    """`scores` (a `compute_metrics`) of predictions and labels in the user's units."""
+    return lambda prediction: scores(
+        EvalPrediction(*(to_users_units(side, config) for side in (prediction.predictions, prediction.label_ids)))
+    )
+
+
+def fold_scale(model: BertForSequenceClassification) -> None:
+    """Move the scale into the head's weights: the model then says the user's units by itself, in any program.
+
+    For the end of training: on that scale further training would start over with a badly scaled target.
+    """
+    mean, deviation = _scale(model.config)
+    with torch.no_grad():
+        model.classifier.weight.mul_(deviation)
+        model.classifier.bias.mul_(deviation).add_(mean)
+    model.config.target_mean, model.config.target_deviation = 0.0, 1.0
+
+
+def _scale(config: BertConfig) -> tuple[float, float]:
+    return getattr(config, "target_mean", 0.0), getattr(config, "target_deviation", 1.0)
+
+
+def baselines(
+    dataset: DatasetDict,
+    encoder: BertPreTrainedModel,
+    tokenizer: BertTokenizerFast,
+    *,
+    split: str = "test",
+    batch_size: int = 64,
+) -> pd.DataFrame:
+    """Predictions for the rows of a split, in the user's units, without fine-tuning.
+
+    `mean`: the mean training score for every row. `cosine`: the cosine of the two sentences' embeddings by `encoder`,
+    turned into a score by the line that fits the training rows best (least squares). The packaged model was made for
+    that cosine, so it is strong there.
+    """
+    train, rows = dataset["train"], dataset[split]
+    labels = np.asarray(train["label"], dtype=np.float64)
+    fitted, applied = (
+        cosines(part["text"], part["text_pair"], encoder, tokenizer, batch_size=batch_size) for part in (train, rows)
+    )
+    slope, intercept = np.polyfit(fitted, labels, deg=1)
+    return pd.DataFrame({"mean": np.full(len(rows), labels.mean()), "cosine": intercept + slope * applied})
+
+
+def cosines(
+    texts: Sequence[str],
+    others: Sequence[str],
+    encoder: BertPreTrainedModel,
+    tokenizer: BertTokenizerFast,
+    *,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Cosine (rows,) between the embeddings of each text and its other."""
+    both = embeddings([*texts, *others], encoder, tokenizer, batch_size=batch_size)
+    return (both[: len(texts)] * both[len(texts) :]).sum(axis=1)
+
+
+@torch.inference_mode()
+def embeddings(
+    texts: Sequence[str], encoder: BertPreTrainedModel, tokenizer: BertTokenizerFast, *, batch_size: int = 64
+) -> np.ndarray:
+    """Mean of each text's last hidden states over its tokens, of length 1: (texts, hidden size).
+
+    `encoder` may have a head, which is not used. Texts are cut at the length the model takes. As sentence-transformers
+    does for the packaged model (Reimers and Gurevych 2019).
+    """
+    bert, collate = encoder.base_model.eval(), DataCollatorWithPadding(tokenizer)
+    ids = tokenizer(list(texts), truncation=True)["input_ids"]
+    order = np.argsort([len(row) for row in ids], kind="stable")  # texts of like length share a batch: little padding
+    means = np.empty((len(ids), bert.config.hidden_size))
+    for start in range(0, len(ids), batch_size):
+        rows = order[start : start + batch_size]
+        batch = collate([{"input_ids": ids[row]} for row in rows]).to(bert.device)
+        mask = batch["attention_mask"][..., None]
+        states = bert(**batch).last_hidden_state.float() * mask
+        means[rows] = torch.nn.functional.normalize(states.sum(dim=1) / mask.sum(dim=1)).cpu().numpy()
+    return means

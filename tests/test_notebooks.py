@@ -1,0 +1,138 @@
+"""The notebooks through papermill, from another folder, with parameters and data of one's own."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT
+from transformers import AutoConfig
+
+from bert_helpers import models
+from bert_helpers.notebooks import summary
+
+FIRST, NER = "01_fine_tune.ipynb", "04_ner.ipynb"
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_bert, tmp_path_factory):
+    """The tiny BERT without dropout, so that the way a batch is cut up changes no number."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    config = AutoConfig.from_pretrained(tiny_bert, hidden_dropout_prob=0.0)
+    torch.manual_seed(0)
+    from transformers import BertModel
+
+    BertModel(config).save_pretrained(folder)
+    models.load_tokenizer(str(tiny_bert)).save_pretrained(folder)
+    return folder
+
+
+def papermill(notebook, folder, **parameters):
+    """Run as a user would, standing in `folder`; returns the finished process."""
+    (folder / "parameters.json").write_text(json.dumps(parameters))  # JSON is YAML
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "papermill", str(ROOT / "notebooks" / notebook), "out.ipynb"),
+            *("-f", "parameters.json", "-k", "python3", "--no-progress-bar"),
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def run(notebook, folder, model, **parameters):
+    settings = {"MODEL": str(model), "EPOCHS": 1, "MAX_LENGTH": 32, "PRECISION": "fp32", "OUTPUT_DIR": "results/mine"}
+    done = papermill(notebook, folder, **{**settings, **parameters})
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((folder / "results/mine/metrics.json").read_text())
+
+
+def losses(folder):
+    history = json.loads((folder / "results/mine/history.json").read_text())
+    return [entry["loss"] for entry in history if "loss" in entry]
+
+
+def test_a_csv_with_string_labels_and_columns_of_its_own(tiny, tmp_path):
+    rows = [
+        {"review": f"it was {'grand' if i % 2 else 'grim'} {i}", "verdict": "yes" if i % 2 else "no"} for i in range(80)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "mine.csv", index=False, sep=";")
+    record = run(FIRST, tmp_path, tiny, DATA="mine.csv", TEXT_COLUMN="review", LABEL_COLUMN="verdict")
+    assert record["data"] == {**record["data"], "source": "mine.csv", "rows": {"train": 64, "validation": 8, "test": 8}}
+    assert record["parameters"]["LABEL_COLUMN"] == "verdict"
+    for value in record["metrics"].values():
+        assert value["low"] <= value["value"] <= value["high"]
+    config = json.loads((tmp_path / "results/mine/model/config.json").read_text())
+    assert config["id2label"] == {"0": "no", "1": "yes"}
+    predictions = pd.read_csv(tmp_path / "results/mine/predictions.csv")
+    assert predictions.groupby("split").size().to_dict() == {"test": 8, "validation": 8}
+    assert set(predictions.label) == {"no", "yes"}
+
+
+def test_three_classes_in_json_lines(tiny, tmp_path):
+    rows = [{"text": f"text {i} of kind {i % 3}", "label": ["low", "mid", "top"][i % 3]} for i in range(90)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    record = run(FIRST, tmp_path, tiny, DATA="mine.jsonl", VALIDATION_SIZE=12, EARLY_STOPPING=1)
+    assert record["data"]["rows"] == {"train": 69, "validation": 12, "test": 9}
+    header = (tmp_path / "results/mine/predictions.csv").read_text().splitlines()[0]
+    assert header.endswith("logit_low,logit_mid,logit_top")
+
+
+def test_accumulated_batches_learn_like_one_batch(tiny, tmp_path):
+    curves = []
+    for batch, accumulation in ((16, 1), (4, 4)):
+        folder = tmp_path / f"{batch}x{accumulation}"
+        folder.mkdir()
+        run(FIRST, folder, tiny, TRAIN_SIZE=160, BATCH_SIZE=batch, GRADIENT_ACCUMULATION=accumulation, EPOCHS=2)
+        curves.append(losses(folder))
+    assert len(curves[0]) == 2
+    np.testing.assert_allclose(curves[0], curves[1], atol=1e-3)
+
+
+def test_a_tagger_on_a_file_and_a_transfer_set_of_ones_own(tiny, tmp_path):
+    block = "Anna\tI-person\nLee\tI-person\nsings\tO\n\nin\tO\nBrask\tI-place\n\n"
+    (tmp_path / "mine.conll").write_text(block * 30)
+    (tmp_path / "other.conll").write_text("Brask\tB-town\nis\tO\nwet\tO\n\nAnna\tB-human\n")
+    record = run(
+        *(NER, tmp_path, tiny),
+        DATA="mine.conll",
+        TRANSFER_DATA="other.conll",
+        TRANSFER_TYPES="town:place, human:person",
+        STRIDE=8,
+    )
+    assert record["data"]["rows"] == {"train": 48, "validation": 6, "test": 6}
+    assert {"f1", "transfer/f1", "place/f1", "person/f1"} <= set(record["metrics"])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"EPOCH": 3}, "EPOCH: this notebook has no such parameter; did you mean EPOCHS"),
+        ({"EPOCHS": "three"}, "EPOCHS is 'three', a str; it must be a int"),
+        ({"DATA": "nothing.csv"}, "nothing.csv: no such file or folder"),
+        ({"MODEL": "./nothing"}, "./nothing: no model here"),
+    ],
+)
+def test_a_bad_parameter_stops_the_run_and_leaves_nothing(parameters, message, tmp_path):
+    done = papermill(FIRST, tmp_path, **parameters)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_summary_shows_headlines_and_failures(tmp_path):
+    record = tmp_path / "metrics.json"
+    metrics = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in ("qa/f1", "qa/exact_match", "regression/mse")}
+    record.write_text(json.dumps({"metrics": metrics}))
+    good = {"notebook": "03.ipynb", "seconds": 61.2, "error": None, "record": record}
+    text = summary([good, {**good, "notebook": "04.ipynb", "error": "DataError: no such file"}])
+    assert "qa/f1           0.500 (0.400 to 0.600)  61" in text
+    assert "regression/mse" in text
+    assert "exact_match" not in text
+    assert "FAILED  DataError: no such file" in text
