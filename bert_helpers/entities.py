@@ -6,6 +6,7 @@ decides what an entity is, nervaluate what kind of error a wrong one is.
 
 from collections import Counter
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -136,7 +137,10 @@ def error_kinds(gold: Tags, predicted: Tags) -> pd.Series:
     pairs = _pairs(gold, predicted)
     kinds = sorted({tag[2:] for pair in pairs for tags in pair for tag in tags if tag != "O"})
     found = Evaluator(*(list(side) for side in zip(*pairs, strict=True)), tags=kinds, loader="list").evaluate()
-    overall = found["overall"]
+    if isinstance(found, tuple):  # nervaluate 0.2, the last for Python 3.10: plain dicts, the overall counts first
+        overall = {name: SimpleNamespace(**counts) for name, counts in found[0].items()}
+    else:
+        overall = found["overall"]
     correct = overall["strict"].correct
     kind, boundary = overall["exact"].correct - correct, overall["ent_type"].correct - correct
     return pd.Series(

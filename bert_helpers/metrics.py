@@ -238,6 +238,14 @@ def qa_metrics(
     resampled, such as each question's context; questions without. Raises DataError when lengths differ or a question
     has no reference.
     """
+    measure = question_answering(predictions, references, groups=groups)
+    return intervals(measure.statistic, measure.units, n_resamples=n_resamples, seed=seed)
+
+
+def question_answering(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], *, groups: Sequence[Hashable] | None = None
+) -> Measure:
+    """The metrics of `qa_metrics` without their intervals, for `comparison.compare`."""
     groups = range(len(predictions)) if groups is None else groups
     if not len(predictions) == len(references) == len(groups) > 0:
         raise DataError(f"{len(predictions)} answers, {len(references)} references and {len(groups)} groups.")
@@ -249,10 +257,13 @@ def qa_metrics(
         for answer, texts in zip(predictions, references, strict=True)
     ]
 
-    def statistic(sums: Sums) -> dict[str, np.ndarray]:
-        return {"f1": sums[..., 0] / sums[..., 2], "exact_match": sums[..., 1] / sums[..., 2]}
+    columns = sum_by_group(np.array(scores), groups)
 
-    return bootstrap(sum_by_group(np.array(scores), groups), statistic, n_resamples=n_resamples, seed=seed)
+    def statistic(weights: Weights) -> Metrics:
+        f1, exact, questions = np.moveaxis(weights @ columns, -1, 0)
+        return {"f1": f1 / questions, "exact_match": exact / questions}
+
+    return Measure(len(columns), statistic)
 
 
 def normalize_answer(text: str) -> str:

@@ -123,7 +123,7 @@ def reliability_diagram(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def risk_coverage(curves: Mapping[str, pd.DataFrame]) -> Figure:
-    """How many errors are left when the least confident are refused? `calibration.risk_coverage` by name, one or two."""
+    """How many errors are left if the least confident are refused? `calibration.risk_coverage` by name, one or two."""
     figure, (axis,) = _figure()
     for (name, curve), colour, style in zip(curves.items(), (BLUE, ORANGE), ("-", "--"), strict=False):
         axis.plot(curve.coverage, curve.risk, color=colour, linestyle=style, label=name)
