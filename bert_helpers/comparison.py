@@ -44,6 +44,8 @@ def compare(
     """
     measures = [measure(predictions, labels) for predictions in (first, second)]
     values = [run.statistic(np.ones(run.units)) for run in measures]
+    if values[0].keys() != values[1].keys():
+        raise DataError(f"{names[0]} and {names[1]} do not predict the same classes, so their metrics differ.")
 
     def difference(weights: Weights) -> Metrics:
         one, other = (run.statistic(weights) for run in measures)

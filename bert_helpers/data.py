@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -312,6 +312,7 @@ def _csv_options(path: Path, header: Sequence[str], *, headerless: bool) -> dict
     """
     sep = _delimiter_without_header(path, header) if headerless else None
     options = {"sep": sep or _delimiter(path, header), "encoding": "utf-8-sig"}
+    options["quoting"] = _quoting(path, options["sep"])
     if sep:
         options["names"] = list(header)
     columns = header if sep else pd.read_csv(path, nrows=0, **options).columns
@@ -322,10 +323,25 @@ def _delimiter_without_header(path: Path, header: Sequence[str]) -> str | None:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         first = file.readline()
     for sep in _delimiters(path):
-        fields = next(csv.reader([first], delimiter=sep), [])
+        fields = next(csv.reader([first], delimiter=sep, quoting=_quoting(path, sep)), [])
         if len(fields) == len(header) and _number(fields[-1]) is not None:
             return sep
     return None
+
+
+def _quoting(path: Path, sep: str) -> int:
+    """Whether quotation marks are text: in a tab-separated file that breaks the rules of quoting, as STS-B's do.
+
+    Read by those rules, a text that opens with a mark and does not close it would swallow the rows after it.
+    """
+    if sep != "\t":
+        return csv.QUOTE_MINIMAL
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        try:
+            deque(csv.reader(file, delimiter=sep, strict=True), maxlen=0)
+        except csv.Error:
+            return csv.QUOTE_NONE
+    return csv.QUOTE_MINIMAL
 
 
 def _delimiters(path: Path) -> list[str]:

@@ -40,6 +40,11 @@ class Squad(evaluate.Metric):
         unanswered = next((reference["id"] for reference in references if reference["id"] not in answers), None)
         if unanswered is not None:
             raise DataError(f"question {unanswered!r} has no prediction; give one, empty if need be.")
+        if not references:
+            raise DataError("there are no questions to judge.")
+        bare = next((reference["id"] for reference in references if not reference["answers"]["text"]), None)
+        if bare is not None:
+            raise DataError(f"question {bare!r} has no reference answer; SQuAD 1.1 needs one.")
         pairs = [(answers[reference["id"]], reference["answers"]["text"]) for reference in references]
         scores = {
             "exact_match": [max(exact_match(answer, text) for text in texts) for answer, texts in pairs],
@@ -64,6 +69,7 @@ class Seqeval(evaluate.Metric):
         )
 
     def _compute(self, predictions: list[list[str]], references: list[list[str]]) -> dict[str, object]:
+        _check_tags(predictions, references)
         report = classification_report(references, predictions, output_dict=True, zero_division=0)
         overall = report.pop("micro avg")
         kinds = {name: scores for name, scores in report.items() if not name.endswith(" avg")}
@@ -76,3 +82,13 @@ class Seqeval(evaluate.Metric):
             **{f"overall_{to}": float(overall[name]) for name, to in names.items()},
             "overall_accuracy": float(accuracy_score(references, predictions)),
         }
+
+
+def _check_tags(predictions: list[list[str]], references: list[list[str]]) -> None:
+    """seqeval only warns of what is no tag and drops its first letter; so `evaluate.combine` gives it dicts' keys."""
+    for row, (predicted, true) in enumerate(zip(predictions, references, strict=True), 1):
+        if len(predicted) != len(true):
+            raise DataError(f"sentence {row}: {len(predicted)} predicted tags for {len(true)} words.")
+        bad = next((tag for tag in (*predicted, *true) if tag != "O" and not tag.startswith(("B-", "I-"))), None)
+        if bad is not None:
+            raise DataError(f"sentence {row}: {bad!r} is no IOB2 tag; those are O, B-TYPE and I-TYPE.")
