@@ -43,7 +43,9 @@ def calibration_error(
     `value` is too high on few rows, since chance opens a gap in every bin, and resampling opens it twice. So `low`
     and `high` (95%) are the errors under which the measured one is likely: outcomes are drawn from the model's
     confidences, shifted by c times the measured gaps, for c from 0 (perfect calibration) up (a test inversion). They
-    may both lie below `value`. `ece_by_chance`: mean, and 95% range, of what a perfectly calibrated model would show.
+    may both lie below `value`. In simulations they held the true error of a badly calibrated model in 84 to 91 of 100
+    test sets, less than the 95 they aim at: the gaps they scale hold noise themselves. `ece_by_chance`: mean, and 95%
+    range, of what a perfectly calibrated model would show.
     """
     table = reliability(logits, labels, bins=bins)
     rows, confidence = table.rows.to_numpy(), table.confidence.to_numpy()
