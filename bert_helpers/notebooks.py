@@ -52,9 +52,9 @@ def summary(rows: Sequence[dict[str, object]]) -> str:
 
 
 def headline(metrics: dict[str, dict]) -> dict[str, dict]:
-    """The first three metrics of a record; of one with several tasks ("qa/f1"), the first of each."""
-    if not any("/" in name for name in metrics):
-        return dict(list(metrics.items())[:3])
+    """The first three metrics of a record; of one with several tasks ("qa/f1") only, the first of each."""
+    if plain := [name for name in metrics if "/" not in name]:
+        return {name: metrics[name] for name in plain[:3]}
     firsts: dict[str, str] = {}
     for name in metrics:
         firsts.setdefault(name.split("/")[0], name)

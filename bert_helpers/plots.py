@@ -63,8 +63,9 @@ def confusion_matrix(labels: Sequence[int], predicted: Sequence[int], names: Seq
     return figure
 
 
-# Background of each entity type in turn, dark text on light: readable in dark themes too.
-ENTITY_COLOURS = ("#a6cee3", "#fdbf6f", "#b2df8a", "#cab2d6", "#fb9a99", "#ffff99")
+# Backgrounds for dark text, readable in dark themes too: CoNLL-2003's types, then those for any other
+ENTITY_COLOURS = {"PER": "#fdbf6f", "ORG": "#fb9a99", "LOC": "#a6cee3", "MISC": "#cab2d6"}
+OTHER_COLOURS = ("#b2df8a", "#ffff99", "#d9d9d9", "#fccde5")
 
 
 def entities_html(tokens: Sequence[str], gold: Sequence[str], predicted: Sequence[str] | None = None) -> str:
@@ -90,7 +91,7 @@ def _marked(tokens: Sequence[str], tags: Sequence[str]) -> str:
 
 
 def _mark(text: str, kind: str) -> str:
-    colour = ENTITY_COLOURS[sum(kind.encode()) % len(ENTITY_COLOURS)]
+    colour = ENTITY_COLOURS.get(kind) or OTHER_COLOURS[sum(kind.encode()) % len(OTHER_COLOURS)]
     style = f"background:{colour};color:#111;padding:.15em .35em;border-radius:.3em"
     return f'<mark style="{style}">{text} <small><b>{html.escape(kind)}</b></small></mark>'
 

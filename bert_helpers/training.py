@@ -167,7 +167,7 @@ def make_trainer(
     spec = TASKS[task]
     train, validation = encoded["train"], encoded["validation"]
     shown = np.random.default_rng(args.seed).permutation(len(train))[: len(validation)]
-    callbacks: list[TrainerCallback] = [StopOnNonFiniteLoss()]
+    callbacks: list[TrainerCallback] = [StopOnNonFiniteLoss(), ShowScoresOnly()]
     if early_stopping:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=early_stopping))
     scores = spec.scores
@@ -230,6 +230,21 @@ class StopOnNonFiniteLoss(TrainerCallback):
                     f"{name} is {value} at step {state.global_step}: training has diverged and cannot recover. Lower "
                     f"the learning rate (it is {args.learning_rate:g}), or use PRECISION='fp32'."
                 )
+
+
+class ShowScoresOnly(TrainerCallback):
+    """Leave seconds and rows per second out of the table that Trainer shows in notebooks; the history keeps them."""
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **kwargs: object,
+    ) -> None:
+        for name in [name for name in metrics if name.endswith(("_runtime", "_per_second"))]:
+            del metrics[name]
 
 
 def predict(trainer: Trainer, dataset: Dataset) -> PredictionOutput:

@@ -185,3 +185,17 @@ def test_other_columns_are_kept(tmp_path):
         "".join(json.dumps({"id": i, "text": f"t{i}", "label": i % 2, "kind": "k"}) + "\n" for i in range(20))
     )
     assert set(data.load_classification(tmp_path / "a.jsonl")["test"].column_names) == {"id", "text", "label", "kind"}
+
+
+def test_thinning_out_keeps_one_in_so_many_rows_of_the_rarest_class(small_dataset):
+    thin = data.thin_out(small_dataset, 4, seed=0)
+    assert data.label_counts(thin).to_numpy().tolist() == [[24, 8, 8], [6, 2, 2]]
+    assert set(thin["train"]["text"]) < set(small_dataset["train"]["text"])
+    assert thin["train"]["text"] != data.thin_out(small_dataset, 4, seed=1)["train"]["text"]
+    assert data.thin_out(small_dataset, 1, seed=0)["train"]["text"] == small_dataset["train"]["text"]
+
+
+def test_a_column_to_slice_by_is_named_when_it_is_not_there(small_dataset):
+    assert set(data.slice_column(small_dataset["train"], "hard")) <= {"", "mixed", "irony", "negation", "part", "plot"}
+    with pytest.raises(DataError, match="no column 'shop' to slice by; it has text, hard, label"):
+        data.slice_column(small_dataset["train"], "shop")

@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.utils.class_weight import compute_class_weight
 from transformers import BertForSequenceClassification
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from bert_helpers import ParameterError, TrainingError, metrics, models, tokenization, training
 
@@ -16,12 +18,16 @@ def encoded(small_dataset, tokenizer):
     return tokenization.encode_texts(small_dataset, tokenizer, max_length=64)
 
 
-def make(tiny_bert, encoded, tokenizer, folder, *, early_stopping=0, **arguments):
+def make(tiny_bert, encoded, tokenizer, folder, *, early_stopping=0, loss=None, **arguments):
     options = {"epochs": 2, "learning_rate": 1e-3, "precision": "fp32", "disable_tqdm": True, **arguments}
     args = training.training_arguments(folder, early_stopping=early_stopping, **options)
     model = models.load_model(str(tiny_bert), BertForSequenceClassification, seed=0, num_labels=2)
     return training.make_trainer(
-        model, args, encoded, task="classification", tokenizer=tokenizer, early_stopping=early_stopping
+        *(model, args, encoded),
+        task="classification",
+        tokenizer=tokenizer,
+        early_stopping=early_stopping,
+        compute_loss_func=loss,
     )
 
 
@@ -133,3 +139,47 @@ def test_bf16_changes_a_prediction_by_rounding_only(tiny_bert, encoded, tokenize
     )
     np.testing.assert_allclose(full.predictions, half.predictions, atol=0.02)
     assert isinstance(training.history(make(tiny_bert, encoded, tokenizer, tmp_path)), pd.DataFrame)
+
+
+def test_the_balanced_loss_weighs_rows_as_scikit_learn_does():
+    labels = [0] * 30 + [1] * 10 + [2] * 5
+    logits = torch.randn(45, 3, generator=torch.Generator().manual_seed(0))
+    weights = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    expected = torch.nn.functional.cross_entropy(
+        logits, torch.tensor(labels), weight=torch.tensor(weights, dtype=torch.float32)
+    )
+    loss = training.balanced_loss(labels, 3)(SequenceClassifierOutput(logits=logits), torch.tensor(labels))
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_balanced_loss_is_right_under_accumulation(tiny_bert, encoded, tokenizer, tmp_path):
+    balanced = training.balanced_loss([0] * 40 + [1] * 8, 2)
+    losses = []
+    for batch, accumulation in ((16, 1), (4, 4)):
+        trainer = make(
+            *(tiny_bert, encoded, tokenizer, tmp_path),
+            **{"batch_size": batch, "gradient_accumulation": accumulation, "loss": balanced, "logging_steps": 1},
+        )
+        trainer.model.config.hidden_dropout_prob = 0.0
+        for module in trainer.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        trainer.train()
+        losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert len(losses[0]) == 6
+    np.testing.assert_allclose(losses[0], losses[1], atol=1e-3)
+
+
+def test_the_table_in_notebooks_gets_scores_and_the_history_keeps_the_seconds(tiny_bert, encoded, tokenizer, tmp_path):
+    trainer = make(tiny_bert, encoded, tokenizer, tmp_path, epochs=1)
+    shown = []
+
+    class Table(training.TrainerCallback):
+        def on_evaluate(self, args, state, control, metrics, **kwargs):
+            shown.append(set(metrics))
+
+    trainer.add_callback(Table())  # after our own, as Trainer's progress table is
+    trainer.train()
+    assert shown
+    assert not [name for names in shown for name in names if "runtime" in name or "per_second" in name]
+    assert any("eval_validation_runtime" in entry for entry in trainer.state.log_history)
