@@ -68,7 +68,7 @@ def load_model(
     """
     folder = locate(name)
     config = {"attention_probs_dropout_prob": 0.0, **config}
-    with _errors(name), torch.random.fork_rng(devices=[]), _quiet():
+    with _errors(name), torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
         settings = BertConfig.from_pretrained(folder, **config)
         settings.update({field: value for field, value in config.items() if not hasattr(settings, field)})
@@ -194,8 +194,8 @@ def _errors(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the load report and bar: `load_model` checks the loading info itself."""
+def quiet() -> Iterator[None]:
+    """Silence the reports and bars of loading and saving: `load_model` checks the loading info itself."""
     verbosity = logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

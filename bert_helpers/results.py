@@ -18,6 +18,7 @@ from transformers import BertPreTrainedModel, BertTokenizerFast
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers.data import fingerprint
+from bert_helpers.models import quiet
 
 LIBRARIES = ("torch", "transformers", "datasets", "scikit-learn", "numpy")
 
@@ -135,7 +136,8 @@ def save_model(model: BertPreTrainedModel, tokenizer: BertTokenizerFast, folder:
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        model.save_pretrained(fresh)
+        with quiet():
+            model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
         os.chmod(fresh, 0o755)
         if folder.exists():
