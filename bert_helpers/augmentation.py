@@ -13,7 +13,6 @@ from transformers import BertForMaskedLM, BertTokenizerFast, DataCollatorWithPad
 from bert_helpers.errors import DataError
 
 
-
 def oversample(train: Dataset, *, seed: int = 0) -> Dataset:
     """Rows of the rarer classes again, drawn at random, until every class has as many as the commonest.
 
@@ -50,7 +49,12 @@ def _rows_with_rare_types(train: Dataset, rng: np.random.Generator) -> np.ndarra
 
 
 def augment(
-    train: Dataset, *, share: float = 0.1, copies: int = 1, change: Callable[..., list[str]] | None = None, seed: int = 0
+    train: Dataset,
+    *,
+    share: float = 0.1,
+    copies: int = 1,
+    change: Callable[..., list[str]] | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """`copies` altered versions of every row's `text` (of `text_pair` too, where there is one); the label stays.
 
@@ -107,8 +111,8 @@ def replace_words(
 
     Pieces are drawn from the model's probabilities, special tokens left out (Kumar et al. 2020, without the label in
     the text). The text comes back from its pieces: in lower case if the model is uncased, cut to what it takes.
-    `model`: `models.load_model(name, BertForMaskedLM)`, which raises ModelError where the pretrained head is missing, as
-    it is from the packaged model.
+    `model`: `models.load_model(name, BertForMaskedLM)`, which raises ModelError where the pretrained head is missing,
+    as it is from the packaged model.
     """
     generator, texts = torch.Generator().manual_seed(seed), []
     for batch in _batches(train["text"], tokenizer, batch_size):

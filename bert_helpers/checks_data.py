@@ -174,7 +174,7 @@ def _leakage(name: str, rows: int, twins: dict[int, int]) -> Finding:
 
 
 def near_duplicates(rows: Sequence[str], others: Sequence[str] | None = None, *, exact: bool = False) -> dict[int, int]:
-    """For each of `rows` that has a twin among `others`, that twin's number; without `others`, an earlier one of `rows`.
+    """Row numbers that have a twin among `others`, and the twin's; without `others`, an earlier one of `rows`.
 
     Case, punctuation and blanks do not count. Texts of fewer than 8 words have no twins. `exact`: all words alike.
     """
@@ -272,7 +272,7 @@ def check_same_distribution(dataset: DatasetDict, *, task: str, seed: int = 0) -
 
 
 def _different(symptom: str, evidence: Evidence) -> Finding:
-    cause = "training and evaluation rows come from different sources, times or preparations, or the file was cut unshuffled"
+    cause = "training and evaluation rows differ in source, time or preparation, or a sorted file was cut in order"
     return Finding("different_evaluation", symptom, evidence, cause, {"redraw_splits": True})
 
 
@@ -397,7 +397,8 @@ def _word_features(rows: Dataset, *, shift: int = 0) -> tuple[csr_matrix, np.nda
         for i in range(max(0, shift), len(words) + min(0, shift)):
             before, word, after = padded[i : i + 3]
             shape = re.sub(r"(.)\1+", r"\1", re.sub(r"\d", "0", re.sub(r"[^\W\d_]", "x", re.sub("[A-Z]", "X", word))))
-            features.append({f"w={word.lower()}": 1, f"s={shape}": 1, f"b={before.lower()}": 1, f"a={after.lower()}": 1})
+            around = {"w": word.lower(), "s": shape, "b": before.lower(), "a": after.lower()}
+            features.append({f"{place}={text}": 1 for place, text in around.items()})
             labels.append(names[tags[i - shift]][2:] or "O")
             sentences.append(sentence)
     return DictVectorizer().fit_transform(features), np.array(labels), np.array(sentences)
@@ -436,7 +437,7 @@ def check_tags(dataset: DatasetDict) -> list[Finding]:
                 Finding(
                     "shifted_tags",
                     f"tags fit the word {where} theirs better than their own",
-                    Evidence(float(gain.mean()), 0, f"gain of log likelihood a sentence; t-test, p = {test.pvalue:.1g}"),
+                    Evidence(float(gain.mean()), 0, f"log likelihood gained a sentence; t-test, p = {test.pvalue:.1g}"),
                     "words and tags were read from different columns or lines, or pieces were counted as words",
                     {"shift_tags": shift},
                 )

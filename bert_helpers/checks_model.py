@@ -88,10 +88,11 @@ def check_truncation(split: Dataset, rows: Dataset, tokenizer: BertTokenizerFast
         return [Finding("truncation", symptom, Evidence(lost, CUT, "more is thrown away than read"), cause, fix)]
     if task == "classification" and np.mean(rows["truncated"]) > 0.05:
         chosen = np.random.default_rng(0).permutation(len(split))[:SAMPLE]
-        readable = [[tokenizer.decode(ids) for ids in side] for side in ([whole[i] for i in chosen], rows[chosen]["input_ids"])]
+        sides = [whole[i] for i in chosen], rows[chosen]["input_ids"]
+        readable = [[tokenizer.decode(ids) for ids in side] for side in sides]
         p, gain = _reads_better(readable, np.asarray(split["label"])[chosen])
         if p < FALSE_ALARM and gain > 0:
-            symptom = f"{lost:.0%} of the training tokens are cut off, and word counts predict {gain:.1%} more with them"
+            symptom = f"{lost:.0%} of the training tokens are cut off; with them word counts predict {gain:.1%} more"
             reason = "chance that a cut that loses nothing looks like this (McNemar's test of word-count classifiers)"
             return [Finding("truncation", symptom, Evidence(p, FALSE_ALARM, reason), cause, fix)]
     return []
@@ -201,9 +202,8 @@ def check_target(trainer: Trainer) -> list[Finding]:
         Finding(
             "target_scale",
             f"the target's root mean square is {size:.3g} in the model's units",
-            Evidence(size, SCALE if size > 1 else 1 / SCALE, "1 when standardized; at 2 the first loss is 4 times as high"),
-            "the head starts near 0 and moves in small steps: far from 0 it needs most of the run to get there, and the "
-            "large error swamps what it should learn",
+            Evidence(size, SCALE if size > 1 else 1 / SCALE, "1 when standardized; at 2 the first loss is 4"),
+            "the head starts near 0 and moves in small steps: it needs most of the run to get there, or shoots past",
             {"target_scale": target_scale(labels)},
         )
     ]
@@ -286,9 +286,11 @@ def check_learning(trainer: Trainer, batch: dict[str, torch.Tensor], *, learning
     return [
         Finding(
             "cannot_overfit_batch",
-            f"{len(batch['input_ids'])} rows are not learned by heart: loss {first:.2f}, after {STEPS} steps {last:.2f}",
+            f"{FEW} rows are not learned by heart: loss {first:.2f}, after {STEPS} steps {last:.2f}",
             Evidence(last, first / 2, "half the first loss; a sound model gets near 0 with so few rows"),
-            f"dropout is {dropout:g}" if dropout > 0.3 else "the rows look alike to the model, or labels and loss do not fit",
+            f"dropout is {dropout:g}"
+            if dropout > 0.3
+            else "rows look alike to the model, or labels and loss do not fit",
             {"DROPOUT": 0.1} if dropout > 0.3 else {},
         )
     ]

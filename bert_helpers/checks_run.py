@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from scipy.special import log_softmax
-from scipy.stats import chi2, norm
+from scipy.stats import chi2
 
 from bert_helpers.calibration import fit_temperature
 from bert_helpers.diagnosis import FALSE_ALARM, Evidence, Finding, ranked
@@ -32,7 +32,7 @@ def check_failure(error: BaseException, *, parameters: Mapping[str, object]) -> 
     if is_out_of_memory(error):
         batch, steps = int(parameters["BATCH_SIZE"]), int(parameters["GRADIENT_ACCUMULATION"])
         fix = {"BATCH_SIZE": max(1, batch // 2), "GRADIENT_ACCUMULATION": steps * (2 if batch > 1 else 1)}
-        evidence = Evidence(batch, max(1, batch // 2), "half a batch needs half the activations; the step stays the same")
+        evidence = Evidence(batch, max(1, batch // 2), "half a batch needs half the activations")
         return [Finding("out_of_memory", f"out of memory: {str(error)[:80]}", evidence, "the batch is too large", fix)]
     if isinstance(error, TrainingError):
         return [_not_finite(str(error), math.nan, float(parameters["LEARNING_RATE"]))]
@@ -57,7 +57,9 @@ def _not_finite(symptom: str, value: float, learning_rate: float) -> Finding:
 # --- learning curves ---------------------------------------------------------------------------------------
 
 
-def check_history(log_history: Sequence[Mapping[str, float]], *, chance: float, weight: float = WEIGHT) -> list[Finding]:
+def check_history(
+    log_history: Sequence[Mapping[str, float]], *, chance: float, weight: float = WEIGHT
+) -> list[Finding]:
     """`out_of_memory`, `not_finite_loss`, `learning_rate_too_high`, `…_too_low` or `underfitting`.
 
     `log_history` is the Trainer's (`trainer.state.log_history`, a run's history.json); `chance` the loss of knowing
@@ -66,7 +68,7 @@ def check_history(log_history: Sequence[Mapping[str, float]], *, chance: float, 
     memory = [entry for entry in log_history if "micro_batch_size" in entry]
     findings = [_recovered(memory[-1])] if memory else []
     losses = [(name, entry) for entry in log_history for name in entry if name.endswith("loss")]
-    bad = [(name, entry) for name, entry in losses if not math.isfinite(entry[name] if entry[name] is not None else math.nan)]
+    bad = [(name, entry) for name, entry in losses if entry[name] is None or not math.isfinite(entry[name])]
     rates = _learning_rates(log_history)
     if bad:
         name, entry = bad[0]
@@ -142,8 +144,8 @@ def check_fit(history: pd.DataFrame, losses: np.ndarray) -> list[Finding]:
     return [
         Finding(
             "overfitting",
-            f"the validation loss rose from {validation.min():.2f} (epoch {best:g}) to {validation.iloc[-1]:.2f}, while the "
-            f"training loss fell to {train:.2f}",
+            f"the validation loss rose from {validation.min():.2f} (epoch {best:g}) to {validation.iloc[-1]:.2f}, "
+            f"while the training loss fell to {train:.2f}",
             Evidence(rise, 2 * error, "two standard errors of the validation loss"),
             "too many passes over too few rows: the model learns them by heart",
             {"EARLY_STOPPING": 1, "EPOCHS": max(1, math.ceil(best)), "WEIGHT_DECAY": 0.1},
@@ -173,7 +175,7 @@ def check_confidence(logits: np.ndarray, labels: np.ndarray) -> list[Finding]:
         Finding(
             "overconfidence",
             f"sure of {sure:.0%} on average, right in {np.mean(logits.argmax(axis=1) == labels):.0%}",
-            Evidence(temperature, TEMPERATURE, "at 1.5, 95% sure should be 88%; chi-squared test of the likelihood passed"),
+            Evidence(temperature, TEMPERATURE, "at 1.5, 95% sure should be 88%; likelihood-ratio test passed"),
             "trained until the training rows were certain; certainty does not carry over",
             {"temperature": temperature, "LABEL_SMOOTHING": 0.1},
         )

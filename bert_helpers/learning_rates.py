@@ -42,7 +42,11 @@ def learning_rate_range(
 
 
 def _step(
-    trainer: Trainer, model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, torch.Tensor], rate: float
+    trainer: Trainer,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: dict[str, torch.Tensor],
+    rate: float,
 ) -> float:
     for group in optimizer.param_groups:
         group["lr"] = rate

@@ -61,7 +61,12 @@ def _release(trainer: Trainer, size: int) -> None:
 
 
 def _in_parts(
-    trainer: Trainer, step: Callable[..., torch.Tensor], model: torch.nn.Module, batch: Batch, size: int, items: int | None
+    trainer: Trainer,
+    step: Callable[..., torch.Tensor],
+    model: torch.nn.Module,
+    batch: Batch,
+    size: int,
+    items: int | None,
 ) -> torch.Tensor:
     """The Trainer's step on parts of at most `size` rows, each weighted by its share of the batch's labels.
 

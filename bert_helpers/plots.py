@@ -48,7 +48,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
 
 
 def learning_rate_range(table: pd.DataFrame, *, chosen: float | None = None) -> Figure:
-    """At which learning rate does the loss fall, and from which on does it rise? `learning_rates.learning_rate_range`."""
+    """At which learning rate does the loss fall, and where does it rise? `learning_rates.learning_rate_range`."""
     figure, (axis,) = _figure()
     axis.plot(table.learning_rate, table.loss, color="grey", linewidth=0.8, alpha=0.6, label="loss of a batch")
     axis.plot(table.learning_rate, table.smoothed, color=BLUE, label="smoothed")
@@ -60,7 +60,7 @@ def learning_rate_range(table: pd.DataFrame, *, chosen: float | None = None) -> 
 
 
 def small_multiples(histories: Mapping[str, pd.DataFrame], *, columns: int = 3) -> Figure:
-    """How do sick runs look beside a healthy one? Both losses by epoch for each run of `training.history`, one scale."""
+    """How do sick runs look beside a healthy one? Both losses by epoch of each `training.history`, one scale."""
     rows = -(-len(histories) // columns)
     figure = Figure(figsize=(3.1 * columns, 2.3 * rows), layout="constrained", facecolor="white")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
