@@ -1,7 +1,7 @@
 """Comparisons: of two runs on the same examples, and of the parts of one test set."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,8 @@ def compare(
     labels: Sequence,
     *,
     measure: Callable[..., Measure] = classification,
+    metric: str | None = None,
+    groups: Sequence[Hashable] | None = None,
     names: tuple[str, str] = ("first", "second"),
     n_resamples: int = RESAMPLES,
     seed: int = 0,
@@ -36,13 +38,14 @@ def compare(
     """Whether two runs' predictions for the same examples differ by more than chance.
 
     `measure` is `metrics.classification` (`first` and `second` are logits), `metrics.regression` (predictions) or
-    `metrics.question_answering` (answers). Intervals of the differences (95%) resample the examples, the same ones
-    for both runs. The sentence is about the first metric. Examples are what is drawn here: another training seed may
-    move either run as well.
+    `metrics.question_answering` (answers). Intervals of the differences (95%) resample the examples, or the `groups` of
+    a measure that takes them, the same ones for both runs. The sentence is about `metric`, or the first one. Examples
+    are what is drawn here: another training seed may move either run as well.
 
     Raises DataError when predictions and labels do not belong together.
     """
-    measures = [measure(predictions, labels) for predictions in (first, second)]
+    options = {} if groups is None else {"groups": groups}
+    measures = [measure(predictions, labels, **options) for predictions in (first, second)]
     values = [run.statistic(np.ones(run.units)) for run in measures]
     if values[0].keys() != values[1].keys():
         raise DataError(f"{names[0]} and {names[1]} do not predict the same classes, so their metrics differ.")
@@ -54,10 +57,12 @@ def compare(
     table = intervals(difference, measures[0].units, n_resamples=n_resamples, seed=seed)
     for position, name in enumerate(names):
         table.insert(position, name, [float(values[position][metric]) for metric in table.index])
-    right = [run.correct for run in measures]
-    counts = None if right[0] is None else (int(np.sum(right[0] & ~right[1])), int(np.sum(right[1] & ~right[0])))
+    metric, (one, other) = metric or table.index[0], (run.correct for run in measures)
+    counts = None
+    if one is not None and metric == "accuracy":  # McNemar's test is about right and wrong, not about other metrics
+        counts = (int(np.sum(one & ~other)), int(np.sum(other & ~one)))
     p_value = None if counts is None else mcnemar(*counts)
-    return Comparison(table, p_value, _sentence(table, names, counts, p_value, len(labels)))
+    return Comparison(table, p_value, _sentence(table, metric, names, counts, p_value, len(labels)))
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -72,12 +77,13 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 def _sentence(
     table: pd.DataFrame,
+    metric: str,
     names: tuple[str, str],
     counts: tuple[int, int] | None,
     p_value: float | None,
     examples: int,
 ) -> str:
-    metric, row = table.index[0], table.iloc[0]
+    row = table.loc[metric]
     real, figures = [row["low"] > 0 or row["high"] < 0], f"95% interval {row['low']:+.3f} to {row['high']:+.3f}"
     if counts is not None:
         real.append(p_value < 0.05)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import re
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -134,12 +135,16 @@ def load_pairs(
 
     `source`, sizes and missing splits are as in `load_classification`; "sample" is the packaged pairs. A delimited
     file may lack a header, as the published STS-B files do: its columns are then text, pair and score, in that order.
+    A test split without labels (GLUE's are all -1) is left out with a warning, and taken from the training rows.
     Scores lie in `low` to `high`. Raises DataError, naming the file, row and column, when the data cannot be used.
     """
     columns = {text_column: "text", pair_column: "text_pair", label_column: "label"}
     table = partial(_read_table, header=tuple(columns), headerless=True)
     splits = read_source(source, sample="similarity", readers={".csv": table, ".tsv": table})
-    splits = {name: _scored(_rename(split, columns), low, high) for name, split in splits.items()}
+    splits = {name: _rename(split, columns) for name, split in splits.items()}
+    if low > -1 and "test" in splits and _number(splits["test"]["label"][0]) == -1:
+        _drop_unlabelled(splits)
+    splits = {name: _scored(split, low, high) for name, split in splits.items()}
     for split in splits.values():
         check_texts(split, "text")
         check_texts(split, "text_pair")
@@ -575,15 +580,17 @@ def _check_label_range(dataset: Dataset) -> None:
         raise DataError(f"{place(dataset)}, row {bad[0] + 1}, column 'label': no label (the split is unlabelled?).")
 
 
+def _drop_unlabelled(splits: dict[str, Dataset]) -> None:
+    """Take out a test split whose every score is -1, which is how GLUE withholds its test labels."""
+    if {_number(value) for value in splits["test"]["label"]} == {-1}:
+        warnings.warn(f"{place(splits['test'])}: every score is -1, so it is unlabelled and left out.", stacklevel=3)
+        del splits["test"]
+
+
 def _scored(dataset: Dataset, low: float, high: float) -> Dataset:
     """Turn the `label` column into floats, all of them in `low` to `high`."""
     values = dataset.with_format("arrow")[:]["label"].to_pylist()
     scores = [_number(value) for value in values]
-    if low > -1 and set(scores) == {-1}:
-        raise DataError(
-            f"{place(dataset)}, column 'label': every score is -1: the split is unlabelled, as GLUE's test splits are; "
-            "save the labelled splits as files and give their folder."
-        )
     for row, (value, score) in enumerate(zip(values, scores, strict=True), 1):
         if score is None:
             what = "the score is missing" if value in (None, "") else f"{value!r} is no finite number"
@@ -802,6 +809,28 @@ def subsample(dataset: Dataset, size: int, *, seed: int, draw: Callable[..., np.
     if size == 0 or size >= len(dataset):
         return dataset
     return dataset.select(draw(dataset, size, seed=seed))
+
+
+def slice_column(dataset: Dataset, column: str) -> list[str]:
+    """The values of a column as text, to slice results by. Raises DataError when there is no such column."""
+    if column not in dataset.column_names:
+        known = ", ".join(dataset.column_names)
+        raise DataError(f"{place(dataset)}: no column {column!r} to slice by; it has {known}.")
+    return ["" if value is None else str(value) for value in dataset[column]]
+
+
+def thin_out(dataset: DatasetDict, one_in: int, *, seed: int) -> DatasetDict:
+    """Every split with one in `one_in` rows of its rarest class (of several, the last), at least one; seeded."""
+    counts = np.bincount(dataset["train"]["label"])
+    rarest = len(counts) - 1 - int(np.argmin(counts[::-1]))
+    rng = np.random.default_rng(seed)
+
+    def keep(split: Dataset) -> Dataset:
+        rare = np.asarray(split["label"]) == rarest
+        drawn = rng.permutation(np.flatnonzero(rare))[: max(1, rare.sum() // one_in)]
+        return split.select(np.sort(np.concatenate([np.flatnonzero(~rare), drawn])))
+
+    return DatasetDict({name: keep(split) for name, split in dataset.items()})
 
 
 # --- describing --------------------------------------------------------------------------------------------

@@ -85,10 +85,12 @@ class Seqeval(evaluate.Metric):
 
 
 def _check_tags(predictions: list[list[str]], references: list[list[str]]) -> None:
-    """seqeval only warns of what is no tag and drops its first letter; so `evaluate.combine` gives it dicts' keys."""
+    """seqeval only warns of what is no tag, and scores it: even keys of dicts, which `evaluate.combine` may send."""
+    if not references:
+        raise DataError("there are no sentences to judge.")
     for row, (predicted, true) in enumerate(zip(predictions, references, strict=True), 1):
         if len(predicted) != len(true):
             raise DataError(f"sentence {row}: {len(predicted)} predicted tags for {len(true)} words.")
-        bad = next((tag for tag in (*predicted, *true) if tag != "O" and not tag.startswith(("B-", "I-"))), None)
+        bad = next((tag for tag in (*predicted, *true) if tag != "O" and tag[:2] not in ("B-", "I-", "E-", "S-")), None)
         if bad is not None:
-            raise DataError(f"sentence {row}: {bad!r} is no IOB2 tag; those are O, B-TYPE and I-TYPE.")
+            raise DataError(f"sentence {row}: {bad!r} is no tag; those are O, B-TYPE and I-TYPE.")

@@ -293,5 +293,7 @@ def sum_by_group(columns: np.ndarray, groups: Sequence[Hashable]) -> np.ndarray:
 
 
 def format_interval(row: pd.Series) -> str:
-    """A row of a metrics table as text: "0.871 (0.829 to 0.912)"."""
+    """A row of a metrics table as text: "0.871 (0.829 to 0.912)", or "undefined"."""
+    if pd.isna(row["value"]):
+        return "undefined"
     return f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"

@@ -6,7 +6,7 @@ A name is a packaged model, a local folder, or a Hub id "owner/name[@revision]" 
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -59,9 +59,10 @@ def load_model(
 ) -> BertPreTrainedModel:
     """The named model as `model_class`, in float32; a new head is drawn from `seed`.
 
-    `config` overrides fields of the model's config (`num_labels`, `id2label`, …). Attention dropout is off: its
-    masks cost more than attention itself on a CPU (at 512 tokens 1 step took 3.3 s without, 12.7 s with; 2 cores,
-    22.7M parameters) and it moved no metric here; pass `attention_probs_dropout_prob` for the original.
+    `config` sets fields of the model's config, its own (`num_labels`, `id2label`, …) or new ones (`target_mean`), which
+    Transformers would drop. Attention dropout is off: its masks cost more than attention itself on a CPU (at 512
+    tokens 1 step took 3.3 s without, 12.7 s with; 2 cores, 22.7M parameters) and it moved no metric here; pass
+    `attention_probs_dropout_prob` for the original.
 
     Raises ModelError for an unknown name, another architecture, pickled weights, or weights that are missing.
     """
@@ -69,9 +70,11 @@ def load_model(
     config = {"attention_probs_dropout_prob": 0.0, **config}
     with _errors(name), torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(seed)
+        settings = BertConfig.from_pretrained(folder, **config)
+        settings.update({field: value for field, value in config.items() if not hasattr(settings, field)})
         model, info = model_class.from_pretrained(
             folder,
-            config=BertConfig.from_pretrained(folder, **config),
+            config=settings,
             attn_implementation=attention,
             dtype=torch.float32,
             use_safetensors=True,
@@ -85,12 +88,17 @@ def load_model(
 
 
 def load_trained(
-    name: str, model_class: type[BertPreTrainedModel], *, num_labels: int | None = None, attention: str = BY_LENGTH
+    name: str,
+    model_class: type[BertPreTrainedModel],
+    *,
+    num_labels: int | None = None,
+    labels: Sequence[str] | None = None,
+    attention: str = BY_LENGTH,
 ) -> BertPreTrainedModel:
     """A model that was fine-tuned earlier, with its head: what a run left in its folder.
 
-    Raises ModelError when it was made for another task: another class, or not `num_labels` outputs (classes; 1 for
-    regression).
+    Raises ModelError when it was made for another task: another class, not `num_labels` outputs (classes; 1 for
+    regression), or not the classes `labels` in this order.
     """
     folder = locate(name)
     with _errors(name):
@@ -102,6 +110,9 @@ def load_trained(
         raise ModelError(
             f"{name}: has {config.num_labels} outputs where {num_labels} are needed; it is of another task."
         )
+    classes = [config.id2label[i] for i in range(config.num_labels)]
+    if labels is not None and classes != list(labels):
+        raise ModelError(f"{name}: its classes are {classes}, those of the data {list(labels)}; rename the labels.")
     return load_model(name, model_class, attention=attention)
 
 

@@ -57,14 +57,16 @@ def write_record(
     *,
     metrics: pd.DataFrame,
     parameters: dict[str, object],
-    source: str,
-    dataset: DatasetDict,
+    data: dict[str, object],
     model: str,
     precision: str,
     seed: int,
     seconds: dict[str, float],
 ) -> Path:
-    """Write `metrics.json`: each metric with its interval, and all that is needed to tell what produced it."""
+    """Write `metrics.json`: each metric with its interval, and all that is needed to tell what produced it.
+
+    `data` is `describe_data` of the run's data, or a dict of several by task.
+    """
     environment_ = environment(precision)
     device = environment_.pop("device")
     environment_.pop("precision")
@@ -73,11 +75,7 @@ def write_record(
         {
             "metrics": metrics.to_dict(orient="index"),
             "parameters": {name: _portable(value) for name, value in parameters.items()},
-            "data": {
-                "source": _portable(source),
-                "fingerprint": fingerprint(dataset),
-                "rows": {name: len(split) for name, split in dataset.items()},
-            },
+            "data": data,
             "model": _portable(model),
             "versions": environment_,
             "device": device,
@@ -86,6 +84,12 @@ def write_record(
             "seconds": {name: round(value, 1) for name, value in seconds.items()},
         },
     )
+
+
+def describe_data(source: str, dataset: DatasetDict) -> dict[str, object]:
+    """Where a run's data came from, its fingerprint, and the rows of each split."""
+    rows = {name: len(split) for name, split in dataset.items()}
+    return {"source": _portable(source), "fingerprint": fingerprint(dataset), "rows": rows}
 
 
 def _portable(value: object) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset, DatasetDict
+from torch.nn.functional import cross_entropy
 from transformers import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
@@ -28,6 +29,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import metrics, regression
@@ -152,11 +154,12 @@ def make_trainer(
     task: str,
     tokenizer: BertTokenizerFast,
     early_stopping: int = 0,
+    compute_loss_func: Callable[..., torch.Tensor] | None = None,
 ) -> Trainer:
     """A `Trainer` over the splits `train` and `validation` of `encoded`.
 
     After every epoch it evaluates the validation rows and as many training rows, both without dropout, so that the
-    two curves can be compared.
+    two curves can be compared. `compute_loss_func` takes the place of the model's own loss; see `balanced_loss`.
     """
     # The model's forward takes **kwargs, from which Trainer concludes that it divides its own loss by the number of
     # items of all accumulated batches. It does not: loss and gradients would be multiplied by the accumulation steps.
@@ -184,10 +187,30 @@ def make_trainer(
         processing_class=tokenizer,
         data_collator=collator,
         compute_metrics=scores,
+        compute_loss_func=compute_loss_func,
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def balanced_loss(labels: Sequence[int], classes: int) -> Callable[..., torch.Tensor]:
+    """Cross entropy in which every class weighs as much as any other, for `make_trainer`'s `compute_loss_func`.
+
+    A row weighs n / (classes * rows of its class), 1 on average over the n training labels given: scikit-learn's
+    "balanced" weights, after King and Zeng (2001).
+    """
+    counts = np.bincount(np.asarray(labels), minlength=classes)
+    weights = torch.tensor(len(labels) / (classes * np.maximum(counts, 1)), dtype=torch.float32)
+
+    def loss(
+        outputs: SequenceClassifierOutput, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        total = cross_entropy(outputs.logits.float(), labels, weights.to(labels.device), reduction="sum")
+        # Trainer counts the rows of all accumulated batches, and leaves the division to this function.
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    return loss
 
 
 class StopOnNonFiniteLoss(TrainerCallback):
@@ -222,6 +245,8 @@ def predict(trainer: Trainer, dataset: Dataset) -> PredictionOutput:
         output = trainer.predict(dataset.select(order))
     finally:
         trainer.args.train_sampling_strategy = strategy
+        # Set by a prediction before training; every later evaluation would report it as a metric.
+        vars(trainer).pop("model_preparation_time", None)
     sides, config = (output.predictions, output.label_ids), trainer.model.config
     if hasattr(config, "target_mean"):
         sides = tuple(regression.to_users_units(side, config) for side in sides)

@@ -14,7 +14,7 @@ from transformers import AutoConfig
 from bert_helpers import models
 from bert_helpers.notebooks import summary
 
-FIRST, NER = "01_fine_tune.ipynb", "04_ner.ipynb"
+FIRST, EVALUATE, NER = "01_fine_tune.ipynb", "03_evaluate.ipynb", "04_ner.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,51 @@ def test_a_tagger_on_a_file_and_a_transfer_set_of_ones_own(tiny, tmp_path):
     )
     assert record["data"]["rows"] == {"train": 48, "validation": 6, "test": 6}
     assert {"f1", "transfer/f1", "place/f1", "person/f1"} <= set(record["metrics"])
+
+
+def write_evaluation_data(folder):
+    rows = [
+        {"body": f"it was {'grand' if i % 2 else 'grim'} {i}", "mood": "up" if i % 2 else "down"} for i in range(90)
+    ]
+    pd.DataFrame(rows).assign(shop=["north", "south", "south"] * 30).to_csv(folder / "texts.csv", index=False)
+    pd.DataFrame(rows[:20]).to_csv(folder / "elsewhere.csv", index=False)
+    pairs = [{"a": f"{i} boats", "b": f"{i % 7} boats", "score": (i % 11) / 10} for i in range(60)]
+    pd.DataFrame(pairs).to_csv(folder / "pairs.csv", index=False)
+    contexts = [f"The ferry to Brask leaves pier {i} at noon. It carries {i + 20} people." for i in range(20)]
+    qas = [
+        [
+            {"id": f"{i}a", "question": "Which pier?", "answers": [{"text": str(i), "answer_start": 31}]},
+            {"id": f"{i}b", "question": "Where to?", "answers": [{"text": "Brask", "answer_start": 13}]},
+        ]
+        for i in range(20)
+    ]
+    paragraphs = [{"context": context, "qas": qa} for context, qa in zip(contexts, qas, strict=True)]
+    (folder / "questions.json").write_text(json.dumps({"data": [{"title": "ferries", "paragraphs": paragraphs}]}))
+    return {
+        **{"DATA": "texts.csv", "TEXT_COLUMN": "body", "LABEL_COLUMN": "mood", "SLICE_COLUMN": "shop"},
+        **{"TRANSFER_DATA": "elsewhere.csv", "IMBALANCE": 3, "QA_DATA": "questions.json", "STS_DATA": "pairs.csv"},
+        **{"STS_TEXT_COLUMN": "a", "STS_PAIR_COLUMN": "b", "STS_LABEL_COLUMN": "score", "STS_HIGH": 1.0},
+        **{"QA_MAX_LENGTH": 32, "QA_STRIDE": 8, "STS_MAX_LENGTH": 32, "QA_EPOCHS": 1, "STS_EPOCHS": 1},
+    }
+
+
+def test_three_tasks_are_evaluated_on_data_of_ones_own_then_again_from_the_saved_models(tiny, tmp_path):
+    settings = write_evaluation_data(tmp_path)
+    record = run(EVALUATE, tmp_path, tiny, **settings)
+    assert record["data"]["qa"]["rows"] == {"train": 32, "validation": 4, "test": 4}
+    assert {"classification/accuracy", "classification/transfer/accuracy", "qa/f1", "regression/mse"} <= set(
+        record["metrics"]
+    )
+    for name in ("classification/log_loss", "qa/f1", "regression/mse"):
+        value = record["metrics"][name]
+        assert value["low"] <= value["value"] <= value["high"], name
+    trained = {
+        f"{prefix}TRAINED": f"results/mine/{task}/model"
+        for prefix, task in (("", "classification"), ("QA_", "qa"), ("STS_", "regression"))
+    }
+    again = run(EVALUATE, tmp_path, tiny, **settings, **trained)
+    for name in ("classification/accuracy", "qa/f1", "regression/mse"):
+        assert again["metrics"][name]["value"] == pytest.approx(record["metrics"][name]["value"], abs=1e-4), name
 
 
 @pytest.mark.parametrize(
