@@ -388,8 +388,10 @@ def _text_features(rows: Dataset) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
     return words, np.array(classes(rows, "classification")), np.arange(len(rows))
 
 
-def _word_features(rows: Dataset, *, shift: int = 0) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
-    """Features of every word, the entity type of the tag `shift` places before it, and its sentence."""
+def _word_features(
+    rows: Dataset, *, shift: int = 0, context: bool = True
+) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
+    """Features of every word (with its neighbours), the entity type of the tag `shift` places before, its sentence."""
     names = rows.features["ner_tags"].feature.names
     features, labels, sentences = [], [], []
     for sentence, (words, tags) in enumerate(zip(rows["tokens"], rows["ner_tags"], strict=True)):
@@ -397,7 +399,8 @@ def _word_features(rows: Dataset, *, shift: int = 0) -> tuple[csr_matrix, np.nda
         for i in range(max(0, shift), len(words) + min(0, shift)):
             before, word, after = padded[i : i + 3]
             shape = re.sub(r"(.)\1+", r"\1", re.sub(r"\d", "0", re.sub(r"[^\W\d_]", "x", re.sub("[A-Z]", "X", word))))
-            around = {"w": word.lower(), "s": shape, "b": before.lower(), "a": after.lower()}
+            around = {"w": word.lower(), "s": shape}
+            around |= {"b": before.lower(), "a": after.lower()} if context else {}
             features.append({f"{place}={text}": 1 for place, text in around.items()})
             labels.append(names[tags[i - shift]][2:] or "O")
             sentences.append(sentence)
@@ -447,7 +450,7 @@ def check_tags(dataset: DatasetDict) -> list[Finding]:
 
 def _fit_of_shift(rows: Dataset, shift: int) -> pd.Series:
     """Mean log likelihood of "part of an entity or not" in each sentence, were the tags meant for `shift` words on."""
-    features, labels, sentence = _word_features(rows, shift=shift)
+    features, labels, sentence = _word_features(rows, shift=shift, context=False)
     inside = (labels != "O").astype(int)
     if len(np.unique(inside)) < 2:
         return pd.Series(dtype=float)

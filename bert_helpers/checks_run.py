@@ -109,15 +109,15 @@ def _not_learned(loss: float, chance: float, rates: np.ndarray, weight: float) -
         cause = "the learning rate is too high: each step overshoots, and what was learned before is lost"
         evidence = Evidence(peak, LARGE_STEP, reason)
         return Finding("learning_rate_too_high", symptom, evidence, cause, {"LEARNING_RATE": usual})
-    if path < SMALL_PATH:
+    if path < SMALL_PATH and peak < USUAL_STEP / 3:
         reason = "over the whole run a weight can move by 2% of its size: as good as not at all"
         cause = "the learning rate is too low for so few steps"
         evidence = Evidence(path, SMALL_PATH, reason)
         return Finding("learning_rate_too_low", symptom, evidence, cause, {"LEARNING_RATE": usual})
     reason = "more than half of what could be learned is not, on rows that it was trained on"
-    epochs = {"EPOCHS_FACTOR": 3} if usual / 2 <= rates.max() else {"LEARNING_RATE": usual}
+    fix = {"LEARNING_RATE": max(usual, float(rates.max())), "EPOCHS_FACTOR": 3}
     cause = "too few steps, too much dropout or weight decay, or texts that do not tell the label"
-    return Finding("underfitting", symptom, Evidence(loss / chance, LEARNED, reason), cause, epochs)
+    return Finding("underfitting", symptom, Evidence(loss / chance, LEARNED, reason), cause, fix)
 
 
 def weight_size(model: torch.nn.Module) -> float:

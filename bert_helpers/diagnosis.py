@@ -97,5 +97,13 @@ def fix_text(fix: Mapping[str, object]) -> str:
 
 
 def changed(parameters: Mapping[str, object], fix: Mapping[str, object]) -> dict[str, object]:
-    """Notebook parameters with those of the fix; its data actions are left to `repairs.mend`."""
-    return {**parameters, **{name: value for name, value in fix.items() if name.isupper()}}
+    """Notebook parameters with those of the fix; a name that ends in _FACTOR multiplies (EPOCHS_FACTOR).
+
+    Data actions are left to `repairs.mend`.
+    """
+    new = dict(parameters)
+    for name, value in fix.items():
+        known = name.removesuffix("_FACTOR")
+        if name.isupper():
+            new[known] = value if known == name else type(parameters[known])(parameters[known] * value)
+    return new

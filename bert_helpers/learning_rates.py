@@ -57,7 +57,7 @@ def _step(
     torch.nn.utils.clip_grad_norm_(model.parameters(), trainer.args.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
-    return float(loss)
+    return float(loss.detach())
 
 
 def suggested_learning_rate(table: pd.DataFrame) -> float:
