@@ -115,7 +115,7 @@ def replace_words(
     as it is from the packaged model.
     """
     generator, texts = torch.Generator().manual_seed(seed), []
-    for batch in _batches(train["text"], tokenizer, batch_size):
+    for batch in _batches(list(train["text"]), tokenizer, batch_size):
         ids = batch["input_ids"]
         special = torch.tensor(
             [tokenizer.get_special_tokens_mask(row, already_has_special_tokens=True) for row in ids.tolist()]
