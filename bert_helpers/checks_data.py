@@ -295,9 +295,10 @@ def _told_apart(train: Dataset, other: Dataset, task: str, seed: int) -> tuple[f
 
 
 def _sources(split: Dataset, task: str) -> pd.DataFrame:
-    """Texts, and the source that texts may share: a context, or the article it is from."""
+    """Texts, each once, and the source that texts may share: a context, or the article it is from."""
     if task != "qa":
-        return pd.DataFrame({"text": texts(split, task), "group": np.arange(len(split))})
+        rows = pd.DataFrame({"text": texts(split, task)}).drop_duplicates()
+        return rows.assign(group=np.arange(len(rows)))
     title = split["title"] if "title" in split.column_names else split["context"]
     rows = pd.DataFrame({"text": split["context"], "group": title}).drop_duplicates("text")
     return rows.assign(group=rows.group.fillna(rows.text))
@@ -317,28 +318,28 @@ def _label_distance(train: Dataset, other: Dataset) -> float | None:
 
 
 def check_label_noise(dataset: DatasetDict, *, task: str, seed: int = 0) -> list[Finding]:
-    """`label_noise`: more training than evaluation rows whose label a classifier that has not seen it disputes.
+    """`label_noise`: training labels are less likely than evaluation labels, to a classifier that has not seen them.
 
-    Confident learning (Northcutt et al. 2021) over training, validation and test rows together. Hard texts are disputed
-    too, so the evaluation rows say how many to expect. Noise that is the same in all splits cannot be told from
-    difficulty: for that read the rows of `suspicious_rows`. Classification and entity tags only.
+    Hard texts make labels unlikely too, so the evaluation rows say how likely to expect them. Noise that is the same in
+    all splits cannot be told from difficulty: for that read the rows of `suspicious_rows`. The rows to remove are those
+    of confident learning (Northcutt et al. 2021). Classification and entity tags only.
     """
     if task not in ("classification", "ner"):
         return []
     rows = suspicious_rows(dataset, task=task, seed=seed)
     train = rows.split == "train"
-    test = ttest_ind(rows.disputed[train], rows.disputed[~train], equal_var=False, alternative="greater")
+    test = ttest_ind(rows.trust[train], rows.trust[~train], equal_var=False, alternative="less")
     if not test.pvalue < FALSE_ALARM:
         return []
-    found = rows[train & rows.suspicious].sort_values("quality").row.tolist()
+    found = rows[train & rows.suspicious].sort_values("trust").row.tolist()
     return [
         Finding(
             "label_noise",
             f"the other rows speak against labels of {len(found)} of the {int(train.sum())} training rows",
             Evidence(
-                float(rows.disputed[train].mean()),
-                float(rows.disputed[~train].mean()),
-                f"the share of disputed labels in validation and test rows; Welch's t-test, p = {test.pvalue:.1g}",
+                float(rows.trust[train].mean()),
+                float(rows.trust[~train].mean()),
+                f"mean probability of validation and test labels, by the same classifier; t-test, p = {test.pvalue:.1g}",
             ),
             "training labels were set by a rule, in haste or by several people; evaluation labels with more care",
             {"remove_rows": found},
@@ -349,9 +350,9 @@ def check_label_noise(dataset: DatasetDict, *, task: str, seed: int = 0) -> list
 def suspicious_rows(dataset: DatasetDict, *, task: str = "classification", seed: int = 0) -> pd.DataFrame:
     """Every row of every split, judged by a linear classifier that has not seen it (5 folds).
 
-    Columns: `split`, `row`, `label`, `suggested` (the classifier's label), `quality` (probability of the given label),
-    `suspicious` (disputed by cleanlab's confident learning), `disputed` (share of the row's labels that are: 0 or 1, or
-    of a sentence's words; the other columns are then those of its worst word). Judges up to 2,000 rows a split.
+    Columns: `split`, `row`, `label`, `suggested` (the classifier's label), `trust` (probability of the given label; of a
+    sentence's words the mean), `suspicious` (by cleanlab's confident learning). `label` and `suggested` of a sentence
+    are those of its worst word. Judges up to 2,000 rows of a split.
     """
     parts = {name: split.select(_some(len(split), seed)) for name, split in dataset.items()}
     rows = pd.DataFrame(
@@ -367,12 +368,12 @@ def suspicious_rows(dataset: DatasetDict, *, task: str = "classification", seed:
             "unit": unit,
             "label": kinds[labels],
             "suggested": kinds[chances.argmax(axis=1)],
-            "quality": get_label_quality_scores(labels, chances),
+            "trust": get_label_quality_scores(labels, chances),
             "suspicious": find_label_issues(labels, chances, n_jobs=1),
         }
     )
-    worst = judged.sort_values(["suspicious", "quality"], ascending=[False, True]).drop_duplicates("unit")
-    return rows.join(worst.set_index("unit")).assign(disputed=judged.groupby("unit").suspicious.mean())
+    worst = judged.sort_values(["suspicious", "trust"], ascending=[False, True]).drop_duplicates("unit")
+    return rows.join(worst.set_index("unit")).assign(trust=judged.groupby("unit").trust.mean())
 
 
 def _some(rows: int, seed: int) -> np.ndarray:
@@ -410,7 +411,7 @@ def _word_features(
 def _out_of_sample(features: csr_matrix, labels: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Class probabilities of every row by a classifier of the other folds; classes too rare for a fold get none."""
     folds = GroupKFold(min(5, len(np.unique(group))), shuffle=True, random_state=0)
-    model = LogisticRegression(C=10, tol=0.01)  # ranks and sides are wanted, not the last digit
+    model = LogisticRegression(C=10, max_iter=300)
     chances = np.zeros((len(labels), labels.max() + 1))
     for fit, held_out in folds.split(features, labels, group):
         if len(np.unique(labels[fit])) > 1:

@@ -107,7 +107,7 @@ def _reads_better(sides: list[list[str]], labels: np.ndarray) -> tuple[float, fl
     for side in sides:
         words = TfidfVectorizer(sublinear_tf=True).fit_transform(side)
         split = StratifiedKFold(folds, shuffle=True, random_state=0)
-        right.append(cross_val_predict(LogisticRegression(C=10, tol=0.01), words, labels, cv=split) == labels)
+        right.append(cross_val_predict(LogisticRegression(C=10, max_iter=300), words, labels, cv=split) == labels)
     only = int(np.sum(right[0] & ~right[1])), int(np.sum(right[1] & ~right[0]))
     return mcnemar(*only), (only[0] - only[1]) / len(labels)
 

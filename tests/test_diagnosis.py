@@ -209,7 +209,7 @@ def test_label_noise(rng, clean):
     noisy = DatasetDict({**clean, "train": reviews(rng, noise=0.2)})
     (found,) = checks_data.check_label_noise(noisy, task="classification")
     assert found.name == "label_noise"
-    assert found.evidence.value > found.evidence.threshold
+    assert found.evidence.value < found.evidence.threshold
     wrong = [i for i, row in enumerate(noisy["train"]) if ("good" in row["text"]) != row["label"]]
     listed = found.fix["remove_rows"]
     assert len(set(listed) & set(wrong)) >= 0.8 * len(wrong) >= 30
