@@ -61,7 +61,7 @@ dataset = data.load_classification(
 found = checks_data.check_dataset(dataset, task="classification", difference=DIFFERENCE, seed=SEED)
 print(f"{len(found)} findings in the data")
 # %% md
-# `runs.train` is the four steps of notebook 1 in one call: tokenize, load the model, train, predict. Its arguments are the notebook's parameters, so that a fix can be merged into them. The checks of tokens, model and memory take the `Trainer` it made, before it has trained.
+# `runs.prepare` and `runs.finish` are the steps of notebook 1 in two calls: tokenize and load the model; train and predict. Their arguments are the notebook's parameters, so that a fix can be merged into them. The checks of tokens, model and memory take the `Trainer` it made, before it has trained.
 # %%
 names = dataset["train"].features["label"].names
 healthy = runs.prepare(dataset, parameters)
@@ -132,7 +132,7 @@ print(f"mended is better: {verdict.table.low['accuracy'] > 0}, McNemar p under 0
 # **Out of memory.** *Symptom*: the run dies with an error. Here a limit stands in for a small GPU: more than 4 texts at a time do not fit.
 # %%
 crowded = runs.prepare(dataset, {**parameters, "EPOCHS": 1})
-with runs.memory_for(crowded.trainer, rows=4):
+with out_of_memory.room_for(crowded.trainer, rows=4):
     try:
         crowded.trainer.train()
     except torch.OutOfMemoryError as error:
@@ -141,9 +141,10 @@ print(diagnosis.fix_text(found[0].fix))
 # %% md
 # *Fix*, without starting over: `halve_batch_when_out_of_memory` halves the batch as often as needed and accumulates as many more, from the optimizer step it was in. *Proof*: a run of one epoch with and without the limit ends with the same loss, since every step saw the same rows.
 # %%
-ample = runs.finish(runs.prepare(dataset, {**parameters, "EPOCHS": 1}, dropout=0.0))
-crowded = runs.prepare(dataset, {**parameters, "EPOCHS": 1}, dropout=0.0)
-with runs.memory_for(crowded.trainer, rows=4):
+one_epoch = {**parameters, "EPOCHS": 1, "DROPOUT": 0.0, "PRECISION": "fp32"}  # nothing random, nothing rounded
+ample = runs.finish(runs.prepare(dataset, one_epoch))
+crowded = runs.prepare(dataset, one_epoch)
+with out_of_memory.room_for(crowded.trainer, rows=4):
     out_of_memory.halve_batch_when_out_of_memory(crowded.trainer)
     crowded = runs.finish(crowded)
 difference = (ample.history.train_loss - crowded.history.train_loss).abs().max()
@@ -219,8 +220,7 @@ print(f"{len(table)} fixes tried; any worse: {(table.verdict == 'worse').any()}"
 # `RUN` names a folder that notebook 1 wrote (or a script of yours, with the same three files): its history, predictions and parameters are read, its data loaded again, and everything that needs no new training is checked.
 # %% nbval-ignore-output
 if RUN:
-    own = runs.read(results.base_folder() / RUN)
-    found = runs.diagnose_folder(own)
+    found = runs.diagnose_folder(results.base_folder() / RUN, rate=checks_run.matrix_product_rate(precision=precision))
 else:
     found = runs.diagnose(healthy)
 diagnosis.table(found).T

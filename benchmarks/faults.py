@@ -30,8 +30,21 @@ import torch
 from datasets import Dataset, DatasetDict, concatenate_datasets, disable_progress_bars
 from transformers import BertTokenizerFast, Trainer, logging
 
-from bert_helpers import BertHelpersError, checks_data, checks_model, checks_run, data, diagnosis, entities, metrics
-from bert_helpers import models, qa, regression, repairs, training
+from bert_helpers import (
+    BertHelpersError,
+    checks_data,
+    checks_model,
+    checks_run,
+    data,
+    diagnosis,
+    entities,
+    metrics,
+    models,
+    qa,
+    regression,
+    repairs,
+    training,
+)
 
 MODEL = models.DEFAULT_MODEL
 REPORT = (100, 101, 102)
@@ -511,7 +524,11 @@ def cell(task: str, fault: Fault, seed: int, source: str, *, train: bool) -> dic
 def summary(rows: list[dict]) -> str:
     """A line a fault and task: named first in how many runs, metric healthy / sick / mended, what else was found."""
     healthy = {(r["source"], r["task"], r["seed"]): r for r in rows if r["fault"] == "healthy"}
-    lines, named, won = [("fault", "task", "named first", "healthy / sick / mended", "other findings"), ("---",) * 5], [], []
+    lines, named, won = (
+        [("fault", "task", "named first", "healthy / sick / mended", "other findings"), ("---",) * 5],
+        [],
+        [],
+    )
     for (fault, task), group in pd.DataFrame(rows).groupby(["fault", "task"], sort=False):
         if fault == "healthy":
             first = [not found for found in group.findings]

@@ -339,7 +339,7 @@ def check_label_noise(dataset: DatasetDict, *, task: str, seed: int = 0) -> list
             Evidence(
                 float(rows.trust[train].mean()),
                 float(rows.trust[~train].mean()),
-                f"mean probability of validation and test labels, by the same classifier; t-test, p = {test.pvalue:.1g}",
+                f"mean probability of validation and test labels, by the same classifier; t-test p {test.pvalue:.1g}",
             ),
             "training labels were set by a rule, in haste or by several people; evaluation labels with more care",
             {"remove_rows": found},
@@ -350,8 +350,8 @@ def check_label_noise(dataset: DatasetDict, *, task: str, seed: int = 0) -> list
 def suspicious_rows(dataset: DatasetDict, *, task: str = "classification", seed: int = 0) -> pd.DataFrame:
     """Every row of every split, judged by a linear classifier that has not seen it (5 folds).
 
-    Columns: `split`, `row`, `label`, `suggested` (the classifier's label), `trust` (probability of the given label; of a
-    sentence's words the mean), `suspicious` (by cleanlab's confident learning). `label` and `suggested` of a sentence
+    Columns: `split`, `row`, `label`, `suggested` (the classifier's label), `trust` (probability of the given label; of
+    a sentence's words the mean), `suspicious` (by cleanlab's confident learning). `label` and `suggested` of a sentence
     are those of its worst word. Judges up to 2,000 rows of a split.
     """
     parts = {name: split.select(_some(len(split), seed)) for name, split in dataset.items()}
@@ -389,9 +389,7 @@ def _text_features(rows: Dataset) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
     return words, np.array(classes(rows, "classification")), np.arange(len(rows))
 
 
-def _word_features(
-    rows: Dataset, *, shift: int = 0, context: bool = True
-) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
+def _word_features(rows: Dataset, *, shift: int = 0, context: bool = True) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
     """Features of every word (with its neighbours), the entity type of the tag `shift` places before, its sentence."""
     names = rows.features["ner_tags"].feature.names
     features, labels, sentences = [], [], []

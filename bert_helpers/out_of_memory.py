@@ -2,6 +2,8 @@
 
 import gc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 
 import torch
 from transformers import Trainer
@@ -50,6 +52,24 @@ def halve_batch_when_out_of_memory(trainer: Trainer) -> Trainer:
 
     trainer.training_step = training_step
     return trainer
+
+
+@contextmanager
+def room_for(trainer: Trainer, *, rows: int) -> Iterator[None]:
+    """For lessons and tests: while training, a forward pass over more than `rows` rows runs out of memory."""
+    forward = trainer.model.forward
+
+    @wraps(forward)  # the Trainer reads from its signature which columns to keep
+    def limited(*args: object, **kwargs: torch.Tensor) -> object:
+        if trainer.model.training and len(kwargs["input_ids"]) > rows:
+            raise torch.OutOfMemoryError(f"out of memory. There is room for {rows} rows.")
+        return forward(*args, **kwargs)
+
+    trainer.model.forward = limited
+    try:
+        yield
+    finally:
+        trainer.model.forward = forward
 
 
 def _release(trainer: Trainer, size: int) -> None:

@@ -49,9 +49,13 @@ def test_versions_lose_or_swap_a_tenth_of_their_words(train):
         words = train[row]["text"].split()
         versions = [more[20 + row]["text"].split(), more[40 + row]["text"].split()]
         swapped, shorter = versions if row % 2 == 0 else versions[::-1]
-        assert sorted(swapped) == sorted(words) and swapped != words
+        assert sorted(swapped) == sorted(words)
+        assert swapped != words
         assert shorter == [word for word in words if word in shorter]
-    lengths = [len(text.split()) for text in augmentation.augment(train, share=0.2, change=augmentation.delete_words)["text"][20:]]
+    lengths = [
+        len(text.split())
+        for text in augmentation.augment(train, share=0.2, change=augmentation.delete_words)["text"][20:]
+    ]
     assert np.mean(lengths) == pytest.approx(11 * 0.8, abs=0.8)  # 11 words; 20 texts
     assert augmentation.augment(train).to_list() == augmentation.augment(train).to_list()
 
@@ -67,7 +71,8 @@ def test_both_texts_of_a_pair_change():
     more = augmentation.augment(pairs, share=0.3, change=augmentation.swap_words)
     assert more["label"] == list(pairs["label"]) * 2
     for old, new in zip(pairs, more.select(range(4, 8)), strict=True):
-        assert new["text"] != old["text"] and sorted(new["text"].split()) == sorted(old["text"].split())
+        assert new["text"] != old["text"]
+        assert sorted(new["text"].split()) == sorted(old["text"].split())
         assert new["text_pair"] != old["text_pair"]
 
 

@@ -8,12 +8,42 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, concatenate_datasets
 from scipy.special import log_softmax
-from transformers import BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
+from transformers import BertForSequenceClassification
 
-from bert_helpers import TrainingError, checks_data, checks_model, checks_run, data, diagnosis, learning_rates, models
-from bert_helpers import plots, regression, repairs, tokenization, training
+from bert_helpers import (
+    TrainingError,
+    checks_data,
+    checks_model,
+    checks_run,
+    data,
+    diagnosis,
+    learning_rates,
+    models,
+    plots,
+    regression,
+    repairs,
+    tokenization,
+    training,
+)
 
-WORDS = "amber birch cedar delta ember fjord grove haven inlet jetty knoll larch marsh north ocean pearl".split()
+WORDS = [
+    "amber",
+    "birch",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "haven",
+    "inlet",
+    "jetty",
+    "knoll",
+    "larch",
+    "marsh",
+    "north",
+    "ocean",
+    "pearl",
+]
 
 
 def names(findings):
@@ -50,7 +80,9 @@ def rng():
 
 @pytest.fixture
 def clean(rng):
-    return DatasetDict({name: reviews(rng, rows) for name, rows in (("train", 200), ("validation", 100), ("test", 100))})
+    return DatasetDict(
+        {name: reviews(rng, rows) for name, rows in (("train", 200), ("validation", 100), ("test", 100))}
+    )
 
 
 # --- the list ----------------------------------------------------------------------------------------------
@@ -79,7 +111,10 @@ def test_a_table_shows_evidence_and_fix():
 
 def test_a_fix_changes_parameters_and_leaves_actions_alone():
     assert diagnosis.changed({"EPOCHS": 3, "SEED": 0}, {"EPOCHS": 1, "shuffle": True}) == {"EPOCHS": 1, "SEED": 0}
-    assert diagnosis.changed({"EPOCHS": 3, "RATE": 0.1}, {"EPOCHS_FACTOR": 2, "RATE_FACTOR": 0.5}) == {"EPOCHS": 6, "RATE": 0.05}
+    assert diagnosis.changed({"EPOCHS": 3, "RATE": 0.1}, {"EPOCHS_FACTOR": 2, "RATE_FACTOR": 0.5}) == {
+        "EPOCHS": 6,
+        "RATE": 0.05,
+    }
 
 
 def test_rows_at_random_have_no_finding(clean):
@@ -139,7 +174,9 @@ def test_random_order_is_called_sorted_once_in_a_thousand(rng):
 
 def test_leakage_and_its_fix(rng, clean):
     for copies, expected in ((2, ["leakage"]), (1, [])):
-        leaking = DatasetDict({**clean, "train": concatenate_datasets([clean["train"], clean["test"].select(range(copies))])})
+        leaking = DatasetDict(
+            {**clean, "train": concatenate_datasets([clean["train"], clean["test"].select(range(copies))])}
+        )
         found = checks_data.check_duplicates(leaking, task="classification")
         assert names(found) == expected
     dataset = DatasetDict({**clean, "train": concatenate_datasets([clean["train"], clean["test"].select(range(5))])})
@@ -198,7 +235,9 @@ def test_evaluation_rows_of_another_kind(rng, clean):
 def test_labels_that_are_distributed_otherwise(rng):
     texts = [sentence(rng) for _ in range(300)]
     for positives, expected in ((80, ["different_evaluation"]), (59, [])):
-        dataset = splits(labelled(texts[:200], [0, 1] * 100), labelled(texts[200:], [1] * positives + [0] * (100 - positives)))
+        dataset = splits(
+            labelled(texts[:200], [0, 1] * 100), labelled(texts[200:], [1] * positives + [0] * (100 - positives))
+        )
         assert names(checks_data.check_same_distribution(dataset, task="classification")) == expected
 
 
@@ -217,7 +256,9 @@ def test_label_noise(rng, clean):
 
 
 def test_noise_in_all_splits_counts_as_difficulty(rng):
-    noisy = DatasetDict({name: reviews(rng, rows, noise=0.2) for name, rows in (("train", 200), ("validation", 100), ("test", 100))})
+    noisy = DatasetDict(
+        {name: reviews(rng, rows, noise=0.2) for name, rows in (("train", 200), ("validation", 100), ("test", 100))}
+    )
     assert checks_data.check_label_noise(noisy, task="classification") == []
 
 
@@ -255,7 +296,12 @@ def test_tags_that_fit_no_word_are_not_called_shifted(rng):
 
 @pytest.mark.parametrize(("unknown", "expected"), [(2, ["unknown_tokens"]), (1, [])])
 def test_unknown_tokens(unknown, expected, tokenizer):
-    ids = [tokenizer.cls_token_id] + [tokenizer.unk_token_id] * unknown + [2000] * (100 - unknown) + [tokenizer.sep_token_id]
+    ids = (
+        [tokenizer.cls_token_id]
+        + [tokenizer.unk_token_id] * unknown
+        + [2000] * (100 - unknown)
+        + [tokenizer.sep_token_id]
+    )
     assert names(checks_model.check_unknown(Dataset.from_dict({"input_ids": [ids]}), tokenizer)) == expected
 
 
@@ -436,7 +482,9 @@ def test_memory_that_a_step_needs(trainer):
 
 
 def test_the_loss_of_knowing_nothing():
-    assert checks_model.chance_loss(Dataset.from_dict({"labels": [0, 1]}), task="classification") == pytest.approx(math.log(2))
+    assert checks_model.chance_loss(Dataset.from_dict({"labels": [0, 1]}), task="classification") == pytest.approx(
+        math.log(2)
+    )
     tags = Dataset.from_dict({"labels": [[-100, 0, 1, -100], [0, 1]]})
     assert checks_model.chance_loss(tags, task="ner") == pytest.approx(math.log(2))
     assert checks_model.chance_loss(Dataset.from_dict({"length": [8, 2]}), task="qa") == pytest.approx(math.log(4))
@@ -504,7 +552,9 @@ def test_the_typical_size_of_a_weight():
 
 
 def history(validation, train=0.01):
-    return pd.DataFrame({"train_loss": [train] * len(validation), "validation_loss": validation}, index=range(1, len(validation) + 1))
+    return pd.DataFrame(
+        {"train_loss": [train] * len(validation), "validation_loss": validation}, index=range(1, len(validation) + 1)
+    )
 
 
 def test_overfitting():
@@ -612,7 +662,9 @@ def test_a_suggested_learning_rate():
 
 
 def test_what_is_kept_of_a_long_text(tokenizer):
-    dataset = splits(labelled(["one two three four five six seven eight nine ten", "one"], [0, 1]), labelled(["two"], [0]))
+    dataset = splits(
+        labelled(["one two three four five six seven eight nine ten", "one"], [0, 1]), labelled(["two"], [0])
+    )
     for keep, kept in (("head", "one two three four five six"), ("tail", "five six seven eight nine ten"),
                        ("head+tail", "one six seven eight nine ten")):  # fmt: skip
         rows = tokenization.encode_texts(dataset, tokenizer, max_length=8, keep=keep)["train"]
