@@ -37,8 +37,23 @@ import pandas as pd
 import torch
 from datasets import DatasetDict, disable_progress_bars
 
-from bert_helpers import augmentation, checks_data, checks_model, checks_run, comparison, data, diagnosis
-from bert_helpers import learning_rates, metrics, models, out_of_memory, plots, repairs, results, runs, training
+from bert_helpers import (
+    augmentation,
+    checks_data,
+    checks_model,
+    checks_run,
+    comparison,
+    data,
+    diagnosis,
+    learning_rates,
+    metrics,
+    out_of_memory,
+    plots,
+    repairs,
+    results,
+    runs,
+    training,
+)
 
 disable_progress_bars()
 started = time.perf_counter()

@@ -12,6 +12,7 @@ healthy test rows. The first cells of a seed are its healthy runs, which the oth
 
 import argparse
 import dataclasses
+import gc
 import json
 import os
 import tempfile
@@ -606,6 +607,7 @@ def main() -> None:
                 continue
             started = time.perf_counter()
             row = cell(task, fault, seed, source, train=not options.no_train)
+            gc.collect()  # a Trainer and its callbacks refer to one another
             row["minutes"] = round((time.perf_counter() - started) / 60, 2)
             with options.out.open("a") as file:
                 file.write(json.dumps(row) + "\n")

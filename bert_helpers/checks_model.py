@@ -271,6 +271,7 @@ def check_learning(trainer: Trainer, batch: dict[str, torch.Tensor]) -> list[Fin
     model = copy.deepcopy(trainer.model)
     optimizer = torch.optim.AdamW(model.parameters())
     first = last = _loss(model.eval(), batch, trainer)
+    goal = min(first, _label_entropy(batch) or first) / 2
     for step in range(1, 2 * STEPS + 1):
         optimizer.param_groups[0]["lr"] = RATES[step > STEPS]
         with _autocast(trainer):
@@ -279,20 +280,29 @@ def check_learning(trainer: Trainer, batch: dict[str, torch.Tensor]) -> list[Fin
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        if step % 5 == 0 and (last := _loss(model.train(), batch, trainer)) < first / 2:
+        if step % 5 == 0 and (last := _loss(model.train(), batch, trainer)) < goal:
             return []
     dropout = trainer.model.config.hidden_dropout_prob
     return [
         Finding(
             "cannot_overfit_batch",
             f"{FEW} rows are not learned by heart: loss {first:.2f}, after {2 * STEPS} steps {last:.2f}",
-            Evidence(last, first / 2, "half the first loss; a sound model gets near 0 with so few rows"),
+            Evidence(last, goal, "half of what knowing nothing costs; a sound model gets near 0 with so few rows"),
             f"dropout is {dropout:g}"
             if dropout > 0.3
             else "rows look alike to the model, or labels and loss do not fit",
             {"DROPOUT": 0.1} if dropout > 0.3 else {},
         )
     ]
+
+
+def _label_entropy(batch: dict[str, torch.Tensor]) -> float:
+    """The loss of always saying what the batch's classes are on average; 0 where there is one class, or none."""
+    labels = batch.get("labels")
+    if labels is None or labels.is_floating_point():
+        return 0.0
+    shares = torch.bincount(labels[labels >= 0]).numpy(force=True) / int((labels >= 0).sum())
+    return float(entr(shares).sum())
 
 
 @torch.no_grad()
