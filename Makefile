@@ -9,7 +9,7 @@ export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: run test lint lab refresh clean
+.PHONY: run test lint lab refresh bench-faults clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bert_helpers run $(NOTEBOOKS)
@@ -28,6 +28,10 @@ lab: $(VENV)/installed
 # Execute in place, so that the committed outputs are those of this code.
 refresh: $(VENV)/installed
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+
+# Plant faults in the samples, diagnose, mend: hours. Goes on where it was stopped; SEEDS="0 1 2" for other seeds.
+bench-faults: $(VENV)/installed
+	$(BIN)/python benchmarks/faults.py $(if $(SEEDS),--seeds $(SEEDS))
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -47,6 +47,37 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     return figure
 
 
+def learning_rate_range(table: pd.DataFrame, *, chosen: float | None = None) -> Figure:
+    """At which learning rate does the loss fall, and where does it rise? `learning_rates.learning_rate_range`."""
+    figure, (axis,) = _figure()
+    axis.plot(table.learning_rate, table.loss, color="grey", linewidth=0.8, alpha=0.6, label="loss of a batch")
+    axis.plot(table.learning_rate, table.smoothed, color=BLUE, label="smoothed")
+    if chosen:
+        axis.axvline(chosen, color=ORANGE, linestyle="--", label=f"chosen: {chosen:.1g}")
+    axis.set(xlabel="learning rate", ylabel="training loss", xscale="log", title="Learning-rate range test")
+    axis.legend(frameon=False)
+    return figure
+
+
+def small_multiples(histories: Mapping[str, pd.DataFrame], *, columns: int = 3) -> Figure:
+    """How do sick runs look beside a healthy one? Both losses by epoch of each `training.history`, one scale."""
+    rows = -(-len(histories) // columns)
+    figure = Figure(figsize=(3.1 * columns, 2.3 * rows), layout="constrained", facecolor="white")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axis, (name, history) in zip(axes, histories.items(), strict=False):
+        for split, colour, marker in (("train", BLUE, "o"), ("validation", ORANGE, "s")):
+            axis.plot(history.index, history[f"{split}_loss"], color=colour, marker=marker, markersize=3, label=split)
+        axis.set_title(name, fontsize="medium")
+        axis.set_xticks(_whole(history.index))
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes[len(histories) :]:
+        axis.set_visible(False)
+    axes[0].legend(frameon=False)
+    figure.supxlabel("epoch", fontsize="medium")
+    figure.supylabel("loss (nats)", fontsize="medium")
+    return figure
+
+
 def _whole(epochs: Sequence[float]) -> np.ndarray:
     last = int(np.ceil(max(epochs)))
     return np.arange(0, last + 1, max(1, last // 8))

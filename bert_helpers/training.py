@@ -274,8 +274,13 @@ def _rows(arrays: np.ndarray | tuple[np.ndarray, ...], index: np.ndarray) -> np.
 
 def history(trainer: Trainer) -> pd.DataFrame:
     """One row an epoch, without dropout: `train_loss`, `train_accuracy`, …, `validation_loss`, …"""
+    return history_table(trainer.state.log_history)
+
+
+def history_table(log_history: Sequence[dict[str, float]]) -> pd.DataFrame:
+    """`history` from a Trainer's log history, such as a run's history.json."""
     rows: dict[float, dict[str, float]] = {}
-    for entry in trainer.state.log_history:
+    for entry in log_history:
         for name, value in entry.items():
             if name.startswith(("eval_train_", "eval_validation_")) and not name.endswith(("runtime", "per_second")):
                 rows.setdefault(round(entry["epoch"], 4), {})[name.removeprefix("eval_")] = value

@@ -1,0 +1,620 @@
+"""Plant faults in sound runs, and see whether the diagnosis names them first and its fix wins back what was lost.
+
+    python benchmarks/faults.py                         # report seeds on the samples; goes on where it was stopped
+    python benchmarks/faults.py --seeds 0 1 --only label_noise truncation --tasks ner
+    python benchmarks/faults.py --data classification=../imdb --out results/faults-imdb.jsonl
+    python benchmarks/faults.py --table results/faults.jsonl
+
+Thresholds were settled on the seeds 0 to 4; the default seeds, 100 to 102, were not looked at before.
+Every cell (task, fault, seed) is a line of JSON: findings, fix, and the metrics of the sick and the mended run on the
+healthy test rows. The first cells of a seed are its healthy runs, which the others are compared with.
+"""
+
+import argparse
+import dataclasses
+import gc
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset, DatasetDict, concatenate_datasets, disable_progress_bars
+from transformers import BertTokenizerFast, Trainer, logging
+
+from bert_helpers import (
+    BertHelpersError,
+    checks_data,
+    checks_model,
+    checks_run,
+    data,
+    diagnosis,
+    entities,
+    metrics,
+    models,
+    qa,
+    regression,
+    repairs,
+    training,
+)
+
+MODEL = models.DEFAULT_MODEL
+REPORT = (100, 101, 102)
+ALL, TEXTS = ("classification", "regression", "ner", "qa"), ("classification", "regression")
+PARAMETERS = {"BATCH_SIZE": 16, "GRADIENT_ACCUMULATION": 1, "EARLY_STOPPING": 0, "WEIGHT_DECAY": 0.01, "DROPOUT": 0.1,
+              "LABEL_SMOOTHING": 0.0, "TRUNCATION": "head", "PRECISION": "auto", "DATALOADER_WORKERS": 0,
+              "DIFFERENCE": 0.15}  # fmt: skip
+HEALTHY = {  # as many epochs as lower the validation loss on the samples, no more: else they are overconfident
+    "classification": {"EPOCHS": 3, "LEARNING_RATE": 1e-4, "MAX_LENGTH": 128},
+    "regression": {"EPOCHS": 6, "LEARNING_RATE": 2e-4, "MAX_LENGTH": 64},
+    "ner": {"EPOCHS": 5, "LEARNING_RATE": 3e-4, "MAX_LENGTH": 96, "STRIDE": 16},
+    "qa": {"EPOCHS": 6, "LEARNING_RATE": 3e-4, "MAX_LENGTH": 160, "STRIDE": 40},
+}
+LOAD = {"classification": data.load_classification, "regression": data.load_pairs, "ner": data.load_entities,
+        "qa": data.load_questions}  # fmt: skip
+SIZES = {"train_size": 480, "validation_size": 160, "test_size": 240}  # of real data
+HEADLINE = {"classification": "f1_macro", "regression": "pearson", "ner": "f1", "qa": "f1"}
+
+
+@dataclass
+class Setup:
+    """All that makes a run; a fault changes some of it, a fix changes it back."""
+
+    task: str
+    dataset: DatasetDict
+    parameters: dict[str, object]
+    seed: int
+    sampling: str = "group_by_length"
+    scaled: bool = True
+    memory: float | None = None
+    tokenizer: Callable[[], BertTokenizerFast] = lambda: models.load_tokenizer(MODEL)
+    changes: dict[str, Callable] = field(default_factory=dict)  # of "encoded", "model", "trainer", "logits"
+
+    def change(self, what: str, value: object) -> object:
+        changed = self.changes[what](value) if what in self.changes else None
+        return value if changed is None else changed
+
+    def replace(self, **splits: Dataset) -> None:
+        self.dataset = DatasetDict({**self.dataset, **splits})
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`plant` changes a healthy setup; `trains`: whether only the finished run shows it."""
+
+    name: str
+    tasks: tuple[str, ...]
+    plant: Callable[[Setup, np.random.Generator], None]
+    metric: str = ""  # what suffers and training can win back; "headline" is the task's
+    trains: bool = False
+
+
+# --- faults ------------------------------------------------------------------------------------------------
+
+
+def with_column(split: Dataset, name: str, values: list) -> Dataset:
+    feature, order = split.features[name], split.column_names
+    return split.remove_columns(name).add_column(name, values, feature=feature).select_columns(order)
+
+
+def class_imbalance(setup, rng):
+    train = setup.dataset["train"]
+    if setup.task == "ner":
+        names = train.features["ner_tags"].feature.names
+        rare = rng.choice([i for i, name in enumerate(names) if name.startswith("B-")])
+        rows, kept = [i for i, tags in enumerate(train["ner_tags"]) if rare in tags], 8
+    else:
+        rare = rng.integers(0, train.features["label"].num_classes)
+        rows, kept = np.flatnonzero(np.array(train["label"]) == rare), max(4, len(train) // 40)
+    setup.replace(train=repairs.remove_rows(train, rows[kept:]))
+
+
+def add_to_train(setup, rows, name):
+    if setup.task == "qa":
+        rows = with_column(rows, "id", [f"{id_}-{name}" for id_ in rows["id"]])
+    setup.replace(train=concatenate_datasets([setup.dataset["train"], rows]).shuffle(seed=setup.seed))
+
+
+def duplicates(setup, rng):
+    train = setup.dataset["train"]
+    add_to_train(setup, train.select(rng.choice(len(train), len(train) // 3, replace=False)), "again")
+
+
+def leakage(setup, rng):
+    test = setup.dataset["test"]
+    add_to_train(setup, test.select(rng.choice(len(test), len(test) // 5, replace=False)), "leaked")
+
+
+def sorted_labels(setup, rng):
+    setup.replace(train=setup.dataset["train"].sort("label"))
+    setup.sampling = "sequential"
+
+
+def constant_labels(setup, rng):
+    validation = setup.dataset["validation"]
+    if setup.task == "ner":
+        validation = with_column(validation, "ner_tags", [[0] * len(tags) for tags in validation["ner_tags"]])
+    else:
+        validation = validation.select(np.flatnonzero(np.array(validation["label"]) == 0))
+    setup.replace(validation=validation)
+
+
+def small_evaluation(setup, rng):
+    setup.replace(test=setup.dataset["test"].select(range(20)))
+
+
+def truncation(setup, rng):
+    setup.parameters["MAX_LENGTH"] = {"classification": 16, "regression": 10}[setup.task]
+
+
+def padding_waste(setup, rng):
+    length, empty = (512 if setup.task == "qa" else 256), {"input_ids": 0, "attention_mask": 0, "token_type_ids": 0}
+    if setup.task == "ner":
+        empty["labels"] = -100
+
+    def fill(row):
+        missing = length - len(row["input_ids"])
+        return {name: row[name] + [value] * missing for name, value in empty.items() if name in row}
+
+    setup.changes["encoded"] = lambda encoded: encoded.map(fill, load_from_cache_file=False)
+
+
+def unknown_tokens(setup, rng):
+    def keeps_capitals():
+        tokenizer = BertTokenizerFast.from_pretrained(models.locate(MODEL), do_lower_case=False)
+        tokenizer.model_max_length = 512
+        return tokenizer
+
+    setup.tokenizer = keeps_capitals
+
+
+def initial_loss(setup, rng):
+    def enlarge(model):
+        head = model.qa_outputs if setup.task == "qa" else model.classifier
+        head.weight.data.mul_(50)
+
+    setup.changes["model"] = enlarge
+
+
+def cannot_overfit_batch(setup, rng):
+    setup.parameters["DROPOUT"] = 0.9  # what to keep, taken for what to drop
+
+
+def frozen_parameters(setup, rng):
+    def freeze(model):
+        model.bert.requires_grad_(False)
+
+    setup.changes["model"] = freeze
+
+
+def target_scale(setup, rng):
+    stretched = {name: [20 * score for score in split["label"]] for name, split in setup.dataset.items()}
+    setup.replace(**{name: with_column(setup.dataset[name], "label", scores) for name, scores in stretched.items()})
+    setup.scaled = False
+
+
+def lost_answers(setup, rng):
+    setup.parameters.update(MAX_LENGTH=40, STRIDE=0)
+
+
+def shifted_tags(setup, rng):
+    setup.replace(train=repairs.shift_tags(setup.dataset["train"], int(rng.choice([-1, 1]))))
+
+
+def label_noise(setup, rng):
+    """A quarter of the labels; of a third of the entities the type."""
+    train = setup.dataset["train"]
+    if setup.task == "ner":
+        names = train.features["ner_tags"].feature.names
+        kinds = [name[2:] for name in names if name.startswith("B-")]
+        noisy = []
+        for tags in train["ner_tags"]:
+            kind, changed = "", []
+            for tag in tags:
+                if names[tag].startswith("B-"):
+                    kind = rng.choice(kinds) if rng.random() < 0.4 else names[tag][2:]
+                changed.append(names.index(names[tag][:2] + kind) if tag else 0)
+            noisy.append(changed)
+        setup.replace(train=with_column(train, "ner_tags", noisy))
+        return
+    labels, classes = np.array(train["label"]), train.features["label"].num_classes
+    wrong = rng.random(len(labels)) < 0.25
+    labels[wrong] = (labels[wrong] + rng.integers(1, classes, wrong.sum())) % classes
+    setup.replace(train=with_column(train, "label", labels.tolist()))
+
+
+def different_evaluation(setup, rng):
+    """Training rows carry a stock phrase that evaluation rows lack."""
+    train = setup.dataset["train"]
+    if setup.task == "ner":
+        train = with_column(train, "tokens", [["(", "Reuters", ")", *words] for words in train["tokens"]])
+        train = with_column(train, "ner_tags", [[0, 0, 0, *tags] for tags in train["ner_tags"]])
+    else:
+        train = with_column(train, "text", [f"Verified buyer, 5 of 9 found this helpful. {t}" for t in train["text"]])
+    setup.replace(train=train)
+
+
+def memory_short(setup, rng):
+    setup.memory = 500e6
+
+
+def overfitting(setup, rng):
+    train = setup.dataset["train"]
+    setup.replace(train=train.select(rng.choice(len(train), 96, replace=False)))
+    setup.parameters.update(EPOCHS=20, LEARNING_RATE=3e-4)
+
+
+def underfitting(setup, rng):
+    setup.parameters.update(EPOCHS=1, BATCH_SIZE=64)
+
+
+def learning_rate_too_high(setup, rng):
+    setup.parameters["LEARNING_RATE"] *= 100
+
+
+def learning_rate_too_low(setup, rng):
+    setup.parameters["LEARNING_RATE"] /= 1000
+
+
+def not_finite_loss(setup, rng):
+    setup.parameters["LEARNING_RATE"] = 1e30  # the first step leaves the range of floats
+
+
+def out_of_memory(setup, rng):
+    def limit(trainer: Trainer) -> None:
+        forward = trainer.model.forward
+
+        @wraps(forward)
+        def limited(*args, **kwargs):
+            if trainer.optimizer is not None and trainer.model.training and len(kwargs["input_ids"]) > 8:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return forward(*args, **kwargs)
+
+        trainer.model.forward = limited
+
+    setup.changes["trainer"] = limit
+
+
+def slow(setup, rng):
+    def wait(trainer: Trainer) -> None:
+        collate = trainer.data_collator
+
+        def slowly(rows):
+            time.sleep(0.1 * len(rows))
+            return collate(rows)
+
+        trainer.data_collator = slowly
+
+    setup.changes["trainer"] = wait
+
+
+def overconfidence(setup, rng):
+    setup.changes["logits"] = lambda logits: 5 * logits  # as if five models' logits were added, not averaged
+
+
+FAULTS = [
+    Fault("class_imbalance", ("classification", "ner"), class_imbalance, metric="headline"),
+    Fault("duplicates", ALL, duplicates),
+    Fault("leakage", ALL, leakage),
+    Fault("sorted_labels", TEXTS, sorted_labels, metric="headline"),
+    Fault("constant_labels", ("classification", "ner"), constant_labels),
+    Fault("small_evaluation", ALL, small_evaluation),
+    Fault("truncation", TEXTS, truncation, metric="headline"),
+    Fault("padding_waste", ALL, padding_waste, metric="seconds"),
+    Fault("unknown_tokens", ALL, unknown_tokens, metric="headline"),
+    Fault("initial_loss", ALL, initial_loss, metric="headline"),
+    Fault("cannot_overfit_batch", ALL, cannot_overfit_batch, metric="headline"),
+    Fault("frozen_parameters", ALL, frozen_parameters, metric="headline"),
+    Fault("target_scale", ("regression",), target_scale, metric="headline"),
+    Fault("lost_answers", ("qa",), lost_answers, metric="headline"),
+    Fault("shifted_tags", ("ner",), shifted_tags, metric="headline"),
+    Fault("label_noise", ("classification", "ner"), label_noise, metric="headline"),
+    Fault("different_evaluation", ("classification", "regression", "ner"), different_evaluation),
+    Fault("memory_short", ALL, memory_short),
+    Fault("overfitting", ("classification", "ner"), overfitting, metric="log_loss", trains=True),
+    Fault("underfitting", ALL, underfitting, metric="headline", trains=True),
+    Fault("learning_rate_too_high", ALL, learning_rate_too_high, metric="headline", trains=True),
+    Fault("learning_rate_too_low", ALL, learning_rate_too_low, metric="headline", trains=True),
+    Fault("not_finite_loss", ALL, not_finite_loss, metric="headline", trains=True),
+    Fault("out_of_memory", ALL, out_of_memory, metric="headline", trains=True),
+    Fault("slow", ("classification", "ner"), slow, metric="seconds", trains=True),
+    Fault("overconfidence", ("classification",), overconfidence, metric="log_loss", trains=True),
+]
+HEALTHY_RUN = Fault("healthy", ALL, lambda setup, rng: None, metric="headline")
+
+
+# --- runs --------------------------------------------------------------------------------------------------
+
+
+def healthy_setup(task: str, source: str, seed: int) -> Setup:
+    """The task's data, its splits drawn anew from `seed` (questions as they are: contexts must stay apart)."""
+    dataset = LOAD[task](source, seed=seed, **({} if source == "sample" else SIZES))
+    if task != "qa":
+        dataset = repairs.redraw_splits(dataset, seed=seed)
+    return Setup(task, dataset, {**PARAMETERS, **HEALTHY[task]}, seed)
+
+
+def encode(setup: Setup, dataset: DatasetDict, tokenizer: BertTokenizerFast) -> DatasetDict:
+    p = setup.parameters
+    options = {"ner": {"stride": p.get("STRIDE")}, "qa": {"stride": p.get("STRIDE")},
+               "classification": {"keep": p["TRUNCATION"]}}.get(setup.task, {})  # fmt: skip
+    encoded = training.TASKS[setup.task].encode(dataset, tokenizer, max_length=p["MAX_LENGTH"], **options)
+    return setup.change("encoded", encoded)
+
+
+def model_fields(setup: Setup) -> dict[str, object]:
+    train = setup.dataset["train"]
+    if setup.task == "regression":
+        return {"num_labels": 1, **(regression.target_scale(train["label"]) if setup.scaled else {})}
+    if setup.task == "qa":
+        return {}
+    names = (train.features["label"] if setup.task == "classification" else train.features["ner_tags"].feature).names
+    return {"num_labels": len(names), "id2label": dict(enumerate(names))}
+
+
+def prepare(setup: Setup, folder: Path) -> tuple[BertTokenizerFast, DatasetDict, Trainer]:
+    """Tokenizer, encoded splits and a fresh Trainer of the setup, each changed as the fault has it."""
+    p, tokenizer = setup.parameters, setup.tokenizer()
+    encoded = encode(setup, setup.dataset, tokenizer)
+    model = models.load_model(MODEL, training.TASKS[setup.task].model_class, seed=setup.seed,
+                              hidden_dropout_prob=p["DROPOUT"], **model_fields(setup))  # fmt: skip
+    args = training.training_arguments(
+        folder,
+        epochs=p["EPOCHS"],
+        batch_size=p["BATCH_SIZE"],
+        gradient_accumulation=p["GRADIENT_ACCUMULATION"],
+        learning_rate=p["LEARNING_RATE"],
+        precision=p["PRECISION"],
+        early_stopping=p["EARLY_STOPPING"],
+        seed=setup.seed,
+        weight_decay=p["WEIGHT_DECAY"],
+        label_smoothing_factor=p["LABEL_SMOOTHING"] if setup.task in ("classification", "ner") else 0.0,
+        dataloader_num_workers=p["DATALOADER_WORKERS"],
+        train_sampling_strategy=setup.sampling,
+        disable_tqdm=True,
+    )
+    model = setup.change("model", model)
+    trainer = training.make_trainer(
+        model, args, encoded, task=setup.task, tokenizer=tokenizer, early_stopping=p["EARLY_STOPPING"]
+    )
+    return tokenizer, encoded, setup.change("trainer", trainer)
+
+
+def before(
+    setup: Setup, tokenizer: BertTokenizerFast, encoded: DatasetDict, trainer: Trainer
+) -> list[diagnosis.Finding]:
+    p, task = setup.parameters, setup.task
+    shuffled = setup.sampling != "sequential"
+    return [
+        *checks_data.check_dataset(
+            setup.dataset, task=task, difference=p["DIFFERENCE"], shuffled=shuffled, seed=setup.seed
+        ),
+        *checks_model.check_tokens(
+            setup.dataset, encoded, tokenizer, task=task, batch_size=p["BATCH_SIZE"], sampling=setup.sampling
+        ),
+        *checks_model.check_model(trainer, task=task, memory=setup.memory, seed=setup.seed),
+    ]
+
+
+def after(setup: Setup, encoded: DatasetDict, trainer: Trainer) -> list[diagnosis.Finding]:
+    logits = labels = None
+    if setup.task in ("classification", "ner"):
+        output = training.predict(trainer, encoded["validation"])
+        logits, labels = setup.change("logits", output.predictions), output.label_ids
+    return checks_run.check_run(
+        trainer.state.log_history,
+        training.history(trainer),
+        chance=checks_model.chance_loss(encoded["train"], task=setup.task),
+        weight=checks_run.weight_size(models.load_model(MODEL, training.TASKS[setup.task].model_class)),
+        logits=logits,
+        labels=labels,
+        rate=RATE[trainer.args.bf16],
+    )
+
+
+class Rates(dict):
+    """The machine's matrix-product rate, measured once for bf16 (True) and once for fp32 (False)."""
+
+    def __missing__(self, bf16: bool) -> float:
+        self[bf16] = checks_run.matrix_product_rate(precision="bf16" if bf16 else "fp32")
+        return self[bf16]
+
+
+RATE = Rates()
+
+
+def score(setup: Setup, test: Dataset, tokenizer: BertTokenizerFast, trainer: Trainer) -> dict[str, float]:
+    """Metrics on the healthy test rows, tokenized as the setup has it."""
+    encoded = encode(setup, DatasetDict(test=test), tokenizer)["test"]
+    output = training.predict(trainer, encoded)
+    if setup.task == "classification":
+        logits = setup.change("logits", output.predictions)
+        table = metrics.full_classification_metrics(logits, output.label_ids, n_resamples=2)
+    elif setup.task == "regression":
+        table = metrics.regression_metrics(output.predictions, output.label_ids, n_resamples=2)
+    elif setup.task == "ner":
+        names = test.features["ner_tags"].feature.names
+        gold, predicted = entities.named(test["ner_tags"], names), entities.predicted_tags(output, encoded, names)
+        table = entities.entity_metrics(gold, predicted, n_resamples=2)
+        table.loc["log_loss", "value"] = checks_run.row_losses(output.predictions, output.label_ids).mean()
+    else:
+        answers = [a[0]["answer"] for a in qa.predicted_answers(output.predictions, encoded, list(test["context"]))]
+        table = metrics.qa_metrics(answers, [row["text"] for row in test["answers"]], n_resamples=2)
+    return {name: float(value) for name, value in table.value.items()}
+
+
+def run(setup: Setup, test: Dataset, *, train: bool, diagnose: bool) -> tuple[list[diagnosis.Finding], dict]:
+    """Findings and metrics of one run; metrics are empty where it could not be finished."""
+    found, scores = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer, encoded, trainer = prepare(setup, Path(folder))
+        if diagnose:
+            found += before(setup, tokenizer, encoded, trainer)
+        if train:
+            try:
+                started = time.perf_counter()
+                trainer.train()
+                scores["seconds"] = time.perf_counter() - started
+                found += after(setup, encoded, trainer) if diagnose else []
+                scores |= score(setup, test, tokenizer, trainer)
+            except (BertHelpersError, torch.OutOfMemoryError) as error:
+                found += checks_run.check_failure(error, parameters=setup.parameters)
+    return diagnosis.ranked(found), scores
+
+
+def mended(setup: Setup, fix: dict[str, object]) -> Setup:
+    """The setup after a fix: parameters, data actions, and the actions that only the caller can take."""
+    changes = dict(setup.changes)
+    for action, what in {"unfreeze": "model", "new_head": "model", "pad_by_batch": "encoded"}.items():
+        if action in fix:
+            changes.pop(what, None)
+    if "temperature" in fix:
+        changes["logits"] = lambda logits: setup.change("logits", logits) / fix["temperature"]
+    new = dataclasses.replace(
+        setup,
+        dataset=repairs.mend(setup.dataset, fix, seed=setup.seed),
+        parameters=diagnosis.changed(setup.parameters, fix),
+        scaled=setup.scaled or "target_scale" in fix,
+        changes=changes,
+    )
+    if "group_by_length" in fix or "shuffle" in fix:
+        new.sampling = "group_by_length"
+    if "own_tokenizer" in fix:
+        new.tokenizer = lambda: models.load_tokenizer(MODEL)
+    return new
+
+
+def cell(task: str, fault: Fault, seed: int, source: str, *, train: bool) -> dict:
+    """One line of the results."""
+    setup = healthy_setup(task, source, seed)
+    test = setup.dataset["test"]
+    fault.plant(setup, np.random.default_rng(seed))
+    if fault.name == "target_scale":  # correlations do not mind the scale
+        test = setup.dataset["test"]
+    train = train and (fault.trains or bool(fault.metric))
+    found, sick = run(setup, test, train=train, diagnose=True)
+    cured: dict[str, float] = {}
+    if train and fault.metric and fault is not HEALTHY_RUN and found and found[0].fix:
+        _, cured = run(mended(setup, found[0].fix), test, train=True, diagnose=False)
+    return {
+        "source": Path(source).name,
+        "task": task,
+        "fault": fault.name,
+        "seed": seed,
+        "trained": train,
+        "findings": [finding.name for finding in found],
+        "evidence": [[float(finding.evidence.value), float(finding.evidence.threshold)] for finding in found],
+        "fix": diagnosis.fix_text(found[0].fix) if found else "",
+        "sick": sick,
+        "mended": cured,
+    }
+
+
+# --- the table ---------------------------------------------------------------------------------------------
+
+
+def summary(rows: list[dict]) -> str:
+    """A line a fault and task: named first in how many runs, metric healthy / sick / mended, what else was found."""
+    healthy = {(r["source"], r["task"], r["seed"]): r for r in rows if r["fault"] == "healthy"}
+    lines, named, won = (
+        [("fault", "task", "named first", "healthy / sick / mended", "other findings"), ("---",) * 5],
+        [],
+        [],
+    )
+    for (fault, task), group in pd.DataFrame(rows).groupby(["fault", "task"], sort=False):
+        if fault == "healthy":
+            first = [not found for found in group.findings]
+            text = ""
+        else:
+            first = [found[:1] == [fault] for found in group.findings]
+            named += first
+            text, back = won_back(fault, task, group, healthy)
+            won += [back] if np.isfinite(back) else []
+        others = sorted({name for found in group.findings for name in found} - {fault})
+        lines.append((fault, task, f"{sum(first)}/{len(first)}", text, ", ".join(others)))
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    goals = []
+    if named:
+        goals.append(f"planted faults named first: {np.mean(named):.1%} of {len(named)} (goal 95%)")
+    if healthy:
+        share = np.mean([bool(run["findings"]) for run in healthy.values()])
+        goals.append(f"healthy runs with a finding: {share:.1%} of {len(healthy)} (goal: at most 5%)")
+    if won:
+        goals.append(f"won back: median {np.median(won):.0%}; 90% or more in {np.mean(np.array(won) >= 0.9):.0%} of "
+                     f"{len(won)} faults and tasks (goal: each)")  # fmt: skip
+    return table + "\n\n" + "\n".join(goals)
+
+
+def won_back(fault: str, task: str, group: pd.DataFrame, healthy: dict) -> tuple[str, float]:
+    """Means of the metric as text, and the share of what was lost that came back (NaN if nothing was lost)."""
+    metric = next(f.metric for f in FAULTS if f.name == fault)
+    metric = HEADLINE[task] if metric == "headline" else metric
+    values = []
+    for row in group.itertuples():
+        sound = healthy.get((row.source, task, row.seed), {}).get("sick", {})
+        if metric in sound and metric in row.mended:
+            # A run that could not be finished has nothing; a NaN (constant predictions) is a correlation of 0.
+            sick = row.sick.get(metric, 0.0)
+            values.append((sound[metric], 0.0 if np.isnan(sick) else sick, row.mended[metric]))
+    if not values:
+        return "", float("nan")
+    sound, sick, cured = np.mean(values, axis=0)
+    lost = abs(sound - sick)
+    significant = lost > (0.1 * sound if metric in ("seconds", "log_loss") else 0.02)
+    back = (cured - sick) / (sound - sick) if significant else float("nan")
+    text = f"{metric} {sound:.3f} / {sick:.3f} / {cured:.3f}"
+    return (f"{text}, {back:.0%} back" if significant else f"{text}, nothing lost"), back
+
+
+def read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(REPORT))
+    parser.add_argument("--only", nargs="+", help="names of faults, or healthy")
+    parser.add_argument("--tasks", nargs="+", choices=ALL, default=list(ALL))
+    parser.add_argument("--data", nargs="+", default=[], metavar="TASK=SOURCE", help="instead of the samples")
+    parser.add_argument("--out", type=Path, default=Path("results/faults.jsonl"))
+    parser.add_argument("--no-train", action="store_true", help="only what is found before training")
+    parser.add_argument("--table", type=Path, help="print the table of finished cells, run nothing")
+    options = parser.parse_args()
+    if options.table:
+        print(summary(read(options.table)))
+        return
+    disable_progress_bars()
+    logging.set_verbosity_error()
+    sources = dict(given.split("=", 1) for given in options.data)
+    tasks = [task for task in options.tasks if not sources or task in sources]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    done = {(r["source"], r["task"], r["fault"], r["seed"]) for r in read(options.out)}
+    for seed, fault in ((seed, fault) for seed in options.seeds for fault in [HEALTHY_RUN, *FAULTS]):
+        if (options.only and fault.name not in options.only) or (options.no_train and fault.trains):
+            continue
+        for task in tasks:
+            source = sources.get(task, "sample")
+            if task not in fault.tasks or (Path(source).name, task, fault.name, seed) in done:
+                continue
+            started = time.perf_counter()
+            row = cell(task, fault, seed, source, train=not options.no_train)
+            gc.collect()  # a Trainer and its callbacks refer to one another
+            row["minutes"] = round((time.perf_counter() - started) / 60, 2)
+            with options.out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            found = ", ".join(row["findings"]) or "-"
+            print(f"{task:15} {fault.name:23} {seed:4} {row['minutes']:6.2f} min  {found}", flush=True)
+    print("\n" + summary(read(options.out)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,387 @@
+"""Findings from tokens, from the untrained model on one batch, and from memory: seconds that may save hours.
+
+The checks of the model take a `Trainer` from `training.make_trainer` before it has trained, and leave it as it was.
+"""
+
+import copy
+import inspect
+import math
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from datasets import Dataset, DatasetDict
+from scipy.special import entr
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from transformers import BertPreTrainedModel, BertTokenizerFast, Trainer
+
+from bert_helpers.checks_data import SAMPLE, texts
+from bert_helpers.comparison import mcnemar
+from bert_helpers.diagnosis import FALSE_ALARM, Evidence, Finding, ranked
+from bert_helpers.regression import target_scale
+from bert_helpers.tokenization import lost_answers
+
+UNKNOWN = 0.01  # the samples, IMDb, CoNLL-2003, SQuAD and STS-B have at most 0.001 with the uncased vocabulary
+CUT, LOST, WASTE = 0.5, 0.01, 1.5
+SCALE = 2.0
+FEW = 8  # rows to learn by heart, in so many steps at each learning rate
+STEPS, RATES = 40, (3e-4, 3e-3)  # the second for small models that were drawn at random
+
+
+# --- tokens ------------------------------------------------------------------------------------------------
+
+
+def check_tokens(
+    dataset: DatasetDict,
+    encoded: DatasetDict,
+    tokenizer: BertTokenizerFast,
+    *,
+    task: str,
+    batch_size: int = 16,
+    sampling: str = "group_by_length",
+) -> list[Finding]:
+    """`unknown_tokens`, `truncation`, `lost_answers` and `padding_waste` of the training rows.
+
+    `encoded` is `dataset` through the task's `encode`; `sampling` is the Trainer's `train_sampling_strategy`.
+    """
+    rows = encoded["train"]
+    findings = check_unknown(rows, tokenizer)
+    if task in ("classification", "regression"):
+        findings += check_truncation(dataset["train"], rows, tokenizer, task=task)
+    if task == "qa":
+        findings += _lost_answers(rows, tokenizer)
+    return ranked(findings + check_padding(rows, batch_size=batch_size, sampling=sampling))
+
+
+def check_unknown(rows: Dataset, tokenizer: BertTokenizerFast) -> list[Finding]:
+    """`unknown_tokens`: the tokenizer has no pieces for many words."""
+    ids = np.concatenate([np.asarray(row) for row in rows["input_ids"]])
+    ids = ids[~np.isin(ids, [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id])]
+    share = float(np.mean(ids == tokenizer.unk_token_id)) if len(ids) else 1.0
+    if share <= UNKNOWN:
+        return []
+    return [
+        Finding(
+            "unknown_tokens",
+            f"{share:.1%} of the training tokens are {tokenizer.unk_token}: the model cannot see these words",
+            Evidence(share, UNKNOWN, "text that the vocabulary was made for has at most 1 unknown token in 1,000"),
+            "a tokenizer of another model or language, or one that keeps capitals for a vocabulary without any",
+            {"own_tokenizer": True},
+        )
+    ]
+
+
+def check_truncation(split: Dataset, rows: Dataset, tokenizer: BertTokenizerFast, *, task: str) -> list[Finding]:
+    """`truncation`: over half of the text is cut off, or a word-count classifier shows that what is cut matters."""
+    whole = tokenizer(texts(split, task), add_special_tokens=False, verbose=False)["input_ids"]
+    lengths = np.array([len(ids) for ids in whole])
+    extra = 2 if task == "classification" else 3
+    lost = 1 - float(np.minimum(np.asarray(rows["length"]) - extra, lengths).sum() / lengths.sum())
+    fix = _longer(lengths + extra, tokenizer)
+    cause = "MAX_LENGTH is short for these texts"
+    if lost > CUT:
+        symptom = f"{lost:.0%} of the training tokens are cut off"
+        return [Finding("truncation", symptom, Evidence(lost, CUT, "more is thrown away than read"), cause, fix)]
+    if task == "classification" and np.mean(rows["truncated"]) > 0.05:
+        chosen = np.random.default_rng(0).permutation(len(split))[:SAMPLE]
+        sides = [whole[i] for i in chosen], rows[chosen]["input_ids"]
+        readable = [[tokenizer.decode(ids) for ids in side] for side in sides]
+        p, gain = _reads_better(readable, np.asarray(split["label"])[chosen])
+        if p < FALSE_ALARM and gain > 0:
+            symptom = f"{lost:.0%} of the training tokens are cut off; with them word counts predict {gain:.1%} more"
+            reason = "chance that a cut that loses nothing looks like this (McNemar's test of word-count classifiers)"
+            return [Finding("truncation", symptom, Evidence(p, FALSE_ALARM, reason), cause, fix)]
+    return []
+
+
+def _reads_better(sides: list[list[str]], labels: np.ndarray) -> tuple[float, float]:
+    """p-value and gain of accuracy of whole texts over cut ones, by cross-validated word counts."""
+    folds = min(5, np.bincount(labels)[np.unique(labels)].min())
+    if folds < 2:
+        return 1.0, 0.0
+    right = []
+    for side in sides:
+        words = TfidfVectorizer(sublinear_tf=True).fit_transform(side)
+        split = StratifiedKFold(folds, shuffle=True, random_state=0)
+        right.append(cross_val_predict(LogisticRegression(C=10, max_iter=300), words, labels, cv=split) == labels)
+    only = int(np.sum(right[0] & ~right[1])), int(np.sum(right[1] & ~right[0]))
+    return mcnemar(*only), (only[0] - only[1]) / len(labels)
+
+
+def _longer(lengths: np.ndarray, tokenizer: BertTokenizerFast) -> dict[str, object]:
+    """The shortest usual MAX_LENGTH that keeps 95% of the tokens, or all that the model takes, from both ends."""
+    for limit in (64, 128, 256, 512):
+        if limit <= tokenizer.model_max_length and np.minimum(lengths, limit).sum() >= 0.95 * lengths.sum():
+            return {"MAX_LENGTH": limit}
+    return {"MAX_LENGTH": tokenizer.model_max_length, "TRUNCATION": "head+tail"}
+
+
+def _lost_answers(rows: Dataset, tokenizer: BertTokenizerFast) -> list[Finding]:
+    share = lost_answers(rows)["windows"]
+    if share <= LOST:
+        return []
+    length = min(384, tokenizer.model_max_length)
+    return [
+        Finding(
+            "lost_answers",
+            f"{share:.1%} of the training answers stand whole in no window",
+            Evidence(share, LOST, "such a question is taught to have no answer: exact match cannot pass 1 - share"),
+            "contexts are cut, or STRIDE is shorter than the answers",
+            {"MAX_LENGTH": length, "STRIDE": length // 3},
+        )
+    ]
+
+
+def check_padding(rows: Dataset, *, batch_size: int, sampling: str) -> list[Finding]:
+    """`padding_waste`: batches hold much more positions than batches of rows of like length would."""
+    positions = np.array([len(ids) for ids in rows["input_ids"]])
+    tokens = np.array([sum(mask) for mask in rows["attention_mask"]])
+    order = np.arange(len(rows)) if sampling == "sequential" else np.random.default_rng(0).permutation(len(rows))
+    if sampling == "group_by_length":
+        order = np.argsort(positions)
+    ratio = _positions(positions[order], batch_size) / _positions(np.sort(tokens), batch_size)
+    if ratio <= WASTE:
+        return []
+    padded = bool((positions > tokens).any())
+    return [
+        Finding(
+            "padding_waste",
+            f"batches hold {ratio:.1f} times the positions that batches of like length would",
+            Evidence(ratio, WASTE, "every position costs the same, word or padding: the run takes half as long again"),
+            "rows are padded to one length" if padded else "long and short rows share batches",
+            {"pad_by_batch": True, "group_by_length": True} if padded else {"group_by_length": True},
+        )
+    ]
+
+
+def _positions(lengths: np.ndarray, batch_size: int) -> int:
+    starts = range(0, len(lengths), batch_size)
+    return sum(int(lengths[i : i + batch_size].max()) * len(lengths[i : i + batch_size]) for i in starts)
+
+
+# --- the model on one batch --------------------------------------------------------------------------------
+
+
+def check_model(trainer: Trainer, *, task: str, memory: float | None = None, seed: int = 0) -> list[Finding]:
+    """`memory_short`, `target_scale`, `initial_loss`, `frozen_parameters` and `cannot_overfit_batch`.
+
+    `trainer` is fresh from `training.make_trainer`. `memory`: bytes that training may use; None for what is free.
+    """
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(len(trainer.train_dataset))[: 4 * FEW]
+    short = np.argsort(trainer.train_dataset["length"], kind="stable")[: max(FEW, len(trainer.train_dataset) // 2)]
+    few = batch_of(trainer, rng.permutation(short)[:FEW])
+    with torch.random.fork_rng():  # dropout draws
+        findings = check_memory(trainer, memory=memory)
+        findings += check_target(trainer) if task == "regression" else []
+        findings += check_initial_loss(trainer, batch_of(trainer, rows), task=task)
+        frozen = check_gradients(trainer, few)
+        return ranked(findings + frozen + ([] if frozen else check_learning(trainer, few)))
+
+
+def batch_of(trainer: Trainer, rows: np.ndarray) -> dict[str, torch.Tensor]:
+    """The training rows of these numbers as the model gets them, on its device."""
+    known = inspect.signature(trainer.model.forward).parameters
+    columns = [name for name in trainer.train_dataset.column_names if name in known]
+    batch = trainer.data_collator(trainer.train_dataset.select_columns(columns).select(rows).to_list())
+    return {name: tensor.to(trainer.model.device) for name, tensor in batch.items()}
+
+
+def check_target(trainer: Trainer) -> list[Finding]:
+    """`target_scale`: the labels that the model learns are far from mean 0 and deviation 1."""
+    config, labels = trainer.model.config, np.asarray(trainer.train_dataset["labels"], dtype=float)
+    mean, deviation = getattr(config, "target_mean", 0.0), getattr(config, "target_deviation", 1.0)
+    size = float(np.sqrt(np.mean(((labels - mean) / deviation) ** 2)))
+    if 1 / SCALE <= size <= SCALE:
+        return []
+    return [
+        Finding(
+            "target_scale",
+            f"the target's root mean square is {size:.3g} in the model's units",
+            Evidence(size, SCALE if size > 1 else 1 / SCALE, "1 when standardized; at 2 the first loss is 4"),
+            "the head starts near 0 and moves in small steps: it needs most of the run to get there, or shoots past",
+            {"target_scale": target_scale(labels)},
+        )
+    ]
+
+
+@torch.inference_mode()
+def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], *, task: str) -> list[Finding]:
+    """`initial_loss`: the untrained model's loss is not that of a model that knows nothing.
+
+    That is ln(classes); for questions ln(tokens); for regression the mean square of the target.
+    """
+    model, features = trainer.model.eval(), []
+    head = model.qa_outputs if task == "qa" else model.classifier
+    hook = head.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0].float()))
+    loss = float(model(**batch).loss)
+    hook.remove()
+    # Logits of a head drawn with the config's deviation differ by this much, three standard deviations
+    reach = 3 * math.sqrt(2) * model.config.initializer_range * float(features[0].norm(dim=-1).mean())
+    if task == "regression":
+        expected = float((batch["labels"].float() ** 2).mean())
+        reach = reach**2 + 2 * reach * math.sqrt(expected)
+    else:
+        expected = math.log(batch["input_ids"].shape[1] if task == "qa" else model.config.num_labels)
+    if abs(loss - expected) <= reach:
+        return []
+    over = loss > expected
+    return [
+        Finding(
+            "initial_loss",
+            f"the untrained model's loss is {loss:.2f}; knowing nothing would be {expected:.2f}",
+            Evidence(abs(loss - expected), reach, "how far a head drawn with the config's deviation can be (3 sigma)"),
+            "the head's weights are too large" if over else "the model is not untrained, or sees the labels",
+            {"new_head": True},
+        )
+    ]
+
+
+def check_gradients(trainer: Trainer, batch: dict[str, torch.Tensor]) -> list[Finding]:
+    """`frozen_parameters`: weights that no gradient reaches."""
+    model = trainer.model.train()
+    model(**batch).loss.backward()
+    # Attention does not change when a key's bias does: its gradient is 0 but for rounding.
+    still = [
+        (name, weights.numel())
+        for name, weights in model.named_parameters()
+        if not name.endswith("key.bias") and (weights.grad is None or not weights.grad.any())
+    ]
+    model.zero_grad()
+    if not still:
+        return []
+    share = sum(count for _, count in still) / model.num_parameters()
+    return [
+        Finding(
+            "frozen_parameters",
+            f"{len(still)} tensors, {share:.0%} of the weights, get no gradient; first {still[0][0]}",
+            Evidence(share, 0, "fine-tuning moves every weight; what gets no gradient stays as it is"),
+            "requires_grad is off, or something in the forward pass is detached",
+            {"unfreeze": True},
+        )
+    ]
+
+
+def check_learning(trainer: Trainer, batch: dict[str, torch.Tensor]) -> list[Finding]:
+    """`cannot_overfit_batch`: a copy of the model, dropout and all, does not learn eight rows by heart in 80 steps."""
+    model = copy.deepcopy(trainer.model)
+    optimizer = torch.optim.AdamW(model.parameters())
+    first = last = _loss(model.eval(), batch, trainer)
+    goal = min(first, _label_entropy(batch) or first) / 2
+    for step in range(1, 2 * STEPS + 1):
+        optimizer.param_groups[0]["lr"] = RATES[step > STEPS]
+        with _autocast(trainer):
+            loss = model.train()(**batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 5 == 0 and (last := _loss(model.train(), batch, trainer)) < goal:
+            return []
+    dropout = trainer.model.config.hidden_dropout_prob
+    return [
+        Finding(
+            "cannot_overfit_batch",
+            f"{FEW} rows are not learned by heart: loss {first:.2f}, after {2 * STEPS} steps {last:.2f}",
+            Evidence(last, goal, "half of what knowing nothing costs; a sound model gets near 0 with so few rows"),
+            f"dropout is {dropout:g}"
+            if dropout > 0.3
+            else "rows look alike to the model, or labels and loss do not fit",
+            {"DROPOUT": 0.1} if dropout > 0.3 else {},
+        )
+    ]
+
+
+def _label_entropy(batch: dict[str, torch.Tensor]) -> float:
+    """The loss of always saying what the batch's classes are on average; 0 where there is one class, or none."""
+    labels = batch.get("labels")
+    if labels is None or labels.is_floating_point():
+        return 0.0
+    shares = torch.bincount(labels[labels >= 0]).numpy(force=True) / int((labels >= 0).sum())
+    return float(entr(shares).sum())
+
+
+@torch.no_grad()
+def _loss(model: BertPreTrainedModel, batch: dict[str, torch.Tensor], trainer: Trainer) -> float:
+    with _autocast(trainer):
+        return float(model(**batch).loss)
+
+
+def _autocast(trainer: Trainer) -> AbstractContextManager:
+    return torch.autocast(trainer.model.device.type, torch.bfloat16, enabled=trainer.args.bf16)
+
+
+def chance_loss(rows: Dataset, *, task: str) -> float:
+    """The training loss of saying what the labels are on average: entropy in nats; 1, the variance, for regression.
+
+    For questions it is that of any token being as likely as any other. `rows` is an encoded split.
+    """
+    if task == "regression":
+        return 1.0
+    if task == "qa":
+        return float(np.log(np.asarray(rows["length"])).mean())
+    labels = np.concatenate([np.atleast_1d(np.asarray(row)) for row in rows["labels"]])
+    shares = np.bincount(labels[labels >= 0]) / np.sum(labels >= 0)
+    return float(entr(shares).sum())
+
+
+# --- memory ------------------------------------------------------------------------------------------------
+
+
+def check_memory(trainer: Trainer, *, memory: float | None = None) -> list[Finding]:
+    """`memory_short`: a training step on the longest rows needs more than `memory` bytes (None: what is free)."""
+    there = free_memory(trainer.model.device) if memory is None else memory
+    weights, row = step_memory(trainer)
+    batch = trainer.args.per_device_train_batch_size
+    if weights + batch * row <= there:
+        return []
+    fitting = max(1, batch // 2)
+    while fitting > 1 and weights + fitting * row > there:
+        fitting //= 2
+    steps = trainer.args.gradient_accumulation_steps * math.ceil(batch / fitting)
+    return [
+        Finding(
+            "memory_short",
+            f"a step needs {(weights + batch * row) / 2**30:.2f} GiB, {there / 2**30:.2f} GiB are free",
+            Evidence((weights + batch * row) / 2**30, there / 2**30, "free memory in GiB"),
+            "the batch, or its longest row, is too large for this machine; accumulating gradients costs only time",
+            {"BATCH_SIZE": fitting, "GRADIENT_ACCUMULATION": steps},
+        )
+    ]
+
+
+def step_memory(trainer: Trainer) -> tuple[int, int]:
+    """Bytes that training adds: gradients and AdamW's two averages; and the activations of one of the longest rows.
+
+    Activations are what the forward pass keeps for the backward pass, counted on two rows.
+    """
+    model, seen = trainer.model.train(), {}
+    own = {weights.untyped_storage().data_ptr() for weights in model.parameters()}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    batch = batch_of(trainer, np.argsort(trainer.train_dataset["length"])[-2:])
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor), _autocast(trainer):
+        loss = model(**batch).loss
+    del loss
+    trained = sum(weights.nbytes for weights in model.parameters() if weights.requires_grad)
+    return 3 * trained, sum(seen.values()) // len(batch["input_ids"])
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes free on a GPU, or on the machine and within its container's limit."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = psutil.virtual_memory().available
+    limit, used = (Path("/sys/fs/cgroup") / f"memory.{name}" for name in ("max", "current"))
+    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
+        free = min(free, int(text) - int(used.read_text()))
+    return free

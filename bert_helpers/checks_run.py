@@ -1,0 +1,263 @@
+"""Findings from a run: its learning curves, its predictions, its time, and the error it ended with."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate.utils.memory import should_reduce_batch_size
+from scipy.special import log_softmax
+from scipy.stats import chi2
+
+from bert_helpers.calibration import fit_temperature
+from bert_helpers.diagnosis import FALSE_ALARM, Evidence, Finding, ranked
+from bert_helpers.errors import TrainingError
+from bert_helpers.metrics import check_classification
+
+LEARNED = 0.5  # of the loss of knowing nothing
+# Root mean square of a weight in a BERT's encoder layers: 0.061 in the packaged model, 0.042 in bert-base. Adam moves
+# each by about the learning rate a step, so the usual rates (1e-4 for the one, 5e-5 for the other) are 1 to 2 parts in
+# a thousand of a weight's size.
+WEIGHT = 0.05
+LARGE_STEP, USUAL_STEP, SMALL_PATH = 0.01, 0.0015, 0.02
+SPREAD = 0.05
+TEMPERATURE = 1.5
+BUSY = 0.1  # sound runs of the packaged model reached 0.28 (entities) and 0.36 (reviews) on 2 CPU cores in bf16
+
+
+def check_failure(error: BaseException, *, parameters: Mapping[str, object]) -> list[Finding]:
+    """`out_of_memory` or `not_finite_loss`, if that is what ended the run; `parameters` are the notebook's."""
+    if is_out_of_memory(error):
+        batch, steps = int(parameters["BATCH_SIZE"]), int(parameters["GRADIENT_ACCUMULATION"])
+        fix = {"BATCH_SIZE": max(1, batch // 2), "GRADIENT_ACCUMULATION": steps * (2 if batch > 1 else 1)}
+        evidence = Evidence(batch, max(1, batch // 2), "half a batch needs half the activations")
+        return [Finding("out_of_memory", f"out of memory: {str(error)[:80]}", evidence, "the batch is too large", fix)]
+    if isinstance(error, TrainingError):
+        return [_not_finite(str(error), math.nan, float(parameters["LEARNING_RATE"]))]
+    return []
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on a GPU or in the machine's memory."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or should_reduce_batch_size(error)
+
+
+def _not_finite(symptom: str, value: float, learning_rate: float) -> Finding:
+    return Finding(
+        "not_finite_loss",
+        symptom,
+        Evidence(value, math.inf, "a loss is a finite number; after NaN every weight is NaN"),
+        "the learning rate is too high, numbers leave fp16's range, or weights were not finite to begin with",
+        {"LEARNING_RATE": min(learning_rate / 10, USUAL_STEP * WEIGHT), "PRECISION": "fp32"},
+    )
+
+
+# --- learning curves ---------------------------------------------------------------------------------------
+
+
+def check_history(
+    log_history: Sequence[Mapping[str, float]], *, chance: float, weight: float = WEIGHT
+) -> list[Finding]:
+    """`out_of_memory`, `not_finite_loss`, `learning_rate_too_high`, `…_too_low` or `underfitting`.
+
+    `log_history` is the Trainer's (`trainer.state.log_history`, a run's history.json); `chance` the loss of knowing
+    nothing (`checks_model.chance_loss`); `weight` the typical size of a weight (`weight_size`).
+    """
+    memory = [entry for entry in log_history if "micro_batch_size" in entry]
+    findings = [_recovered(memory[-1])] if memory else []
+    losses = [(name, entry) for entry in log_history for name in entry if name.endswith("loss")]
+    bad = [(name, entry) for name, entry in losses if entry[name] is None or not math.isfinite(entry[name])]
+    rates = _learning_rates(log_history)
+    if bad:
+        name, entry = bad[0]
+        symptom = f"{name} is not finite at step {entry.get('step', 0):.0f}"
+        return [*findings, _not_finite(symptom, math.nan, float(rates.max(initial=0)) or USUAL_STEP * weight)]
+    trained = [entry["eval_train_loss"] for entry in log_history if "eval_train_loss" in entry]
+    if not trained or trained[-1] <= LEARNED * chance or not rates.size:
+        return findings
+    return [*findings, _not_learned(trained[-1], chance, rates, weight)]
+
+
+def _recovered(entry: Mapping[str, float]) -> Finding:
+    size, times = int(entry["micro_batch_size"]), int(entry["parts"])
+    return Finding(
+        "out_of_memory",
+        f"memory ran out at step {entry['step']:.0f}; the run went on with batches of {size}",
+        Evidence(size * times, size, "rows that fit at a time"),
+        "the batch is too large for this machine",
+        {"BATCH_SIZE": size, "GRADIENT_ACCUMULATION": times},
+    )
+
+
+def _learning_rates(log_history: Sequence[Mapping[str, float]]) -> np.ndarray:
+    """The learning rate of every optimizer step, between logged ones by straight lines."""
+    logged = [(entry["step"], entry["learning_rate"]) for entry in log_history if "learning_rate" in entry]
+    if not logged:
+        return np.zeros(0)
+    steps, rates = zip(*logged, strict=True)
+    return np.interp(np.arange(1, max(steps) + 1), steps, rates)
+
+
+def _not_learned(loss: float, chance: float, rates: np.ndarray, weight: float) -> Finding:
+    """Why the training rows were not learned: steps too long, a way too short, or neither."""
+    path, peak, usual = float(rates.sum() / weight), float(rates.max() / weight), USUAL_STEP * weight
+    symptom = f"the training loss ends at {loss:.2f}; knowing nothing is {chance:.2f}"
+    if peak > LARGE_STEP:
+        reason = "a step may move a weight by 1% of its size, ten times what is usual"
+        cause = "the learning rate is too high: each step overshoots, and what was learned before is lost"
+        evidence = Evidence(peak, LARGE_STEP, reason)
+        return Finding("learning_rate_too_high", symptom, evidence, cause, {"LEARNING_RATE": usual})
+    if path < SMALL_PATH and peak < USUAL_STEP / 3:
+        reason = "over the whole run a weight can move by 2% of its size: as good as not at all"
+        cause = "the learning rate is too low for so few steps"
+        evidence = Evidence(path, SMALL_PATH, reason)
+        return Finding("learning_rate_too_low", symptom, evidence, cause, {"LEARNING_RATE": usual})
+    reason = "more than half of what could be learned is not, on rows that it was trained on"
+    fix = {"LEARNING_RATE": max(usual, float(rates.max())), "EPOCHS_FACTOR": 3}
+    cause = "too few steps, too much dropout or weight decay, or texts that do not tell the label"
+    return Finding("underfitting", symptom, Evidence(loss / chance, LEARNED, reason), cause, fix)
+
+
+def weight_size(model: torch.nn.Module) -> float:
+    """Root mean square of the weights of a BERT's encoder layers."""
+    weights = [p for name, p in model.base_model.encoder.named_parameters() if p.ndim == 2]
+    return float(torch.sqrt(sum((p.detach().float() ** 2).sum() for p in weights) / sum(p.numel() for p in weights)))
+
+
+# --- predictions -------------------------------------------------------------------------------------------
+
+
+def check_fit(history: pd.DataFrame, losses: np.ndarray) -> list[Finding]:
+    """`overfitting`: the validation loss has risen well over its lowest, and the training loss lies far under it.
+
+    `history` from `training.history`; `losses`: the loss of each validation row at the end (`row_losses`), whose
+    scatter says what a rise by chance would be.
+    """
+    train, validation = history.train_loss.iloc[-1], history.validation_loss
+    rise, error = validation.iloc[-1] - validation.min(), float(np.std(losses, ddof=1) / math.sqrt(len(losses)))
+    gap = validation.iloc[-1] - train
+    if not (rise > 2 * error and gap > 2 * error):
+        return []
+    best = validation.idxmin()
+    return [
+        Finding(
+            "overfitting",
+            f"the validation loss rose from {validation.min():.2f} (epoch {best:g}) to {validation.iloc[-1]:.2f}, "
+            f"while the training loss fell to {train:.2f}",
+            Evidence(rise, 2 * error, "two standard errors of the validation loss"),
+            "too many passes over too few rows: the model learns them by heart",
+            {"EARLY_STOPPING": 1, "EPOCHS": max(1, math.ceil(best)), "WEIGHT_DECAY": 0.1},
+        )
+    ]
+
+
+def row_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Cross-entropy of each row (or word, where labels have two dimensions and are not -100), in nats."""
+    logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    kept = labels >= 0
+    return -np.take_along_axis(log_softmax(logits[kept], axis=-1), labels[kept][:, None], axis=-1)[:, 0]
+
+
+def check_confidence(logits: np.ndarray, labels: np.ndarray) -> list[Finding]:
+    """`overconfidence`: dividing the logits by one number over 1.5 makes the labels much likelier.
+
+    Likelihood-ratio test of the temperature (Guo et al. 2017) on rows that were not trained on, (rows, classes).
+    """
+    logits, labels = check_classification(logits, labels)
+    temperature = fit_temperature(logits, labels)
+    gain = 2 * float(np.sum(row_losses(logits, labels) - row_losses(logits / temperature, labels)))
+    if not (temperature > TEMPERATURE and gain > chi2.isf(FALSE_ALARM, 1)):
+        return []
+    sure = float(np.exp(log_softmax(logits, axis=1).max(axis=1)).mean())
+    return [
+        Finding(
+            "overconfidence",
+            f"sure of {sure:.0%} on average, right in {np.mean(logits.argmax(axis=1) == labels):.0%}",
+            Evidence(temperature, TEMPERATURE, "at 1.5, 95% sure should be 88%; likelihood-ratio test passed"),
+            "trained until the training rows were certain; certainty does not carry over",
+            {"temperature": temperature, "LABEL_SMOOTHING": 0.1},
+        )
+    ]
+
+
+def check_seeds(runs: Sequence[np.ndarray], labels: np.ndarray) -> list[Finding]:
+    """`unstable_seeds`: logits (rows, classes) of runs that differ in the seed only are right on different shares.
+
+    Cochran's Q test (1950) on the same rows, and a spread of accuracy over 0.05.
+    """
+    right = np.column_stack([np.argmax(logits, axis=1) == labels for logits in runs]).astype(float)
+    accuracy, k = right.mean(axis=0), right.shape[1]
+    columns, rows = right.sum(axis=0), right.sum(axis=1)
+    below = k * rows.sum() - (rows**2).sum()
+    q = (k - 1) * (k * (columns**2).sum() - columns.sum() ** 2) / below if below else 0.0
+    spread = float(np.ptp(accuracy))
+    if not (spread > SPREAD and q > chi2.isf(FALSE_ALARM, k - 1)):
+        return []
+    return [
+        Finding(
+            "unstable_seeds",
+            f"accuracy between {accuracy.min():.2f} and {accuracy.max():.2f} over {k} seeds",
+            Evidence(spread, SPREAD, "1 row in 20, and more than chance on the same rows (Cochran's Q test)"),
+            "some runs do not get off the ground: too few rows, too few steps, or too high a learning rate",
+            {"LEARNING_RATE_FACTOR": 0.5, "EPOCHS_FACTOR": 2},
+        )
+    ]
+
+
+# --- time --------------------------------------------------------------------------------------------------
+
+
+def check_speed(log_history: Sequence[Mapping[str, float]], *, rate: float) -> list[Finding]:
+    """`slow`: the run used a small share of the machine's own `matrix_product_rate` (operations a second)."""
+    ends = [entry for entry in log_history if "total_flos" in entry and "train_runtime" in entry]
+    if not ends:
+        return []
+    share = float(ends[-1]["total_flos"] / ends[-1]["train_runtime"] / rate)
+    if share >= BUSY:
+        return []
+    return [
+        Finding(
+            "slow",
+            f"training ran at {share:.1%} of the rate at which this machine multiplies matrices",
+            Evidence(share, BUSY, "a quarter to a third of what sound runs of the packaged model reach on a CPU"),
+            "the model waits: for a slow collator or disk, tiny batches, a debugging mode, or other programs",
+            {"DATALOADER_WORKERS": 2},
+        )
+    ]
+
+
+def matrix_product_rate(*, precision: str, size: int = 1024, seconds: float = 0.5) -> float:
+    """Floating-point operations a second of this machine's matrix products, best of many."""
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
+    a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+    best, started = math.inf, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        begun = time.perf_counter()
+        float((a @ b)[0, 0])  # reading a number waits for the device
+        best = min(best, time.perf_counter() - begun)
+    return 2 * size**3 / best
+
+
+def check_run(
+    log_history: Sequence[Mapping[str, float]],
+    history: pd.DataFrame,
+    *,
+    chance: float,
+    weight: float = WEIGHT,
+    logits: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    rate: float | None = None,
+) -> list[Finding]:
+    """All findings of a finished run, most fundamental first.
+
+    `logits` and `labels` are those of the validation rows: (rows, classes) for classification, (rows, tokens, classes)
+    for tags; left out for other tasks.
+    """
+    findings = check_history(log_history, chance=chance, weight=weight)
+    if logits is not None and np.isfinite(logits).all():
+        findings += check_fit(history, row_losses(logits, labels)) if len(history) > 1 else []
+        findings += check_confidence(logits, labels) if np.ndim(logits) == 2 else []
+    return ranked(findings + (check_speed(log_history, rate=rate) if rate else []))

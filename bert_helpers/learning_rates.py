@@ -1,0 +1,71 @@
+"""Which learning rate? The range test of Smith (2017)."""
+
+import copy
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import Trainer
+
+from bert_helpers.errors import TrainingError
+
+
+def learning_rate_range(
+    trainer: Trainer, *, lowest: float = 1e-7, highest: float = 1.0, steps: int = 60, smoothing: float = 0.8
+) -> pd.DataFrame:
+    """Train a copy of the model for up to `steps` batches while the learning rate rises from `lowest` to `highest`.
+
+    One row a step: `learning_rate` (rising by a constant factor), `loss` and `smoothed` (exponential mean with weight
+    `smoothing` on the past). Ends early when the smoothed loss is 4 times its lowest, or not finite. The trainer's own
+    model, and its random numbers, are left as they were.
+    """
+    model, rows = copy.deepcopy(trainer.model).train(), []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lowest, weight_decay=trainer.args.weight_decay)
+    rates = np.geomspace(lowest, highest, steps)
+    mean = 0.0
+    with torch.random.fork_rng():
+        torch.manual_seed(trainer.args.seed)
+        batches = iter(trainer.get_train_dataloader())
+        for number, rate in enumerate(rates, 1):
+            try:
+                batch = next(batches)
+            except StopIteration:
+                batches = iter(trainer.get_train_dataloader())
+                batch = next(batches)
+            loss = _step(trainer, model, optimizer, batch, rate)
+            mean = smoothing * mean + (1 - smoothing) * loss
+            rows.append((rate, loss, mean / (1 - smoothing**number)))
+            if not math.isfinite(loss) or rows[-1][2] > 4 * min(row[2] for row in rows):
+                break
+    return pd.DataFrame(rows, columns=["learning_rate", "loss", "smoothed"])
+
+
+def _step(
+    trainer: Trainer,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: dict[str, torch.Tensor],
+    rate: float,
+) -> float:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=trainer.args.bf16):
+        loss = model(**batch).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), trainer.args.max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return float(loss.detach())
+
+
+def suggested_learning_rate(table: pd.DataFrame) -> float:
+    """A tenth of the rate at which the smoothed loss was lowest: there steps are already so long that it turns.
+
+    Raises TrainingError when the loss did not fall by a twentieth anywhere, so that the test says nothing.
+    """
+    finite = table[np.isfinite(table.smoothed)]
+    if finite.empty or finite.smoothed.min() > 0.95 * finite.smoothed.iloc[0]:
+        raise TrainingError("the loss fell at no learning rate; look at the data and the model first.")
+    return float(finite.learning_rate[finite.smoothed.idxmin()] / 10)

@@ -1,0 +1,179 @@
+"""Memory runs out in mid-run: the run ends as it would have with enough of it."""
+
+import os
+import sys
+import textwrap
+from functools import wraps
+from subprocess import run
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertForSequenceClassification, BertForTokenClassification
+
+from bert_helpers import TrainingError, checks_run, data, models, out_of_memory, tokenization, training
+
+
+@pytest.fixture(scope="module")
+def encoded(small_dataset, tokenizer):
+    return tokenization.encode_texts(small_dataset, tokenizer, max_length=64)
+
+
+@pytest.fixture(scope="module")
+def tagged(tokenizer):
+    entities = data.load_entities("sample", train_size=48, validation_size=8, test_size=8)
+    return entities["train"].features["ner_tags"].feature.names, tokenization.encode_words(
+        entities, tokenizer, max_length=64
+    )
+
+
+def make(
+    tiny_bert, encoded, tokenizer, folder, *, task="classification", names=("-", "+"), accumulation=1, batch_size=16
+):
+    args = training.training_arguments(
+        folder,
+        epochs=2,
+        learning_rate=1e-3,
+        precision="fp32",
+        disable_tqdm=True,
+        logging_steps=1,
+        batch_size=batch_size,
+        gradient_accumulation=accumulation,
+    )
+    model_class = BertForTokenClassification if task == "ner" else BertForSequenceClassification
+    options = {"num_labels": len(names), "id2label": dict(enumerate(names)), "hidden_dropout_prob": 0.0}
+    model = models.load_model(str(tiny_bert), model_class, seed=0, **options)
+    return training.make_trainer(model, args, encoded, task=task, tokenizer=tokenizer)
+
+
+def fails_over(trainer, rows, *, from_step=0, late=False):
+    """Make a forward pass over more than `rows` rows fail, from an optimizer step on; `late`: in its backward pass."""
+    forward = trainer.model.forward
+    failures = []
+
+    @wraps(forward)  # the Trainer reads from its signature which columns to keep
+    def limited(*args, **kwargs):
+        output = forward(*args, **kwargs)
+        if trainer.model.training and len(kwargs["input_ids"]) > rows and trainer.state.global_step >= from_step:
+            failures.append(trainer.state.global_step)
+            if not late:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            output.loss = Fails.apply(output.loss)
+        return output
+
+    trainer.model.forward = limited
+    return failures
+
+
+class Fails(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, loss):
+        return loss * 1
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def curve(trainer):
+    trainer.train()
+    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return [entry["loss"] for entry in log], [entry["grad_norm"] for entry in log]
+
+
+@pytest.mark.parametrize(
+    ("rows", "from_step", "late", "accumulation"), [(8, 2, False, 1), (5, 0, True, 1), (4, 1, False, 2)]
+)
+def test_losses_and_gradients_are_those_of_the_untroubled_run(
+    rows, from_step, late, accumulation, tiny_bert, encoded, tokenizer, tmp_path
+):
+    options = {"accumulation": accumulation, "batch_size": 16 // accumulation}
+    untroubled = make(tiny_bert, encoded, tokenizer, tmp_path, **options)
+    losses, norms = curve(untroubled)
+    trainer = make(tiny_bert, encoded, tokenizer, tmp_path, **options)
+    failures = fails_over(trainer, rows, from_step=from_step, late=late)
+    out_of_memory.halve_batch_when_out_of_memory(trainer)
+    troubled, troubled_norms = curve(trainer)
+    assert failures
+    assert set(failures) == {from_step}  # remembered: later steps do not fail again
+    assert trainer.state.global_step == len(losses) == 6  # 48 rows, 16 a step, 2 epochs: the effective batch is kept
+    np.testing.assert_allclose(troubled, losses, atol=1e-3)
+    np.testing.assert_allclose(troubled_norms, norms, rtol=1e-2)
+    for ours, theirs in zip(trainer.model.parameters(), untroubled.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
+
+
+def test_words_with_a_label_weigh_alike_in_unequal_parts(tiny_bert, tagged, tokenizer, tmp_path):
+    names, encoded = tagged
+    losses, _ = curve(make(tiny_bert, encoded, tokenizer, tmp_path, task="ner", names=names))
+    trainer = make(tiny_bert, encoded, tokenizer, tmp_path, task="ner", names=names)
+    fails_over(trainer, 5)
+    troubled, _ = curve(out_of_memory.halve_batch_when_out_of_memory(trainer))
+    np.testing.assert_allclose(troubled, losses, atol=1e-3)
+
+
+def test_the_history_says_what_happened_and_the_diagnosis_names_it(tiny_bert, encoded, tokenizer, tmp_path):
+    trainer = make(tiny_bert, encoded, tokenizer, tmp_path)
+    fails_over(trainer, 4, from_step=1)
+    curve(out_of_memory.halve_batch_when_out_of_memory(trainer))
+    halvings = [entry for entry in trainer.state.log_history if "micro_batch_size" in entry]
+    assert [(e["micro_batch_size"], e["parts"], e["step"]) for e in halvings] == [(8, 2, 1), (4, 4, 1)]
+    (finding,) = checks_run.check_history(trainer.state.log_history, chance=0.0)[:1]
+    assert finding.name == "out_of_memory"
+    assert finding.fix == {"BATCH_SIZE": 4, "GRADIENT_ACCUMULATION": 4}
+
+
+def test_without_a_failure_nothing_changes(tiny_bert, encoded, tokenizer, tmp_path):
+    plain = curve(make(tiny_bert, encoded, tokenizer, tmp_path))
+    guarded = curve(out_of_memory.halve_batch_when_out_of_memory(make(tiny_bert, encoded, tokenizer, tmp_path)))
+    assert guarded == plain
+
+
+def test_a_single_row_that_does_not_fit_ends_the_run(tiny_bert, encoded, tokenizer, tmp_path):
+    trainer = make(tiny_bert, encoded, tokenizer, tmp_path)
+    fails_over(trainer, 0)
+    with pytest.raises(TrainingError, match="a single row: lower MAX_LENGTH"):
+        out_of_memory.halve_batch_when_out_of_memory(trainer).train()
+
+
+def test_other_errors_pass_through(tiny_bert, encoded, tokenizer, tmp_path):
+    trainer = make(tiny_bert, encoded, tokenizer, tmp_path)
+    out_of_memory.halve_batch_when_out_of_memory(trainer)
+    trainer.compute_loss = Mock(side_effect=RuntimeError("device-side assert"))
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        trainer.train()
+
+
+LIMITED = """
+    import resource, sys
+    import psutil, torch
+    from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+    from bert_helpers.out_of_memory import halve_batch_when_out_of_memory
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    model = BertForSequenceClassification(BertConfig(vocab_size=99, attn_implementation="eager", **sizes))
+    rows = [{"input_ids": torch.randint(0, 99, (256,)), "labels": torch.tensor(i % 2)} for i in range(64)]
+    args = TrainingArguments(sys.argv[1], per_device_train_batch_size=32, max_steps=2, use_cpu=True, report_to="none",
+                             disable_tqdm=True, save_strategy="no")
+    trainer = halve_batch_when_out_of_memory(Trainer(model, args, train_dataset=rows))
+    used = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20,) * 2)
+    trainer.train()
+    halved = [entry["micro_batch_size"] for entry in trainer.state.log_history if "micro_batch_size" in entry]
+    print("steps", trainer.state.global_step, "halved", bool(halved))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit on a process's memory")
+def test_an_allocation_that_really_fails(tmp_path):
+    """A child process with 300 MiB to spare, and a batch of 32 whose attention alone takes more."""
+    child = run(
+        [sys.executable, "-c", textwrap.dedent(LIMITED), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
+    )
+    assert child.returncode == 0, child.stderr[-2000:]
+    assert child.stdout.strip().endswith("steps 2 halved True"), child.stdout
