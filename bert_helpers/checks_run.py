@@ -58,26 +58,26 @@ def _not_finite(symptom: str, value: float, learning_rate: float) -> Finding:
 
 
 def check_history(
-    log_history: Sequence[Mapping[str, float]], *, chance: float, weight: float = WEIGHT
+    log_history: Sequence[Mapping[str, float]], *, chance: float, learning_rate: float, weight: float = WEIGHT
 ) -> list[Finding]:
     """`out_of_memory`, `not_finite_loss`, `learning_rate_too_high`, `…_too_low` or `underfitting`.
 
     `log_history` is the Trainer's (`trainer.state.log_history`, a run's history.json); `chance` the loss of knowing
-    nothing (`checks_model.chance_loss`); `weight` the typical size of a weight (`weight_size`).
+    nothing (`checks_model.chance_loss`); `learning_rate` the run's, for runs too short to log theirs; `weight` the
+    typical size of a weight (`weight_size`).
     """
     memory = [entry for entry in log_history if "micro_batch_size" in entry]
     findings = [_recovered(memory[-1])] if memory else []
     losses = [(name, entry) for entry in log_history for name in entry if name.endswith("loss")]
     bad = [(name, entry) for name, entry in losses if entry[name] is None or not math.isfinite(entry[name])]
-    rates = _learning_rates(log_history)
     if bad:
         name, entry = bad[0]
         symptom = f"{name} is not finite at step {entry.get('step', 0):.0f}"
-        return [*findings, _not_finite(symptom, math.nan, float(rates.max(initial=0)) or USUAL_STEP * weight)]
+        return [*findings, _not_finite(symptom, math.nan, learning_rate)]
     trained = [entry["eval_train_loss"] for entry in log_history if "eval_train_loss" in entry]
-    if not trained or trained[-1] <= LEARNED * chance or not rates.size:
+    if not trained or trained[-1] <= LEARNED * chance:
         return findings
-    return [*findings, _not_learned(trained[-1], chance, rates, weight)]
+    return [*findings, _not_learned(trained[-1], chance, _learning_rates(log_history, learning_rate), weight)]
 
 
 def _recovered(entry: Mapping[str, float]) -> Finding:
@@ -91,13 +91,11 @@ def _recovered(entry: Mapping[str, float]) -> Finding:
     )
 
 
-def _learning_rates(log_history: Sequence[Mapping[str, float]]) -> np.ndarray:
-    """The learning rate of every optimizer step, between logged ones by straight lines."""
+def _learning_rates(log_history: Sequence[Mapping[str, float]], learning_rate: float) -> np.ndarray:
+    """The learning rate of every optimizer step, between logged ones by straight lines; `learning_rate` without any."""
+    steps = np.arange(1, max(entry.get("step", 1) for entry in log_history) + 1)
     logged = [(entry["step"], entry["learning_rate"]) for entry in log_history if "learning_rate" in entry]
-    if not logged:
-        return np.zeros(0)
-    steps, rates = zip(*logged, strict=True)
-    return np.interp(np.arange(1, max(steps) + 1), steps, rates)
+    return np.interp(steps, *zip(*logged, strict=True)) if logged else np.full(len(steps), learning_rate)
 
 
 def _not_learned(loss: float, chance: float, rates: np.ndarray, weight: float) -> Finding:
@@ -246,6 +244,7 @@ def check_run(
     history: pd.DataFrame,
     *,
     chance: float,
+    learning_rate: float,
     weight: float = WEIGHT,
     logits: np.ndarray | None = None,
     labels: np.ndarray | None = None,
@@ -256,7 +255,7 @@ def check_run(
     `logits` and `labels` are those of the validation rows: (rows, classes) for classification, (rows, tokens, classes)
     for tags; left out for other tasks.
     """
-    findings = check_history(log_history, chance=chance, weight=weight)
+    findings = check_history(log_history, chance=chance, learning_rate=learning_rate, weight=weight)
     if logits is not None and np.isfinite(logits).all():
         findings += check_fit(history, row_losses(logits, labels)) if len(history) > 1 else []
         findings += check_confidence(logits, labels) if np.ndim(logits) == 2 else []

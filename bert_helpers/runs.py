@@ -138,7 +138,14 @@ def _diagnose(
             *checks_data.check_dataset(dataset, task=task, **options),
             *checks_model.check_tokens(dataset, encoded, tokenizer, task=task, batch_size=parameters["BATCH_SIZE"]),
             *checks_run.check_run(
-                log_history, history, chance=chance, weight=weight, logits=logits, labels=labels, rate=rate
+                log_history,
+                history,
+                chance=chance,
+                learning_rate=parameters["LEARNING_RATE"],
+                weight=weight,
+                logits=logits,
+                labels=labels,
+                rate=rate,
             ),
         ]
     )

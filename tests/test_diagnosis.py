@@ -515,15 +515,16 @@ def log(train_loss, *, rate=1e-4, steps=100, **last):
         (log(0.3, eval_validation_loss=math.inf), ["not_finite_loss"]),
         (log(0.3, eval_validation_loss=None), ["not_finite_loss"]),  # as history.json has it
         ([], []),
+        (log(0.7)[2:], ["underfitting"]),  # too short to have logged a learning rate
     ],
 )
 def test_history(entries, expected):
-    assert names(checks_run.check_history(entries, chance=0.7, weight=0.05)) == expected
+    assert names(checks_run.check_history(entries, chance=0.7, learning_rate=1e-4, weight=0.05)) == expected
 
 
 def test_a_learning_rate_is_mended_to_a_usual_one():
     for rate in (1e-2, 1e-7):
-        (found,) = checks_run.check_history(log(0.7, rate=rate), chance=0.7, weight=0.06)
+        (found,) = checks_run.check_history(log(0.7, rate=rate), chance=0.7, learning_rate=rate, weight=0.06)
         assert found.fix == {"LEARNING_RATE": pytest.approx(9e-5)}
 
 

@@ -119,7 +119,7 @@ def test_the_history_says_what_happened_and_the_diagnosis_names_it(tiny_bert, en
     curve(out_of_memory.halve_batch_when_out_of_memory(trainer))
     halvings = [entry for entry in trainer.state.log_history if "micro_batch_size" in entry]
     assert [(e["micro_batch_size"], e["parts"], e["step"]) for e in halvings] == [(8, 2, 1), (4, 4, 1)]
-    (finding,) = checks_run.check_history(trainer.state.log_history, chance=0.0)[:1]
+    (finding,) = checks_run.check_history(trainer.state.log_history, chance=9.0, learning_rate=1e-3)[:1]
     assert finding.name == "out_of_memory"
     assert finding.fix == {"BATCH_SIZE": 4, "GRADIENT_ACCUMULATION": 4}
 
