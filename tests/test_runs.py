@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-from datasets import DatasetDict
 
-from bert_helpers import DataError, data, results, runs, training
+from bert_helpers import DataError, ParameterError, data, results, runs, training
 
 PARAMETERS = {
     "DATA": "sample",
@@ -56,19 +55,30 @@ def test_parameters_of_a_fix_reach_the_run(tiny_bert, small_dataset, tmp_path):
 
 def test_the_folder_a_run_left_says_what_the_run_says(run, tmp_path):
     leave(run, tmp_path / "run")
-    found = runs.diagnose_folder(tmp_path / "run")
+    again = runs.read(tmp_path / "run")
+    found = runs.diagnose(again)
     assert [f.name for f in found] == [f.name for f in runs.diagnose(run)]
     assert "learning_rate_too_low" in [f.name for f in found]
+    assert np.allclose(again.logits, run.logits, atol=1e-5)
     other = data.load_classification("sample", train_size=48, validation_size=16, test_size=16, seed=1)
     assert other["validation"]["label"] != run.dataset["validation"]["label"]
     results.write_json(tmp_path / "run" / "metrics.json", {"parameters": {**run.parameters, "SEED": 1}})
     with pytest.raises(DataError, match="not of these validation rows"):
-        runs.diagnose_folder(tmp_path / "run")
+        runs.read(tmp_path / "run")
     (tmp_path / "run" / "history.json").unlink()
     with pytest.raises(DataError, match=r"no history\.json"):
-        runs.diagnose_folder(tmp_path / "run")
+        runs.read(tmp_path / "run")
 
 
-def test_other_test_rows_may_be_predicted(run):
-    other = DatasetDict(test=run.dataset["validation"])["test"]
-    assert runs._encode(run, other).num_rows == 16
+def test_a_fix_is_proven_on_the_same_test_rows(run):
+    again = runs.retrain(run, {"LEARNING_RATE": 1e-3, "EPOCHS_FACTOR": 2, "remove_rows": [0, 1]})
+    assert (again.parameters["LEARNING_RATE"], again.parameters["EPOCHS"]) == (1e-3, 2)
+    assert len(again.dataset["train"]) == 46
+    assert again.dataset["test"].to_dict() == run.dataset["test"].to_dict()
+    assert not np.allclose(again.logits, run.logits)
+
+
+@pytest.mark.parametrize("fix", [{}, {"TEST_SIZE": 400}, {"unfreeze": True}, {"redraw_splits": True, "EPOCHS": 2}])
+def test_a_fix_that_training_does_not_prove_is_refused(run, fix):
+    with pytest.raises(ParameterError, match="no new training"):
+        runs.retrain(run, fix)
