@@ -54,7 +54,7 @@ PARAMETERS = {"BATCH_SIZE": 16, "GRADIENT_ACCUMULATION": 1, "EARLY_STOPPING": 0,
               "LABEL_SMOOTHING": 0.0, "TRUNCATION": "head", "PRECISION": "auto", "DATALOADER_WORKERS": 0,
               "DIFFERENCE": 0.15}  # fmt: skip
 HEALTHY = {  # as many epochs as lower the validation loss on the samples, no more: else they are overconfident
-    "classification": {"EPOCHS": 3, "LEARNING_RATE": 1e-4, "MAX_LENGTH": 128},
+    "classification": {"EPOCHS": 3, "LEARNING_RATE": 1e-4, "MAX_LENGTH": 48, "TRUNCATION": "tail"},
     "regression": {"EPOCHS": 6, "LEARNING_RATE": 2e-4, "MAX_LENGTH": 64},
     "ner": {"EPOCHS": 5, "LEARNING_RATE": 3e-4, "MAX_LENGTH": 96, "STRIDE": 16},
     "qa": {"EPOCHS": 6, "LEARNING_RATE": 3e-4, "MAX_LENGTH": 160, "STRIDE": 40},

@@ -8,8 +8,6 @@ import pandas as pd
 import torch
 from transformers import Trainer
 
-from bert_helpers.errors import TrainingError
-
 
 def learning_rate_range(
     trainer: Trainer, *, lowest: float = 1e-7, highest: float = 1.0, steps: int = 60, smoothing: float = 0.8
@@ -60,12 +58,12 @@ def _step(
     return float(loss.detach())
 
 
-def suggested_learning_rate(table: pd.DataFrame) -> float:
+def suggested_learning_rate(table: pd.DataFrame) -> float | None:
     """A tenth of the rate at which the smoothed loss was lowest: there steps are already so long that it turns.
 
-    Raises TrainingError when the loss did not fall by a twentieth anywhere, so that the test says nothing.
+    None when the loss did not fall by a twentieth anywhere: then the test says nothing.
     """
     finite = table[np.isfinite(table.smoothed)]
     if finite.empty or finite.smoothed.min() > 0.95 * finite.smoothed.iloc[0]:
-        raise TrainingError("the loss fell at no learning rate; look at the data and the model first.")
+        return None
     return float(finite.learning_rate[finite.smoothed.idxmin()] / 10)

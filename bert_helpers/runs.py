@@ -102,8 +102,11 @@ def retrainable(fix: Mapping[str, object]) -> bool:
     return bool(known) and "redraw_splits" not in fix
 
 
-def read(folder: Path, *, source: str | None = None) -> Run:
-    """The finished run that notebook 1 left in `folder`; `source` says where its data lies, if not where it did.
+def read(folder: Path, *, source: str = "", model: str = "") -> Run:
+    """The finished run that notebook 1 left in `folder`.
+
+    `source` and `model` say where its data and the model that it started from lie, if not where they did. (A record
+    keeps only the last part of an absolute path.)
 
     Raises DataError when a file is missing, it is the run of another task, or the data is not what it was.
     """
@@ -111,15 +114,16 @@ def read(folder: Path, *, source: str | None = None) -> Run:
     if missing:
         raise DataError(f"{folder.name}: no {missing[0]}; a classification run has {', '.join(FILES)}, and model/.")
     p = {**DEFAULTS, **json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["parameters"]}
+    p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"]}
     log_history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     sizes = {name: p[name.upper()] for name in ("train_size", "validation_size", "test_size")}
     columns = {"text_column": p["TEXT_COLUMN"], "label_column": p["LABEL_COLUMN"]}
-    dataset = data.load_classification(source or results.resolve(p["DATA"]), **columns, **sizes, seed=p["SEED"])
+    dataset = data.load_classification(results.resolve(p["DATA"]), **columns, **sizes, seed=p["SEED"])
     logits = _read_logits(folder, dataset)
-    model, task = str(folder / "model"), training.TASKS["classification"]
-    tokenizer = models.load_tokenizer(model)
+    trained, task = str(folder / "model"), training.TASKS["classification"]
+    tokenizer = models.load_tokenizer(trained)
     encoded = task.encode(dataset, tokenizer, max_length=p["MAX_LENGTH"], keep=p["TRUNCATION"])
-    weight = checks_run.weight_size(models.load_trained(model, task.model_class))
+    weight = checks_run.weight_size(models.load_trained(trained, task.model_class))
     return Run(p, dataset, encoded, tokenizer, weight, None, log_history, training.history_table(log_history),
                logits["validation"], logits["test"])  # fmt: skip
 
@@ -140,14 +144,16 @@ def _read_logits(folder: Path, dataset: DatasetDict) -> dict[str, np.ndarray]:
 
 def diagnose(run: Run, *, rate: float | None = None) -> list[Finding]:
     """Findings in data, tokens and the finished run; `rate` is `checks_run.matrix_product_rate`'s, None: not judged."""
-    task, p = "classification", run.parameters
+    task, p, history = "classification", run.parameters, run.history
+    if p["EARLY_STOPPING"]:  # the model is that of the best epoch
+        history = history.loc[: history.validation_loss.idxmin()]
     return ranked(
         [
             *checks_data.check_dataset(run.dataset, task=task, difference=p.get("DIFFERENCE"), seed=p["SEED"]),
             *checks_model.check_tokens(run.dataset, run.encoded, run.tokenizer, task=task, batch_size=p["BATCH_SIZE"]),
             *checks_run.check_run(
                 run.log_history,
-                run.history,
+                history,
                 chance=checks_model.chance_loss(run.encoded["train"], task=task),
                 learning_rate=p["LEARNING_RATE"],
                 weight=run.weight,

@@ -169,7 +169,7 @@ def make_trainer(
     shown = np.random.default_rng(args.seed).permutation(len(train))[: len(validation)]
     callbacks: list[TrainerCallback] = [StopOnNonFiniteLoss(), ShowScoresOnly()]
     if early_stopping:
-        callbacks.append(EarlyStoppingCallback(early_stopping_patience=early_stopping))
+        callbacks.append(StopEarly(early_stopping_patience=early_stopping))
     scores = spec.scores
     if spec.scores_need_names:
         scores = partial(spec.scores, names=list(model.config.id2label.values()))
@@ -230,6 +230,21 @@ class StopOnNonFiniteLoss(TrainerCallback):
                     f"{name} is {value} at step {state.global_step}: training has diverged and cannot recover. Lower "
                     f"the learning rate (it is {args.learning_rate:g}), or use PRECISION='fp32'."
                 )
+
+
+class StopEarly(EarlyStoppingCallback):
+    """Judge evaluations of the validation rows only; of the others the parent warns that they lack its metric."""
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **kwargs: object,
+    ) -> None:
+        if args.metric_for_best_model in metrics:
+            super().on_evaluate(args, state, control, metrics, **kwargs)
 
 
 class ShowScoresOnly(TrainerCallback):

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from conftest import ROOT
 from transformers import AutoConfig
 
 from bert_helpers import models
 from bert_helpers.notebooks import summary
 
-FIRST, EVALUATE, NER = "01_fine_tune.ipynb", "03_evaluate.ipynb", "04_ner.ipynb"
+FIRST, DEBUG, EVALUATE, NER = "01_fine_tune.ipynb", "02_debug.ipynb", "03_evaluate.ipynb", "04_ner.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +34,11 @@ def tiny(tiny_bert, tmp_path_factory):
 
 def papermill(notebook, folder, **parameters):
     """Run as a user would, standing in `folder`; returns the finished process."""
-    (folder / "parameters.json").write_text(json.dumps(parameters))  # JSON is YAML
+    (folder / "parameters.yaml").write_text(yaml.safe_dump(parameters))
     return subprocess.run(
         [
             *(sys.executable, "-m", "papermill", str(ROOT / "notebooks" / notebook), "out.ipynb"),
-            *("-f", "parameters.json", "-k", "python3", "--no-progress-bar"),
+            *("-f", "parameters.yaml", "-k", "python3", "--no-progress-bar"),
         ],
         cwd=folder,
         capture_output=True,
@@ -51,7 +52,7 @@ def run(notebook, folder, model, **parameters):
     settings = {"MODEL": str(model), "EPOCHS": 1, "MAX_LENGTH": 32, "PRECISION": "fp32", "OUTPUT_DIR": "results/mine"}
     done = papermill(notebook, folder, **{**settings, **parameters})
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads((folder / "results/mine/metrics.json").read_text())
+    return json.loads((folder / parameters.get("OUTPUT_DIR", "results/mine") / "metrics.json").read_text())
 
 
 def losses(folder):
@@ -109,6 +110,30 @@ def test_a_tagger_on_a_file_and_a_transfer_set_of_ones_own(tiny, tmp_path):
     )
     assert record["data"]["rows"] == {"train": 48, "validation": 6, "test": 6}
     assert {"f1", "transfer/f1", "place/f1", "person/f1"} <= set(record["metrics"])
+
+
+def test_a_run_of_ones_own_is_diagnosed_and_mended(tiny, tmp_path):
+    rows = [
+        {"body": f"it was {'grand' if i % 2 else 'grim'} on day {i} of {97 * i % 1000}", "mood": "ab"[i % 2]}
+        for i in range(240)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "mine.csv", index=False)
+    columns = {"TEXT_COLUMN": "body", "LABEL_COLUMN": "mood", "LEARNING_RATE": 1e-6}
+    run(FIRST, tmp_path, tiny, DATA="mine.csv", **columns)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mine.csv").rename(tmp_path / "elsewhere/mine.csv")
+    own = {
+        "RUN": "results/mine",
+        "RUN_DATA": "elsewhere/mine.csv",
+        "RUN_MODEL": str(tiny),
+        "DATA": "elsewhere/mine.csv",
+    }
+    record = run(DEBUG, tmp_path, tiny, **own, **{**columns, "LEARNING_RATE": 1e-3}, OUTPUT_DIR="results/debug")
+    assert record["data"]["rows"] == {"train": 192, "validation": 24, "test": 24}
+    assert {"healthy/accuracy", "learning rate x 100/sick/accuracy"} <= set(record["metrics"])
+    text = (tmp_path / "out.ipynb").read_text()
+    assert "learning_rate_too_low, LEARNING_RATE = " in text  # the finding, its fix, and before and after
+    assert "for before, " in text
 
 
 def write_evaluation_data(folder):

@@ -1,4 +1,7 @@
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from bert_helpers import DataError, ParameterError, data, results, runs, training
@@ -76,6 +79,14 @@ def test_a_fix_is_proven_on_the_same_test_rows(run):
     assert len(again.dataset["train"]) == 46
     assert again.dataset["test"].to_dict() == run.dataset["test"].to_dict()
     assert not np.allclose(again.logits, run.logits)
+
+
+@pytest.mark.parametrize(("stopping", "overfitted"), [(0, True), (1, False)])
+def test_a_run_that_kept_its_best_epoch_is_judged_by_that(stopping, overfitted, run):
+    curves = {"train_loss": [0.6, 0.4, 0.1], "validation_loss": [0.69, 0.6, 3.0]}
+    history = pd.DataFrame(curves, index=[1.0, 2.0, 3.0])
+    run = replace(run, history=history, parameters={**run.parameters, "EARLY_STOPPING": stopping})
+    assert ("overfitting" in [f.name for f in runs.diagnose(run)]) == overfitted
 
 
 @pytest.mark.parametrize("fix", [{}, {"TEST_SIZE": 400}, {"unfreeze": True}, {"redraw_splits": True, "EPOCHS": 2}])
