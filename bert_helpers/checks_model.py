@@ -29,7 +29,7 @@ UNKNOWN = 0.01  # the samples, IMDb, CoNLL-2003, SQuAD and STS-B have at most 0.
 CUT, LOST, WASTE = 0.5, 0.01, 1.5
 SCALE = 2.0
 FEW = 8  # rows to learn by heart, in so many steps at each learning rate
-MARGIN = 1.2  # measured peaks were 0.92 to 1.20 times the estimate (five runs on a CPU, 4 to 16 rows, 128 to 512 tokens)
+MARGIN = 1.2  # measured peaks were 0.92 to 1.20 times the estimate: 5 runs on a CPU, 4 to 16 rows, 128 to 512 tokens
 STEPS, RATES = 40, (3e-4, 3e-3)  # the second for small models that were drawn at random
 
 
