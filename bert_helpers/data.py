@@ -10,7 +10,8 @@ import math
 import re
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -23,9 +24,10 @@ from datasets.builder import DatasetBuilder
 from datasets.data_files import EmptyDatasetError
 from datasets.exceptions import DataFilesNotFoundError
 from datasets.packaged_modules.cache.cache import Cache
+from datasets.utils import logging
 
 from bert_helpers import hub, tags
-from bert_helpers.errors import DataError
+from bert_helpers.errors import DataError, ParameterError
 
 SAMPLES = Path(__file__).parent / "samples"
 SPLITS = ("train", "validation", "test")
@@ -40,6 +42,15 @@ QUESTIONS = Features(
         "answers": {"text": List(Value("string")), "answer_start": List(Value("int32"))},
     }
 )
+# White space, control characters and the like: nothing of it reaches the model
+INVISIBLE = r"^[\s\p{C}\p{Z}]*$"
+LONGEST = 1_000_000  # characters, as many as a long novel has
+DAMAGED = "the text holds a NUL character, as damaged files and files that are no text do"
+TOO_LONG = f"the text has {LONGEST:,} characters or more, as when a quotation mark is not closed"
+# What the first bytes of a file say that is no plain text
+MAGIC = {b"\x1f\x8b": "gzip data; unpack it", b"PK\x03\x04": "a zip or Excel file; unpack it or save it as CSV",
+         b"\xff\xfe": "UTF-16 text; save it as UTF-8", b"\xfe\xff": "UTF-16 text; save it as UTF-8",
+         b"PAR1": "Parquet data; name it .parquet"}  # fmt: skip
 Reader = Callable[[Path], Dataset]
 # Suffixes under which words and tags stand in columns, a word a line
 COLUMN_FILES = (
@@ -78,7 +89,7 @@ def load_classification(
     Raises DataError, naming the file, row and column, when the data cannot be used.
     """
     splits = {
-        name: _rename(split, {text_column: "text", label_column: "label"})
+        name: _rename(split, {"text": text_column, "label": label_column})
         for name, split in read_source(source, sample="reviews", header=(text_column, label_column)).items()
     }
     for split in splits.values():
@@ -138,8 +149,8 @@ def load_pairs(
     A test split without labels (GLUE's are all -1) is left out with a warning, and taken from the training rows.
     Scores lie in `low` to `high`. Raises DataError, naming the file, row and column, when the data cannot be used.
     """
-    columns = {text_column: "text", pair_column: "text_pair", label_column: "label"}
-    table = partial(_read_table, header=tuple(columns), headerless=True)
+    columns = {"text": text_column, "text_pair": pair_column, "label": label_column}
+    table = partial(_read_table, header=tuple(columns.values()), headerless=True)
     splits = read_source(source, sample="similarity", readers={".csv": table, ".tsv": table})
     splits = {name: _rename(split, columns) for name, split in splits.items()}
     if low > -1 and "test" in splits and _number(splits["test"]["label"][0]) == -1:
@@ -171,7 +182,7 @@ def load_transfer(
     header = (text_column, label_column)
     splits = read_source(source, sample="transfer_reviews", header=header, need_train=False)
     rows = next(splits[name] for name in ("test", "validation", "train") if name in splits)
-    rows = _rename(rows, {text_column: "text", label_column: "label"})
+    rows = _rename(rows, {"text": text_column, "label": label_column})
     check_texts(rows, "text")
     labels = _label_strings(rows)
     unknown = next((i for i, label in enumerate(labels) if label not in names), None)
@@ -206,6 +217,10 @@ def load_entities(
     """
     splits = _tagged(read_source(source, sample="ner", readers=_COLUMN_READERS), tokens_column, tags_column, types)
     names = tags.tag_names(splits["train"]["ner_tags"])
+    if len(names) == 1:
+        raise DataError(
+            f"{place(splits['train'])}: no entity: every tag is O. Is the last column, or TAGS_COLUMN, right?"
+        )
     splits = {name: _tag_classes(split, names) for name, split in splits.items()}
     sizes = {"train": train_size, "validation": validation_size, "test": test_size}
     splits = split_missing(splits, sizes, seed=seed, draw=draw_rows)
@@ -247,6 +262,8 @@ def read_source(
     `readers` read the files of a task's own formats, by suffix (".json"). Without `need_train` any split will do.
     Each split's `info.description` names the place for error messages. Raises DataError.
     """
+    if not str(source).strip():
+        raise DataError('no data: the source is empty; give "sample", a file or folder, or a Hub id.')
     if str(source) == "sample":
         source = SAMPLES / sample
     path, readers = Path(source).expanduser(), readers or {}
@@ -263,6 +280,8 @@ def read_source(
             return {name: _read_file(file, header, readers) for name, file in files.items()}
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror or error}).") from error
+    if path.is_symlink():
+        raise DataError(f"{source}: a link that leads nowhere, or in a circle.")
     match = HUB_ID.fullmatch(str(source))
     if match is None or path.suffix in {*FORMATS, *readers} or str(source).startswith((".", "/", "~")):
         raise DataError(f"{source}: no such file or folder (a relative path is taken from {_here()}).")
@@ -292,6 +311,12 @@ def _read_file(path: Path, header: Sequence[str], readers: Mapping[str, Reader])
         raise DataError(f"{path.name}: unknown kind of file; known are {', '.join({**FORMATS, **readers})}.")
     if path.stat().st_size == 0:
         raise DataError(f"{path.name}: the file is empty.")
+    if suffix != ".parquet":
+        with path.open("rb") as file:
+            start = file.read(4)
+        for magic, what in MAGIC.items():
+            if start.startswith(magic):
+                raise DataError(f"{path.name}: is no text file but {what}.")
     dataset = readers[suffix](path) if suffix in readers else _read_table(path, header)
     if len(dataset) == 0:
         raise DataError(f"{path.name}: no rows.")
@@ -303,11 +328,23 @@ def _read_table(path: Path, header: Sequence[str], *, headerless: bool = False) 
     kind = FORMATS[path.suffix.lower()]
     try:
         options = _csv_options(path, header, headerless=headerless) if kind == "csv" else {}
-        return load_dataset(kind, data_files=str(path), split="train", **options)
+        with _silent():
+            return load_dataset(kind, data_files=str(path), split="train", **options)
     except DataError:
         raise
     except Exception as error:  # the builders raise a dozen types, none of which names the row
         raise DataError(_why_unreadable(path, kind, error)) from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without the readers' own reports of what is wrong with a file: an error says it, and where."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _csv_options(path: Path, header: Sequence[str], *, headerless: bool) -> dict[str, object]:
@@ -376,7 +413,11 @@ def _delimiter(path: Path, header: Sequence[str]) -> str:
             f"{path.name}: no column {missing[0]!r} in the header; it has {', '.join(map(repr, names[:12]))}. "
             "Name the column by parameter (TEXT_COLUMN, LABEL_COLUMN)."
         )
-    return found[0] if found else candidates[0]
+    sep = found[0] if found else candidates[0]
+    names = Counter(_fields(first, sep))
+    if twice := [name for name in header if names[name] > 1]:
+        raise DataError(f"{path.name}: the header has {names[twice[0]]} columns {twice[0]!r}; rename all but one.")
+    return sep
 
 
 def _fields(line: str, sep: str) -> list[str]:
@@ -397,10 +438,13 @@ def _why_unreadable(path: Path, kind: str, error: Exception) -> str:
                 return f"{path.name}, line {number}: byte {bad.start + 1} is not UTF-8; save the file as UTF-8."
             if path.suffix.lower() == ".jsonl" and text.strip():
                 try:
-                    json.loads(text)
+                    json.dumps(json.loads(text), ensure_ascii=False).encode()
+                except UnicodeEncodeError:
+                    return f"{path.name}, line {number}: half a character (a lone surrogate); write the whole one."
                 except ValueError as bad:
                     return f"{path.name}, line {number}: not valid JSON ({bad})."
-    return f"{path.name}: {_reason(error)}"
+    shape = '; rows are objects, as {"text": "…", "label": "…"}' if kind == "json" else ""
+    return f"{path.name}: cannot be read ({_reason(error)}){shape}."
 
 
 def _reason(error: Exception) -> str:
@@ -496,32 +540,41 @@ def place(dataset: Dataset) -> str:
 
 
 def _rename(dataset: Dataset, columns: dict[str, str]) -> Dataset:
-    for given, canonical in columns.items():
+    """Give the columns their canonical names (the keys of `columns`)."""
+    for canonical, given in columns.items():
         if given not in dataset.column_names:
             names = ", ".join(map(repr, dataset.column_names[:12]))
             raise DataError(f"{place(dataset)}: no column {given!r}; it has {names}. Name it by parameter.")
-        if given == canonical:
-            continue
-        if canonical in dataset.column_names:  # an unrelated column of that name stands in the way
-            dataset = dataset.remove_columns(canonical)
-        dataset = dataset.rename_column(given, canonical)
-    return dataset
+        twice = [other for other in columns if columns[other] == given and other != canonical]
+        if twice:
+            raise ParameterError(
+                f"column {given!r} is named both for {canonical} and for {twice[0]}; name two columns."
+            )
+    # Unrelated columns of these names stand in the way.
+    dataset = dataset.remove_columns(
+        [name for name in columns if name in set(dataset.column_names) - {*columns.values()}]
+    )
+    return dataset.rename_columns({given: canonical for canonical, given in columns.items() if given != canonical})
 
 
 def check_texts(dataset: Dataset, column: str) -> None:
-    """Raise DataError at the first row whose text is missing, not a string, or blank."""
+    """Raise DataError at the first row whose text is missing, not a string, invisible, damaged or far too long."""
     table = dataset.data.column(column)
     if pa.types.is_null(table.type):
         raise DataError(f"{place(dataset)}, column {column!r}: every value is null.")
     if not (pa.types.is_string(table.type) or pa.types.is_large_string(table.type)):
         raise DataError(f"{place(dataset)}, column {column!r}: holds {table.type}, not text.")
     values = dataset.with_format("arrow")[:][column]
-    for test, what in ((pc.is_null(values), "null"), (pc.equal(pc.utf8_trim_whitespace(values), ""), "empty")):
-        row = pc.index(test, True).as_py()
+    tests = {
+        "the text is null; fill it or delete the row": pc.is_null(values),
+        "the text is empty; fill it or delete the row": pc.match_substring_regex(values, INVISIBLE),
+        f"{DAMAGED}; mend or delete the row": pc.match_substring(values, "\0"),
+        f"{TOO_LONG}; split it, or mend the file": pc.greater_equal(pc.utf8_length(values), LONGEST),
+    }
+    for problem, found in tests.items():
+        row = pc.index(found, True).as_py()
         if row >= 0:
-            raise DataError(
-                f"{place(dataset)}, row {row + 1}, column {column!r}: the text is {what}; fill it or delete the row."
-            )
+            raise DataError(f"{place(dataset)}, row {row + 1}, column {column!r}: {problem}.")
 
 
 def _class_labels(splits: dict[str, Dataset]) -> dict[str, Dataset]:
@@ -603,16 +656,21 @@ def _scored(dataset: Dataset, low: float, high: float) -> Dataset:
 
 
 def _check_classes(dataset: DatasetDict) -> None:
-    classes = len(set(dataset["train"]["label"]))
+    classes, rows = len(set(dataset["train"]["label"])), len(dataset["train"])
     if classes < 2:
         raise DataError(f"{place(dataset['train'])}: one class only; a classifier needs rows of at least two.")
+    if classes > max(2, rows / 2):
+        raise DataError(
+            f"{place(dataset['train'])}: {classes} classes in {rows} training rows: most occur once, and cannot be "
+            "learned; name the column that holds classes (LABEL_COLUMN), or give more rows."
+        )
 
 
 def _tagged(
     splits: dict[str, Dataset], tokens_column: str, tags_column: str, types: Mapping[str, str] | None
 ) -> dict[str, Dataset]:
     """Splits with checked words and their tags as IOB2 strings."""
-    renaming = {tokens_column: "tokens", tags_column: "ner_tags"}
+    renaming = {"tokens": tokens_column, "ner_tags": tags_column}
     splits = {name: _rename(split, renaming) for name, split in splits.items()}
     sequences = {name: _tag_strings(split) for name, split in splits.items()}
     scheme = _scheme(splits, sequences)
@@ -642,7 +700,7 @@ def _tag_strings(dataset: Dataset) -> list[list[str]]:
         if isinstance(feature, ClassLabel):
             labels = [feature.int2str(label) for label in labels]
         for position, (word, label) in enumerate(zip(words, labels, strict=True)):
-            if not isinstance(word, str):
+            if not isinstance(word, str) or "\0" in word:
                 raise DataError(f"{_row_place(dataset, number, position)}: the word {word!r} is no text.")
             if not isinstance(label, str) or not tags.TAG.fullmatch(label):
                 at = _row_place(dataset, number, position)
@@ -717,8 +775,12 @@ def check_questions(dataset: Dataset) -> None:
 
 def _question_problem(question: str | None, context: str | None, answers: dict[str, list] | None) -> str | None:
     for name, text in (("question", question), ("context", context)):
-        if not (text and text.strip()):
+        if not (text and any(letter.isprintable() and not letter.isspace() for letter in text)):
             return f"the {name} is empty; fill it or delete the question."
+        if "\0" in text:
+            return f"{DAMAGED} ({name}); mend or delete the question."
+        if len(text) >= LONGEST:
+            return f"{TOO_LONG} ({name}); split it, or mend the file."
     texts, starts = ((answers or {}).get(name) or [] for name in ("text", "answer_start"))
     if not texts or len(texts) != len(starts):
         return (

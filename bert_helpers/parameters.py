@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from bert_helpers.errors import ParameterError
 
-PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+CHOICES = {"PRECISION": ("auto", "bf16", "fp16", "fp32"), "TRUNCATION": ("head", "tail", "head+tail")}
+NEEDED = ("MODEL", "DATA", "OUTPUT_DIR")
 # name -> (lowest, highest); a notebook's prefixed names (QA_EPOCHS) have the range of the name they end in
 RANGES = {
     "TRAIN_SIZE": (0, 10**9),
@@ -18,6 +19,9 @@ RANGES = {
     "MAX_LENGTH": (3, 10**5),
     "SEED": (0, 2**31 - 1),
     "EARLY_STOPPING": (0, 1000),
+    "STRIDE": (0, 10**5),
+    "DIFFERENCE": (0.001, 1.0),
+    "IMBALANCE": (1, 10**6),
 }
 
 
@@ -47,12 +51,17 @@ def _typed(name: str, value: object, kind: type) -> object:
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     hint = "; in YAML write 5.0e-5, not 5e-5" if kind is float else ""
-    raise ParameterError(f"{name} is {value!r}, a {type(value).__name__}; it must be a {kind.__name__}{hint}.")
+    raise ParameterError(f"{name} is {value!r}, a {type(value).__name__}; it must be {kind.__name__}{hint}.")
 
 
 def _check_range(name: str, value: object) -> None:
-    if name.endswith("PRECISION") and value not in PRECISIONS:
-        raise ParameterError(f"{name} is {value!r}; it must be one of {', '.join(PRECISIONS)}.")
+    for known, choices in CHOICES.items():
+        if name.endswith(known) and value not in choices:
+            raise ParameterError(f"{name} is {value!r}; it must be one of {', '.join(choices)}.")
+    if isinstance(value, str) and "\0" in value:
+        raise ParameterError(f"{name} is {value!r}, which holds a NUL character; write it anew.")
+    if name in NEEDED and not value.strip():
+        raise ParameterError(f"{name} is empty; leave it out for the default.")
     for known, (low, high) in RANGES.items():
         if (name == known or name.endswith("_" + known)) and not low <= value <= high:
             raise ParameterError(f"{name} is {value}; it must lie between {low} and {high}.")

@@ -185,7 +185,7 @@ def test_three_tasks_are_evaluated_on_data_of_ones_own_then_again_from_the_saved
     ("parameters", "message"),
     [
         ({"EPOCH": 3}, "EPOCH: this notebook has no such parameter; did you mean EPOCHS"),
-        ({"EPOCHS": "three"}, "EPOCHS is 'three', a str; it must be a int"),
+        ({"EPOCHS": "three"}, "EPOCHS is 'three', a str; it must be int"),
         ({"DATA": "nothing.csv"}, "nothing.csv: no such file or folder"),
         ({"MODEL": "./nothing"}, "./nothing: no model here"),
     ],
