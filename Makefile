@@ -9,7 +9,7 @@ export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: run test lint lab refresh bench-faults clean
+.PHONY: run test lint lab refresh fuzz bench-faults clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bert_helpers run $(NOTEBOOKS)
@@ -28,6 +28,11 @@ lab: $(VENV)/installed
 # Execute in place, so that the committed outputs are those of this code.
 refresh: $(VENV)/installed
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+
+# Damaged files and made-up input, new ones each time; half an hour with the default number of examples a test.
+EXAMPLES ?= 3000
+fuzz: $(VENV)/installed
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/test_fuzz.py
 
 # Plant faults in the samples, diagnose, mend: hours. Goes on where it was stopped; SEEDS="0 1 2" for other seeds.
 bench-faults: $(VENV)/installed

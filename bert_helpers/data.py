@@ -326,6 +326,8 @@ def _read_file(path: Path, header: Sequence[str], readers: Mapping[str, Reader])
 
 def _read_table(path: Path, header: Sequence[str], *, headerless: bool = False) -> Dataset:
     kind = FORMATS[path.suffix.lower()]
+    if kind == "json" and (problem := _undecodable(path)):  # Arrow takes any bytes for text, and fails later
+        raise DataError(problem)
     try:
         options = _csv_options(path, header, headerless=headerless) if kind == "csv" else {}
         with _silent():
@@ -430,21 +432,34 @@ def _why_unreadable(path: Path, kind: str, error: Exception) -> str:
         return f"{path.name}: holds no rows."
     if kind == "parquet":
         return f"{path.name}: not a readable Parquet file ({_reason(error)})."
+    if problem := _undecodable(path) or (_invalid_json(path) if path.suffix.lower() == ".jsonl" else None):
+        return problem
+    shape = '; rows are objects, as {"text": "…", "label": "…"}' if kind == "json" else ""
+    return f"{path.name}: cannot be read ({_reason(error)}){shape}."
+
+
+def _undecodable(path: Path) -> str | None:
+    """What to say of the first line that is not UTF-8."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as bad:
                 return f"{path.name}, line {number}: byte {bad.start + 1} is not UTF-8; save the file as UTF-8."
-            if path.suffix.lower() == ".jsonl" and text.strip():
-                try:
-                    json.dumps(json.loads(text), ensure_ascii=False).encode()
-                except UnicodeEncodeError:
-                    return f"{path.name}, line {number}: half a character (a lone surrogate); write the whole one."
-                except ValueError as bad:
-                    return f"{path.name}, line {number}: not valid JSON ({bad})."
-    shape = '; rows are objects, as {"text": "…", "label": "…"}' if kind == "json" else ""
-    return f"{path.name}: cannot be read ({_reason(error)}){shape}."
+    return None
+
+
+def _invalid_json(path: Path) -> str | None:
+    """What to say of the first line that is no JSON."""
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                json.dumps(json.loads(line) if line.strip() else None, ensure_ascii=False).encode()
+            except UnicodeEncodeError:
+                return f"{path.name}, line {number}: half a character (a lone surrogate); write the whole one."
+            except (ValueError, RecursionError) as bad:
+                return f"{path.name}, line {number}: not valid JSON ({bad})."
+    return None
 
 
 def _reason(error: Exception) -> str:
