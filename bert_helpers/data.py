@@ -10,7 +10,7 @@ import math
 import re
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -51,6 +51,7 @@ TOO_LONG = f"the text has {LONGEST:,} characters or more, as when a quotation ma
 MAGIC = {b"\x1f\x8b": "gzip data; unpack it", b"PK\x03\x04": "a zip or Excel file; unpack it or save it as CSV",
          b"\xff\xfe": "UTF-16 text; save it as UTF-8", b"\xfe\xff": "UTF-16 text; save it as UTF-8",
          b"PAR1": "Parquet data; name it .parquet"}  # fmt: skip
+SURROGATE = re.compile("[\ud800-\udfff]")
 Reader = Callable[[Path], Dataset]
 # Suffixes under which words and tags stand in columns, a word a line
 COLUMN_FILES = (
@@ -326,8 +327,8 @@ def _read_file(path: Path, header: Sequence[str], readers: Mapping[str, Reader])
 
 def _read_table(path: Path, header: Sequence[str], *, headerless: bool = False) -> Dataset:
     kind = FORMATS[path.suffix.lower()]
-    if kind == "json" and (problem := _undecodable(path)):  # Arrow takes any bytes for text, and fails later
-        raise DataError(problem)
+    if kind == "json":
+        _check_json(path)
     try:
         options = _csv_options(path, header, headerless=headerless) if kind == "csv" else {}
         with _silent():
@@ -432,10 +433,7 @@ def _why_unreadable(path: Path, kind: str, error: Exception) -> str:
         return f"{path.name}: holds no rows."
     if kind == "parquet":
         return f"{path.name}: not a readable Parquet file ({_reason(error)})."
-    if problem := _undecodable(path) or (_invalid_json(path) if path.suffix.lower() == ".jsonl" else None):
-        return problem
-    shape = '; rows are objects, as {"text": "…", "label": "…"}' if kind == "json" else ""
-    return f"{path.name}: cannot be read ({_reason(error)}){shape}."
+    return _undecodable(path) or f"{path.name}: cannot be read ({_reason(error)})."
 
 
 def _undecodable(path: Path) -> str | None:
@@ -449,17 +447,45 @@ def _undecodable(path: Path) -> str | None:
     return None
 
 
-def _invalid_json(path: Path) -> str | None:
-    """What to say of the first line that is no JSON."""
+def _check_json(path: Path) -> None:
+    """Raise DataError for bytes that are no text, invalid JSON, and rows that are no objects; 33 MB take 0.3 s.
+
+    Arrow takes any bytes for text and fails later, and for a line such as `null{}` it ends the whole process.
+    """
+    if problem := _undecodable(path):
+        raise DataError(problem)
     with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                json.dumps(json.loads(line) if line.strip() else None, ensure_ascii=False).encode()
-            except UnicodeEncodeError:
-                return f"{path.name}, line {number}: half a character (a lone surrogate); write the whole one."
-            except (ValueError, RecursionError) as bad:
-                return f"{path.name}, line {number}: not valid JSON ({bad})."
-    return None
+        if path.suffix.lower() == ".json" and (content := _json_or_none(file.read())) is not None:
+            rows = content if isinstance(content, list) else [content]
+            _check_objects(((f"{path.name}, item {number}", row) for number, row in enumerate(rows, 1)))
+            return
+        file.seek(0)
+        lines = (
+            (f"{path.name}, line {number}", line) for number, line in enumerate(file, 1) if line.strip("\ufeff\r\n\t ")
+        )
+        _check_objects((place, _parsed(place, line)) for place, line in lines)
+
+
+def _json_or_none(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None  # it may still be JSON Lines
+
+
+def _parsed(place: str, line: str) -> object:
+    try:
+        return json.loads(line.removeprefix("\ufeff"))
+    except (ValueError, RecursionError) as bad:
+        raise DataError(f"{place}: not valid JSON ({bad}).") from bad
+
+
+def _check_objects(rows: Iterable[tuple[str, object]]) -> None:
+    for place, row in rows:
+        if not isinstance(row, dict):
+            raise DataError(f'{place}: no object; rows are written as {{"text": "…", "label": "…"}}.')
+        if any(SURROGATE.search(value) for value in row.values() if isinstance(value, str)):
+            raise DataError(f"{place}: half a character (a lone surrogate); write the whole one.")
 
 
 def _reason(error: Exception) -> str:

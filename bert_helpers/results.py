@@ -6,6 +6,8 @@ import os
 import platform
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,11 +15,13 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import DatasetDict
+from safetensors import SafetensorError
 from scipy.special import softmax
 from transformers import BertPreTrainedModel, BertTokenizerFast
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers.data import fingerprint
+from bert_helpers.errors import ParameterError
 from bert_helpers.models import quiet
 
 LIBRARIES = ("torch", "transformers", "datasets", "scikit-learn", "numpy")
@@ -98,6 +102,26 @@ def _portable(value: object) -> object:
     return Path(value).name if isinstance(value, str) and Path(value).expanduser().is_absolute() else value
 
 
+def check_writable(folder: Path) -> Path:
+    """Make the folder, and raise ParameterError if nothing can be written there: before training, not after it."""
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    return folder
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """A disk that is full, a folder that is read-only: one error that says so."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        cure = "What was there is unchanged; make room, or choose another OUTPUT_DIR"
+        raise ParameterError(f"{path}: cannot be written ({reason}). {cure}.") from error
+
+
 def write_json(path: Path, content: object) -> Path:
     """Write JSON whole or not at all. NumPy numbers become plain ones; NaN and infinity become null."""
     text = json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
@@ -106,18 +130,19 @@ def write_json(path: Path, content: object) -> Path:
 
 def write_text(path: Path, text: str) -> Path:
     """Write a UTF-8 file beside its place, then move it there in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
     return path
 
 
@@ -133,24 +158,33 @@ def _plain(value: object) -> object:
 
 def save_model(model: BertPreTrainedModel, tokenizer: BertTokenizerFast, folder: Path) -> Path:
     """Save safetensors weights, config and tokenizer as `folder`; an earlier model there is replaced at the end."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        with quiet():
-            model.save_pretrained(fresh)
-        tokenizer.save_pretrained(fresh)
-        os.chmod(fresh, 0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-            os.replace(folder, old)
-            os.replace(fresh, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(fresh, folder)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
+    with _writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            with quiet():
+                model.save_pretrained(fresh)
+            tokenizer.save_pretrained(fresh)
+            os.chmod(fresh, 0o755)
+            _replace_folder(folder, fresh)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
     return folder
+
+
+def _replace_folder(folder: Path, fresh: Path) -> None:
+    if not folder.exists():
+        os.replace(fresh, folder)
+        return
+    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+    os.replace(folder, old)
+    try:
+        os.replace(fresh, folder)
+    except OSError:
+        os.replace(old, folder)
+        raise
+    shutil.rmtree(old)
 
 
 def save_predictions(folder: Path, predictions: dict[str, PredictionOutput], names: list[str]) -> Path:

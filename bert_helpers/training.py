@@ -32,7 +32,7 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import metrics, regression
+from bert_helpers import metrics, regression, results
 from bert_helpers.entities import entity_scores
 from bert_helpers.errors import ModelError, ParameterError, TrainingError
 from bert_helpers.tokenization import encode_pairs, encode_questions, encode_texts, encode_words
@@ -115,10 +115,12 @@ def training_arguments(
     `batch_size` is that of one forward pass; the optimizer steps once in `gradient_accumulation` of them. Losses
     and metrics are evaluated after every epoch. `early_stopping` (epochs without a better validation loss; 0 = off)
     keeps a checkpoint an epoch and ends with the best one.
+
+    Raises ParameterError when nothing can be written to `output_dir`.
     """
     precision = resolve_precision(precision)
     chosen = {
-        "output_dir": str(output_dir),
+        "output_dir": str(results.check_writable(Path(output_dir))),
         "num_train_epochs": epochs,
         "per_device_train_batch_size": batch_size,
         "per_device_eval_batch_size": 2 * batch_size,

@@ -1,5 +1,8 @@
 import json
 import os
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -8,7 +11,7 @@ import torch
 from transformers import BertForSequenceClassification, BertTokenizerFast
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import models, results
+from bert_helpers import ParameterError, models, results, training
 
 METRICS = pd.DataFrame({"value": [0.9], "low": [0.8], "high": [1.0]}, index=["accuracy"])
 
@@ -41,13 +44,72 @@ def test_a_model_is_replaced_as_a_whole_or_not_at_all(tiny_bert, tokenizer, tmp_
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(BertTokenizerFast, "save_pretrained", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(
+        ParameterError, match=r"model: cannot be written \(No space left on device\).*another OUTPUT_DIR"
+    ):
         results.save_model(model, tokenizer, folder)
     assert (folder / "model.safetensors").read_bytes() == before
     monkeypatch.undo()
     results.save_model(model, tokenizer, folder)
     assert (folder / "model.safetensors").read_bytes() != before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+# What the child writes beyond 200 kB fails, as on a full disk.
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from transformers import BertForSequenceClassification
+from bert_helpers import ParameterError, models, results
+
+folder, bert = Path(sys.argv[1]), sys.argv[2]
+model, tokenizer = models.load_model(bert, BertForSequenceClassification), models.load_tokenizer(bert)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+for write in (
+    lambda: results.save_model(model, tokenizer, folder / "model"),
+    lambda: results.write_json(folder / "metrics.json", {"x": "y" * 300_000}),
+    lambda: results.write_text(folder / "predictions.csv", "y" * 300_000),
+):
+    try:
+        write()
+    except ParameterError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_full_disk_leaves_what_was_there_and_nothing_partial(before, tiny_bert, tokenizer, tmp_path):
+    if before:
+        results.save_model(
+            models.load_model(str(tiny_bert), BertForSequenceClassification), tokenizer, tmp_path / "model"
+        )
+        results.write_json(tmp_path / "metrics.json", {"x": 1})
+        results.write_text(tmp_path / "predictions.csv", "a,b")
+    contents = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path), str(tiny_bert)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [re.search(r"(\S+): cannot be written", line)[1].rsplit("/", 1)[-1] for line in lines] == [
+        "model",
+        "metrics.json",
+        "predictions.csv",
+    ]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == contents
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "readonly/deep"])
+def test_an_output_folder_that_cannot_be_written_is_refused_before_training(place, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    if place.startswith("readonly"):  # root may write anywhere, so the refusal is put in
+
+        def refuse(*args, **kwargs):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(results.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(ParameterError, match=f"{place}: cannot be written"):
+        training.training_arguments(tmp_path / place)
 
 
 def test_json_is_written_whole_with_plain_numbers(tmp_path):
