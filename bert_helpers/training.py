@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import metrics, regression, results
@@ -137,7 +138,7 @@ def training_arguments(
         "logging_steps": 10,
         "logging_nan_inf_filter": False,  # on, NaN weights are logged as a loss of 0
         "save_strategy": "epoch" if early_stopping else "no",
-        "save_total_limit": 1,
+        "save_total_limit": 2,  # the older one goes before the newer one is sealed: see `checkpoints`
         "load_best_model_at_end": bool(early_stopping),
         "metric_for_best_model": "eval_validation_loss",
         "greater_is_better": False,
@@ -193,7 +194,30 @@ def make_trainer(
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
+    if args.train_sampling_strategy == "group_by_length":
+        size = args.train_batch_size * args.gradient_accumulation_steps
+        trainer._get_train_sampler = lambda rows=None: SeededLengthGroups(size, train["length"], args.seed)
     return trainer
+
+
+class SeededLengthGroups(LengthGroupedSampler):
+    """Transformers' sampler, whose order depends on seed and epoch alone: a run that goes on sees the same rows.
+
+    As it is, it draws from the global random numbers, of which an interrupted run has drawn others.
+    """
+
+    def __init__(self, batch_size: int, lengths: Sequence[int], seed: int) -> None:
+        super().__init__(batch_size, lengths=list(lengths), generator=torch.Generator())
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator.manual_seed(hash((self.seed, self.epoch)))
+        return super().__iter__()
 
 
 def balanced_loss(labels: Sequence[int], classes: int) -> Callable[..., torch.Tensor]:

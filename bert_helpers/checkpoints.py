@@ -1,0 +1,169 @@
+"""A run that is interrupted goes on: sealed checkpoints, the newest valid one found, nothing else believed."""
+
+import hashlib
+import json
+import shutil
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import TrainOutput
+
+from bert_helpers.errors import TrainingError
+from bert_helpers.results import write_json
+
+SEAL = "seal.json"
+# Without these a run would go on, but not as it would have gone on.
+NEEDED = ("config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+# Arguments that change nothing of what is computed
+IRRELEVANT = ("output_dir", "logging_dir", "run_name", "disable_tqdm", "report_to", "save_total_limit", "log_level")
+
+
+def train(trainer: Trainer, *, minutes: float = 10.0) -> TrainOutput:
+    """`trainer.train()`, going on from the newest valid checkpoint of the same run, if it was interrupted before.
+
+    A checkpoint is written at least every `minutes`, besides those that the arguments ask for, and sealed with the
+    digest of each file and of the run (its arguments, model and rows). One whose seal does not hold is passed over with
+    a warning that says why; so the weights at the end are those of an undisturbed run, to the bit. Ctrl-C and SIGTERM
+    end the step, save, and raise TrainingError with how to go on. At a good end the checkpoints are removed.
+    """
+    identity = run_identity(trainer)
+    newest, skipped = newest_valid(Path(trainer.args.output_dir), identity)
+    for name, reason in skipped.items():
+        warnings.warn(f"{name} is passed over: {reason}.", stacklevel=2)
+    keeper = KeepGoing(identity, minutes)
+    trainer.add_callback(keeper)
+    try:
+        with keeper.listening():
+            output = trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+    finally:
+        trainer.remove_callback(keeper)
+    for folder in _checkpoints(Path(trainer.args.output_dir)):
+        shutil.rmtree(folder)
+    return output
+
+
+def run_identity(trainer: Trainer) -> str:
+    """SHA-256 of all that decides what a run computes: arguments, model's config and first weights, training rows."""
+    digest = hashlib.sha256()
+    arguments = {name: value for name, value in trainer.args.to_dict().items() if name not in IRRELEVANT}
+    digest.update(json.dumps(arguments, sort_keys=True, default=str).encode())
+    digest.update(trainer.model.config.to_json_string(use_diff=False).encode())
+    for name, tensor in trainer.model.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    rows = trainer.train_dataset
+    for name in sorted(set(rows.column_names) & {"input_ids", "labels", "start_positions", "end_positions"}):
+        for row in rows[name]:
+            digest.update(np.asarray(row).tobytes() + b"|")
+    return digest.hexdigest()
+
+
+def newest_valid(folder: Path, identity: str) -> tuple[Path | None, dict[str, str]]:
+    """The newest checkpoint in `folder` that is whole and of this run; and of newer ones, by name, what is wrong."""
+    skipped: dict[str, str] = {}
+    for checkpoint in _checkpoints(folder):
+        problem = what_is_wrong(checkpoint, identity)
+        if problem is None:
+            return checkpoint, skipped
+        skipped[checkpoint.name] = problem
+    return None, skipped
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Newest first, by step."""
+    found = [path for path in folder.glob("checkpoint-*") if path.is_dir() and path.name.split("-")[1].isdigit()]
+    return sorted(found, key=lambda path: -int(path.name.split("-")[1]))
+
+
+def what_is_wrong(checkpoint: Path, identity: str) -> str | None:
+    """Why a checkpoint cannot be gone on from; None if it can."""
+    try:
+        seal = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
+        files = dict(seal["files"])
+    except FileNotFoundError:
+        return "it has no seal: the run ended while it was being written"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "its seal cannot be read"
+    if seal.get("run") != identity:
+        return "it is of another run: other parameters, model or rows"
+    if lacking := [name for name in NEEDED if name not in files]:
+        return f"its seal does not name {lacking[0]}"
+    for name, digest in files.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if _digest(path) != digest:
+            return f"{name} is not what was written"
+    return None
+
+
+def seal(checkpoint: Path, identity: str) -> Path:
+    """Write down the digest of every file, last of all: a checkpoint without seal is not believed."""
+    files = {path.name: _digest(path) for path in sorted(checkpoint.iterdir()) if path.is_file() and path.name != SEAL}
+    return write_json(checkpoint / SEAL, {"run": identity, "files": files})
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class KeepGoing(TrainerCallback):
+    """Save by the clock and on a signal, and seal what was saved."""
+
+    def __init__(self, identity: str, minutes: float) -> None:
+        self.identity, self.seconds, self.saved, self.stopped_by = identity, 60 * minutes, time.monotonic(), ""
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the step under way; a second one ends the process as ever."""
+        if threading.current_thread() is not threading.main_thread():  # signals come to the main thread only
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def stop(number: int, frame: object) -> None:
+            self.stopped_by = signal.Signals(number).name
+            signal.signal(number, before[number])
+
+        for number in before:
+            signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _due(self) -> bool:
+        return bool(self.stopped_by) or time.monotonic() - self.saved >= self.seconds
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        # At the end of an epoch the evaluation comes first: a run that goes on from here would not make up for it.
+        if self._due() and state.global_step % max(1, round(state.max_steps / args.num_train_epochs)):
+            control.should_save = True
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        if self._due():
+            control.should_save = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.identity)
+        self.saved = time.monotonic()
+        if self.stopped_by:
+            raise TrainingError(
+                f"stopped by {self.stopped_by} at step {state.global_step} of {state.max_steps}, and saved; the same "
+                "command goes on from there."
+            )

@@ -1,0 +1,95 @@
+"""Child processes of test_checkpoints: train, be killed at any moment, go on. Prints one line of JSON.
+
+python tests/interrupted.py BERT FOLDER KILLS
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset, DatasetDict
+from safetensors.torch import save_file
+from transformers import BertForSequenceClassification
+
+from bert_helpers import checkpoints, models, training
+
+
+def rows(count, seed):
+    rng = np.random.default_rng(seed)
+    ids = [[101, *rng.integers(1000, 9000, rng.integers(3, 12)).tolist(), 102] for _ in range(count)]
+    return Dataset.from_dict(
+        {
+            "input_ids": ids,
+            "attention_mask": [[1] * len(row) for row in ids],
+            "labels": rng.integers(0, 2, count).tolist(),
+            "length": [len(row) for row in ids],
+        }
+    )
+
+
+def make(bert, folder, **arguments):
+    """A Trainer that is the same each time."""
+    torch.set_num_threads(1)
+    model = models.load_model(str(bert), BertForSequenceClassification, seed=0)
+    options = {"epochs": 3, "batch_size": 4, "precision": "fp32", "learning_rate": 1e-3, "disable_tqdm": True}
+    args = training.training_arguments(folder, **{**options, **arguments})
+    encoded = DatasetDict(train=rows(90, 0), validation=rows(8, 1))
+    return training.make_trainer(
+        model, args, encoded, task="classification", tokenizer=models.load_tokenizer(str(bert))
+    )
+
+
+def life(bert, folder):
+    """One process: goes on from what is there, and leaves weights and history if it lives to the end."""
+    warnings.simplefilter("ignore")
+    trainer = make(bert, folder)
+    checkpoints.train(trainer, minutes=0)
+    weights = {name: tensor.contiguous() for name, tensor in trainer.model.state_dict().items()}
+    save_file(weights, folder / "final.part")
+    (folder / "history.json").write_text(training.history(trainer).to_json())
+    os.replace(folder / "final.part", folder / "final.safetensors")
+
+
+def born(bert, folder):
+    """Fork: what is imported need not be imported again. No thread of PyTorch has been started here."""
+    if (child := os.fork()) == 0:
+        try:
+            life(bert, folder)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    return child
+
+
+def main(bert, folder, kills):
+    draw, lives, killed, same = random.Random(0), 0, 0, []
+    reference = folder / "undisturbed"
+    os.waitpid(born(bert, reference), 0)
+    while killed < kills:
+        run = folder / f"run{len(same)}"
+        while not (run / "final.safetensors").exists():
+            child, lives = born(bert, run), lives + 1
+            end = time.monotonic() + draw.uniform(0.3, 4.0)
+            while (over := os.waitpid(child, os.WNOHANG)[0] == child) is False and time.monotonic() < end:
+                time.sleep(0.005)
+            if not over:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                killed += 1
+        weights = [(place / "final.safetensors").read_bytes() for place in (run, reference)]
+        histories = [json.loads((place / "history.json").read_text()) for place in (run, reference)]
+        same.append(weights[0] == weights[1] and histories[0] == histories[1])
+    print(json.dumps({"lives": lives, "killed": killed, "runs": len(same), "same": sum(same)}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

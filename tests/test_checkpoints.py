@@ -1,0 +1,182 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from interrupted import make
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
+
+from bert_helpers import TrainingError, checkpoints, training
+
+
+class At(TrainerCallback):
+    """Do something at the end of a step."""
+
+    def __init__(self, step, action):
+        self.step, self.action = step, action
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            self.action()
+
+
+def raise_(error):
+    raise error
+
+
+def weights(trainer):
+    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_bert, tmp_path_factory):
+    trainer = make(tiny_bert, tmp_path_factory.mktemp("undisturbed"))
+    checkpoints.train(trainer)
+    return weights(trainer), training.history(trainer)
+
+
+@pytest.fixture(scope="module")
+def interrupted(tiny_bert, tmp_path_factory):
+    """A folder with the checkpoints of steps 10 and 11 of 69."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    trainer = make(tiny_bert, folder)
+    trainer.add_callback(At(12, lambda: raise_(KeyError("as if killed"))))
+    with pytest.raises(KeyError):
+        checkpoints.train(trainer, minutes=0)
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-11"]
+    return folder
+
+
+def test_an_undisturbed_run_is_that_of_the_trainer_alone_and_leaves_no_checkpoint(undisturbed, tiny_bert, tmp_path):
+    trainer = make(tiny_bert, tmp_path)
+    trainer.train()
+    assert equal(weights(trainer), undisturbed[0])
+    trainer = make(tiny_bert, tmp_path)
+    checkpoints.train(trainer, minutes=0)
+    assert equal(weights(trainer), undisturbed[0])
+    assert list(tmp_path.glob("checkpoint-*")) == []
+
+
+def test_a_run_killed_at_any_moment_ends_with_the_same_weights(tiny_bert, tmp_path):
+    command = [sys.executable, "tests/interrupted.py", str(tiny_bert), str(tmp_path), "10"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["killed"] >= 10
+    assert told["same"] == told["runs"] > 0, done.stderr[-3000:]
+
+
+def test_the_order_of_the_rows_depends_on_seed_and_epoch_alone():
+    sampler = training.SeededLengthGroups(4, list(range(50)), seed=3)
+    first = list(sampler)
+    torch.rand(7)
+    assert list(sampler) == first
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    assert sorted(sampler) == list(range(50))
+    assert list(training.SeededLengthGroups(4, list(range(50)), seed=4)) != first
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("step", [7, 23])  # amid an epoch; its last
+def test_a_signal_saves_and_says_how_to_go_on(number, step, undisturbed, tiny_bert, tmp_path):
+    before = signal.getsignal(number)
+    trainer = make(tiny_bert, tmp_path)
+    trainer.add_callback(At(step, lambda: os.kill(os.getpid(), number)))
+    with pytest.raises(TrainingError, match=f"stopped by {number.name} at step {step} of 69, and saved; the same comm"):
+        checkpoints.train(trainer)
+    assert signal.getsignal(number) == before
+    again = make(tiny_bert, tmp_path)
+    checkpoints.train(again)
+    assert equal(weights(again), undisturbed[0])
+    assert training.history(again)[undisturbed[1].columns].equals(undisturbed[1])
+
+
+def change(path, start, new):
+    content = path.read_bytes()
+    path.write_bytes(content[:start] + new + content[start + len(new) :])
+
+
+def edit_tensors(path, edit):
+    tensors = load_file(path)
+    edit(tensors)
+    save_file(tensors, path)
+
+
+DAMAGE = {
+    "empty folder": lambda f: [path.unlink() for path in f.iterdir()],
+    "no seal": lambda f: (f / checkpoints.SEAL).unlink(),
+    "seal cut off": lambda f: (f / checkpoints.SEAL).write_text("{"),
+    "seal of another file": lambda f: (f / checkpoints.SEAL).write_text("[1]"),
+    "weights cut off": lambda f: os.truncate(f / "model.safetensors", 100_000),
+    "weights empty": lambda f: os.truncate(f / "model.safetensors", 0),
+    "weights missing": lambda f: (f / "model.safetensors").unlink(),
+    "a bit of the header": lambda f: change(f / "model.safetensors", 20, b"\x00"),
+    "a bit of a weight": lambda f: change(f / "model.safetensors", 200_000, b"\x01\x02\x03"),
+    "a tensor missing": lambda f: edit_tensors(f / "model.safetensors", lambda t: t.pop("classifier.bias")),
+    "another shape": lambda f: edit_tensors(
+        f / "model.safetensors", lambda t: t.update({"classifier.bias": torch.zeros(3)})
+    ),
+    "optimizer missing": lambda f: (f / "optimizer.pt").unlink(),
+    "optimizer cut off": lambda f: os.truncate(f / "optimizer.pt", 1000),
+    "schedule missing": lambda f: (f / "scheduler.pt").unlink(),
+    "random numbers missing": lambda f: (f / "rng_state.pth").unlink(),
+    "state no JSON": lambda f: (f / "trainer_state.json").write_text('{"global_step": 11'),
+    "state of another step": lambda f: (f / "trainer_state.json").write_text(
+        (f / "trainer_state.json").read_text().replace('"global_step": 11', '"global_step": 40')
+    ),
+    "a folder for a file": lambda f: ((f / "optimizer.pt").unlink(), (f / "optimizer.pt").mkdir()),
+    "a file without seal": lambda f: (f / checkpoints.SEAL).write_text(
+        json.dumps({**json.loads((f / checkpoints.SEAL).read_text()), "files": {}})
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(case, interrupted, tiny_bert, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(interrupted, folder)
+    identity = checkpoints.run_identity(make(tiny_bert, folder))
+    assert checkpoints.newest_valid(folder, identity) == (folder / "checkpoint-11", {})
+    DAMAGE[case](folder / "checkpoint-11")
+    newest, skipped = checkpoints.newest_valid(folder, identity)
+    assert newest == folder / "checkpoint-10"
+    assert list(skipped) == ["checkpoint-11"]
+
+
+def test_what_was_passed_over_is_said_and_the_weights_are_right(interrupted, undisturbed, tiny_bert, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(interrupted, folder)
+    os.truncate(folder / "checkpoint-11" / "model.safetensors", 9)
+    trainer = make(tiny_bert, folder)
+    with pytest.warns(UserWarning, match=r"checkpoint-11 is passed over: model\.safetensors is not what was written"):
+        checkpoints.train(trainer)
+    assert equal(weights(trainer), undisturbed[0])
+
+
+@pytest.mark.parametrize("other", [{"learning_rate": 2e-3}, {"seed": 1}, {"epochs": 4}, {"batch_size": 2}])
+def test_a_checkpoint_of_another_run_is_not_gone_on_from(other, interrupted, tiny_bert, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(interrupted, folder)
+    newest, skipped = checkpoints.newest_valid(folder, checkpoints.run_identity(make(tiny_bert, folder, **other)))
+    assert newest is None
+    assert set(skipped.values()) == {"it is of another run: other parameters, model or rows"}
+
+
+def test_other_weights_or_rows_are_another_run(tiny_bert, tmp_path):
+    one, same, other = (make(tiny_bert, tmp_path) for _ in range(3))
+    assert checkpoints.run_identity(one) == checkpoints.run_identity(same)
+    with torch.no_grad():
+        next(other.model.parameters())[0, 0] += 1
+    assert checkpoints.run_identity(one) != checkpoints.run_identity(other)
+    same.train_dataset = same.train_dataset.select(range(89))
+    assert checkpoints.run_identity(one) != checkpoints.run_identity(same)
