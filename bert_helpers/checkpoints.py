@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import platform
 import shutil
 import signal
 import threading
@@ -12,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import TrainOutput
 
@@ -32,11 +35,32 @@ def train(trainer: Trainer, *, minutes: float = 10.0) -> TrainOutput:
     digest of each file and of the run (its arguments, model and rows). One whose seal does not hold is passed over with
     a warning that says why; so the weights at the end are those of an undisturbed run, to the bit. Ctrl-C and SIGTERM
     end the step, save, and raise TrainingError with how to go on. At a good end the checkpoints are removed.
+
+    Raises TrainingError at once when another process trains in the same folder.
     """
+    with _alone_in(Path(trainer.args.output_dir)):
+        return _train(trainer, minutes)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the system takes back from a process that dies."""
+    owner = folder / ".owner"
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            owner.write_text(f"process {os.getpid()} on {platform.node()}")
+            yield
+    except Timeout as error:
+        raise TrainingError(
+            f"{folder}: {owner.read_text()} is training here; wait for it, or choose another OUTPUT_DIR."
+        ) from error
+
+
+def _train(trainer: Trainer, minutes: float) -> TrainOutput:
     identity = run_identity(trainer)
     newest, skipped = newest_valid(Path(trainer.args.output_dir), identity)
     for name, reason in skipped.items():
-        warnings.warn(f"{name} is passed over: {reason}.", stacklevel=2)
+        warnings.warn(f"{name} is passed over: {reason}.", stacklevel=3)
     keeper = KeepGoing(identity, minutes)
     trainer.add_callback(keeper)
     try:

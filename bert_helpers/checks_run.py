@@ -22,6 +22,7 @@ LEARNED = 0.5  # of the loss of knowing nothing
 # a thousand of a weight's size.
 WEIGHT = 0.05
 LARGE_STEP, USUAL_STEP, SMALL_PATH = 0.01, 0.0015, 0.02
+FEW_STEPS = 100  # warm-up and decline included; the sound runs of the samples have 90 to 300
 SPREAD = 0.05
 TEMPERATURE = 1.5
 BUSY = 0.1  # sound runs of the packaged model reached 0.28 (entities) and 0.36 (reviews) on 2 CPU cores in bf16
@@ -113,7 +114,7 @@ def _not_learned(loss: float, chance: float, rates: np.ndarray, weight: float) -
         evidence = Evidence(path, SMALL_PATH, reason)
         return Finding("learning_rate_too_low", symptom, evidence, cause, {"LEARNING_RATE": usual})
     reason = "more than half of what could be learned is not, on rows that it was trained on"
-    fix = {"LEARNING_RATE": max(usual, float(rates.max())), "EPOCHS_FACTOR": 3}
+    fix = {"LEARNING_RATE": max(usual, float(rates.max())), "EPOCHS_FACTOR": max(3, math.ceil(FEW_STEPS / len(rates)))}
     cause = "too few steps, too much dropout or weight decay, or texts that do not tell the label"
     return Finding("underfitting", symptom, Evidence(loss / chance, LEARNED, reason), cause, fix)
 

@@ -180,3 +180,25 @@ def test_other_weights_or_rows_are_another_run(tiny_bert, tmp_path):
     assert checkpoints.run_identity(one) != checkpoints.run_identity(other)
     same.train_dataset = same.train_dataset.select(range(89))
     assert checkpoints.run_identity(one) != checkpoints.run_identity(same)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from bert_helpers import checkpoints
+with checkpoints._alone_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_of_two_runs_in_one_folder_the_second_is_refused_until_the_first_is_gone(tiny_bert, undisturbed, tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "held\n"
+    trainer = make(tiny_bert, tmp_path)
+    with pytest.raises(TrainingError, match=f"process {child.pid} on .* is training here; wait for it"):
+        checkpoints.train(trainer)
+    child.kill()  # a lock that a crash does not leave behind
+    child.wait()
+    checkpoints.train(trainer)
+    assert equal(weights(trainer), undisturbed[0])

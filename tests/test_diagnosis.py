@@ -552,6 +552,12 @@ def test_a_learning_rate_is_mended_to_a_usual_one():
         assert found.fix == {"LEARNING_RATE": pytest.approx(9e-5)}
 
 
+@pytest.mark.parametrize(("steps", "times"), [(7, 15), (40, 3), (300, 3)])
+def test_too_few_steps_become_a_hundred_at_least(steps, times):
+    (found,) = checks_run.check_history(log(0.7, steps=steps), chance=0.7, learning_rate=1e-4, weight=0.05)
+    assert found.fix == {"LEARNING_RATE": pytest.approx(1e-4), "EPOCHS_FACTOR": times}
+
+
 def test_errors_that_end_a_run():
     parameters = {"BATCH_SIZE": 16, "GRADIENT_ACCUMULATION": 2, "LEARNING_RATE": 1e-2}
     for error in (
