@@ -13,7 +13,7 @@ import pandas as pd
 from datasets import DatasetDict
 from transformers import BertTokenizerFast, Trainer
 
-from bert_helpers import checks_data, checks_model, checks_run, data, models, repairs, results, training
+from bert_helpers import checkpoints, checks_data, checks_model, checks_run, data, models, repairs, results, training
 from bert_helpers.diagnosis import Finding, changed, ranked
 from bert_helpers.errors import DataError, ParameterError
 
@@ -73,7 +73,7 @@ def prepare(dataset: DatasetDict, parameters: Mapping[str, object]) -> Run:
 
 def finish(run: Run) -> Run:
     """Train it, and predict the validation and test rows."""
-    run.trainer.train()
+    checkpoints.train(run.trainer)
     return replace(
         run,
         log_history=run.trainer.state.log_history,
