@@ -130,7 +130,7 @@ def test_a_run_of_ones_own_is_diagnosed_and_mended(tiny, tmp_path):
     }
     record = run(DEBUG, tmp_path, tiny, **own, **{**columns, "LEARNING_RATE": 1e-3}, OUTPUT_DIR="results/debug")
     assert record["data"]["rows"] == {"train": 192, "validation": 24, "test": 24}
-    assert {"healthy/accuracy", "learning rate x 100/sick/accuracy"} <= set(record["metrics"])
+    assert {"healthy/accuracy", "sick/learning rate x 100/accuracy"} <= set(record["metrics"])
     text = (tmp_path / "out.ipynb").read_text()
     assert "learning_rate_too_low, LEARNING_RATE = " in text  # the finding, its fix, and before and after
     assert "for before, " in text
