@@ -17,7 +17,7 @@ EXECUTED = Path("results/notebooks")
 def run_notebooks(notebooks: Sequence[Path]) -> list[dict[str, object]]:
     """Execute each notebook with its default parameters, from the current folder, into `results/notebooks/`.
 
-    One that fails does not keep the others from running. Returns one row a notebook: `notebook`, `minutes`,
+    One that fails does not keep the others from running. Returns one row a notebook: `notebook`, `seconds`,
     `error` (None if it ran through), `record` (path of its metrics.json).
     """
     EXECUTED.mkdir(parents=True, exist_ok=True)
