@@ -36,14 +36,11 @@ from bert_helpers import (
     checks_data,
     checks_model,
     checks_run,
-    data,
     diagnosis,
-    entities,
     metrics,
     models,
-    qa,
-    regression,
     repairs,
+    tasks,
     training,
 )
 
@@ -62,8 +59,6 @@ HEALTHY = {  # as many epochs as lower the validation loss on the samples, no mo
 REAL = {  # real texts are longer: in 48 tokens of a review of IMDb there is less than half of it
     "classification": {"MAX_LENGTH": 192, "TRUNCATION": "head+tail"},
 }
-LOAD = {"classification": data.load_classification, "regression": data.load_pairs, "ner": data.load_entities,
-        "qa": data.load_questions}  # fmt: skip
 SIZES = {"train_size": 480, "validation_size": 160, "test_size": 240}  # of real data
 HEADLINE = {"classification": "f1_macro", "regression": "pearson", "ner": "f1", "qa": "f1"}
 
@@ -341,7 +336,7 @@ HEALTHY_RUN = Fault("healthy", ALL, lambda setup, rng: None, metric="headline")
 
 def healthy_setup(task: str, source: str, seed: int) -> Setup:
     """The task's data, its splits drawn anew from `seed` (questions as they are: contexts must stay apart)."""
-    dataset = LOAD[task](source, seed=seed, **({} if source == "sample" else SIZES))
+    dataset = tasks.TASKS[task].load(source, seed=seed, **({} if source == "sample" else SIZES))
     if task != "qa":
         dataset = repairs.redraw_splits(dataset, seed=seed)
     real = {} if source == "sample" else REAL.get(task, {})
@@ -349,28 +344,20 @@ def healthy_setup(task: str, source: str, seed: int) -> Setup:
 
 
 def encode(setup: Setup, dataset: DatasetDict, tokenizer: BertTokenizerFast) -> DatasetDict:
-    p = setup.parameters
-    options = {"ner": {"stride": p.get("STRIDE")}, "qa": {"stride": p.get("STRIDE")},
-               "classification": {"keep": p["TRUNCATION"]}}.get(setup.task, {})  # fmt: skip
-    encoded = training.TASKS[setup.task].encode(dataset, tokenizer, max_length=p["MAX_LENGTH"], **options)
-    return setup.change("encoded", encoded)
+    encode_ = tasks.TASKS[setup.task].encode
+    return setup.change("encoded", encode_(dataset, tokenizer, **tasks.options(encode_, setup.parameters)))
 
 
 def model_fields(setup: Setup) -> dict[str, object]:
-    train = setup.dataset["train"]
-    if setup.task == "regression":
-        return {"num_labels": 1, **(regression.target_scale(train["label"]) if setup.scaled else {})}
-    if setup.task == "qa":
-        return {}
-    names = (train.features["label"] if setup.task == "classification" else train.features["ner_tags"].feature).names
-    return {"num_labels": len(names), "id2label": dict(enumerate(names))}
+    fields = tasks.TASKS[setup.task].model_fields(setup.dataset["train"])
+    return fields if setup.scaled else {"num_labels": 1}
 
 
 def prepare(setup: Setup, folder: Path) -> tuple[BertTokenizerFast, DatasetDict, Trainer]:
     """Tokenizer, encoded splits and a fresh Trainer of the setup, each changed as the fault has it."""
     p, tokenizer = setup.parameters, setup.tokenizer()
     encoded = encode(setup, setup.dataset, tokenizer)
-    model = models.load_model(MODEL, training.TASKS[setup.task].model_class, seed=setup.seed,
+    model = models.load_model(MODEL, tasks.TASKS[setup.task].model_class, seed=setup.seed,
                               hidden_dropout_prob=p["DROPOUT"], **model_fields(setup))  # fmt: skip
     args = training.training_arguments(
         folder,
@@ -420,7 +407,7 @@ def after(setup: Setup, encoded: DatasetDict, trainer: Trainer) -> list[diagnosi
         training.history(trainer),
         chance=checks_model.chance_loss(encoded["train"], task=setup.task),
         learning_rate=setup.parameters["LEARNING_RATE"],
-        weight=checks_run.weight_size(models.load_model(MODEL, training.TASKS[setup.task].model_class)),
+        weight=checks_run.weight_size(models.load_model(MODEL, tasks.TASKS[setup.task].model_class)),
         logits=logits,
         labels=labels,
         rate=RATE[trainer.args.bf16],
@@ -442,20 +429,16 @@ def score(setup: Setup, test: Dataset, tokenizer: BertTokenizerFast, trainer: Tr
     """Metrics on the healthy test rows, tokenized as the setup has it."""
     encoded = encode(setup, DatasetDict(test=test), tokenizer)["test"]
     output = training.predict(trainer, encoded)
+    spec = tasks.TASKS[setup.task]
+    predictions, truth = spec.judged(output, encoded, test)
     if setup.task == "classification":
-        logits = setup.change("logits", output.predictions)
-        table = metrics.full_classification_metrics(logits, output.label_ids, n_resamples=2)
-    elif setup.task == "regression":
-        table = metrics.regression_metrics(output.predictions, output.label_ids, n_resamples=2)
-    elif setup.task == "ner":
-        names = test.features["ner_tags"].feature.names
-        gold, predicted = entities.named(test["ner_tags"], names), entities.predicted_tags(output, encoded, names)
-        table = entities.entity_metrics(gold, predicted, n_resamples=2)
-        table.loc["log_loss", "value"] = checks_run.row_losses(output.predictions, output.label_ids).mean()
+        measure = metrics.classification(setup.change("logits", predictions), truth)
     else:
-        answers = [a[0]["answer"] for a in qa.predicted_answers(output.predictions, encoded, list(test["context"]))]
-        table = metrics.qa_metrics(answers, [row["text"] for row in test["answers"]], n_resamples=2)
-    return {name: float(value) for name, value in table.value.items()}
+        measure = spec.measure(predictions, truth)
+    values = measure.statistic(np.ones(measure.units))
+    if setup.task == "ner":
+        values["log_loss"] = checks_run.row_losses(output.predictions, output.label_ids).mean()
+    return {name: float(value) for name, value in values.items()}
 
 
 def run(setup: Setup, test: Dataset, *, train: bool, diagnose: bool) -> tuple[list[diagnosis.Finding], dict]:

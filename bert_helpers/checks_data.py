@@ -35,7 +35,7 @@ SAMPLE = 2000  # rows a side for the classifiers of this module: seconds, and po
 def check_dataset(
     dataset: DatasetDict, *, task: str, difference: float | None = None, shuffled: bool = True, seed: int = 0
 ) -> list[Finding]:
-    """All findings of this module, most fundamental first. `task` is a key of `training.TASKS`.
+    """All findings of this module, most fundamental first. `task` is a key of `tasks.TASKS`.
 
     `difference`: the difference of accuracy that the test split is to tell; None for none in particular. `shuffled`:
     whether training draws the rows in random order, as `training.training_arguments` has it.

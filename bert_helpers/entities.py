@@ -18,7 +18,8 @@ from transformers import EvalPrediction
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers.errors import DataError
-from bert_helpers.metrics import RESAMPLES, bootstrap
+from bert_helpers.intervals import RESAMPLES, Metrics, Weights, bootstrap, intervals
+from bert_helpers.metrics import Measure
 from bert_helpers.tokenization import sentences_from_windows
 
 Tags = Sequence[Sequence[str]]  # one sequence of IOB2 tags a sentence
@@ -63,16 +64,23 @@ def entity_metrics(
     Precision (recall, F1) without any predicted (gold) entity is 0, as in seqeval.
     Raises DataError when the two do not fit together.
     """
+    measure = recognition(predicted, gold, strict=strict)
+    return intervals(measure.statistic, measure.units, n_resamples=n_resamples, seed=seed)
+
+
+def recognition(predicted: Tags, gold: Tags, *, strict: bool = False) -> Measure:
+    """The metrics of `entity_metrics` without their intervals, for `comparison.compare`."""
     table = _counts(gold, predicted, strict=strict)
     words = [(len(g), sum(a == b for a, b in zip(g, p, strict=True)), g.count("O")) for g, p in _pairs(gold, predicted)]
     columns = np.column_stack([table.to_numpy().reshape(len(gold), -1, 3).sum(axis=1), words]).astype(float)
 
-    def statistic(sums: np.ndarray) -> dict[str, np.ndarray]:
+    def statistic(weights: Weights) -> Metrics:
+        sums = weights @ columns
         tokens, right, outside = (sums[..., i] for i in (3, 4, 5))
         accuracy = {"token_accuracy": right / tokens, "all_o_accuracy": outside / tokens}
         return {**_precision_recall_f1(sums), **accuracy}
 
-    return bootstrap(columns, statistic, n_resamples=n_resamples, seed=seed)
+    return Measure(len(columns), statistic)
 
 
 def metrics_by_type(

@@ -12,22 +12,22 @@ from bert_helpers.errors import ParameterError
 
 
 def encode_texts(
-    dataset: DatasetDict, tokenizer: BertTokenizerFast, *, max_length: int, keep: str = "head"
+    dataset: DatasetDict, tokenizer: BertTokenizerFast, *, max_length: int, truncation: str = "head"
 ) -> DatasetDict:
     """Token ids of column `text`; `label` becomes `labels`, the name a model's forward takes.
 
     Rows of the result: `input_ids` and `attention_mask` (lists of `length` integers), `labels`, `length` (tokens,
-    [CLS] and [SEP] counted), `truncated` (whether the text was longer than `max_length` tokens). `keep` says what is
-    left of such a text: "head", "tail", or "head+tail", a quarter from its beginning and the rest from its end, which
-    was best for film reviews (Sun et al. 2019).
-    Raises ParameterError when `max_length` is more than the model has positions for, or `keep` is something else.
+    [CLS] and [SEP] counted), `truncated` (whether the text was longer than `max_length` tokens). `truncation` says
+    what is left of such a text: "head", "tail", or "head+tail", a quarter from its beginning and the rest from its
+    end, which was best for film reviews (Sun et al. 2019).
+    Raises ParameterError when `max_length` is more than the model has positions for, or `truncation` is something else.
     """
     check_max_length(max_length, tokenizer)
     room = max_length - 2
     heads = {"head": room, "tail": 0, "head+tail": room // 4}
-    if keep not in heads:
-        raise ParameterError(f"TRUNCATION is {keep!r}; it must be one of {', '.join(heads)}.")
-    head, tail = heads[keep], room - heads[keep]
+    if truncation not in heads:
+        raise ParameterError(f"TRUNCATION is {truncation!r}; it must be one of {', '.join(heads)}.")
+    head, tail = heads[truncation], room - heads[truncation]
 
     def encode(rows: dict[str, list]) -> dict[str, list]:
         whole = tokenizer(rows["text"], add_special_tokens=False, verbose=False)["input_ids"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,13 +13,8 @@ import torch
 from datasets import Dataset, DatasetDict
 from torch.nn.functional import cross_entropy
 from transformers import (
-    BertForQuestionAnswering,
-    BertForSequenceClassification,
-    BertForTokenClassification,
     BertPreTrainedModel,
     BertTokenizerFast,
-    DataCollatorForTokenClassification,
-    DataCollatorWithPadding,
     EarlyStoppingCallback,
     PrinterCallback,
     Trainer,
@@ -33,52 +27,9 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import metrics, regression, results
-from bert_helpers.entities import entity_scores
+from bert_helpers import regression, results
 from bert_helpers.errors import ModelError, ParameterError, TrainingError
-from bert_helpers.tokenization import encode_pairs, encode_questions, encode_texts, encode_words
-
-
-@dataclass(frozen=True)
-class Task:
-    """What differs between tasks; everything else is shared."""
-
-    model_class: type[BertPreTrainedModel]
-    encode: Callable[..., DatasetDict]
-    collator: Callable[..., object]
-    scores: Callable[..., dict[str, float]] | None  # None: logits become answers first, after training
-    scores_need_names: bool = False  # whether they take the names of the classes
-    numeric: bool = False  # whether labels are numbers with a unit; the model learns them standardized
-
-
-TASKS = {
-    "classification": Task(
-        model_class=BertForSequenceClassification,
-        encode=encode_texts,
-        collator=DataCollatorWithPadding,
-        scores=metrics.classification_scores,
-    ),
-    "regression": Task(
-        model_class=BertForSequenceClassification,
-        encode=encode_pairs,
-        collator=DataCollatorWithPadding,
-        scores=metrics.regression_scores,
-        numeric=True,
-    ),
-    "ner": Task(
-        model_class=BertForTokenClassification,
-        encode=encode_words,
-        collator=DataCollatorForTokenClassification,
-        scores=entity_scores,
-        scores_need_names=True,
-    ),
-    "qa": Task(
-        model_class=BertForQuestionAnswering,
-        encode=encode_questions,
-        collator=DataCollatorWithPadding,
-        scores=None,
-    ),
-}
+from bert_helpers.tasks import TASKS
 
 
 def resolve_precision(precision: str = "auto") -> str:

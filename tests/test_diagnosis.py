@@ -22,6 +22,7 @@ from bert_helpers import (
     plots,
     regression,
     repairs,
+    tasks,
     tokenization,
     training,
 )
@@ -432,7 +433,7 @@ def test_sound_models_of_the_other_tasks(tiny_bert, tokenizer, tmp_path):
     }
     windows = {"qa": {"stride": 16}, "ner": {"stride": 16}}
     for task, dataset in loaded.items():
-        spec = training.TASKS[task]
+        spec = tasks.TASKS[task]
         encoded = spec.encode(dataset, tokenizer, max_length=64, **windows.get(task, {}))
         model = models.load_model(str(tiny_bert), spec.model_class, **fields[task])
         trainer = training.make_trainer(model, args, encoded, task=task, tokenizer=tokenizer)
@@ -697,7 +698,7 @@ def test_what_is_kept_of_a_long_text(tokenizer):
     )
     for keep, kept in (("head", "one two three four five six"), ("tail", "five six seven eight nine ten"),
                        ("head+tail", "one six seven eight nine ten")):  # fmt: skip
-        rows = tokenization.encode_texts(dataset, tokenizer, max_length=8, keep=keep)["train"]
+        rows = tokenization.encode_texts(dataset, tokenizer, max_length=8, truncation=keep)["train"]
         assert tokenization.row_to_text(rows, 0, tokenizer) == f"[CLS] {kept} [SEP]"
         assert tokenization.row_to_text(rows, 1, tokenizer) == "[CLS] one [SEP]"
         assert rows["truncated"] == [True, False]

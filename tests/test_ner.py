@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from seqeval.metrics import accuracy_score, classification_report, f1_score, precision_score, recall_score
 from seqeval.scheme import IOB2
 
-from bert_helpers import DataError, ParameterError, data, entities, models, tags, tokenization, training
+from bert_helpers import DataError, ParameterError, data, entities, models, tags, tasks, tokenization, training
 
 # --- schemes -----------------------------------------------------------------------------------------------
 
@@ -363,7 +363,7 @@ def test_a_tagger_trains_and_its_epoch_scores_are_those_of_its_predictions(tiny_
     dataset = data.load_entities("sample", train_size=48, validation_size=16, test_size=8)
     encoded = tokenization.encode_words(dataset, tokenizer, max_length=64)
     names = dataset["train"].features["ner_tags"].feature.names
-    task = training.TASKS["ner"]
+    task = tasks.TASKS["ner"]
     model = models.load_model(str(tiny_bert), task.model_class, num_labels=len(names), id2label=dict(enumerate(names)))
     args = training.training_arguments(tmp_path, epochs=2, learning_rate=3e-3, precision="fp32", disable_tqdm=True)
     trainer = training.make_trainer(model, args, encoded, task="ner", tokenizer=tokenizer)

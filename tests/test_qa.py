@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from transformers import BertForQuestionAnswering, BertForSequenceClassification, pipeline
 
-from bert_helpers import DataError, ModelError, ParameterError, data, metrics, models, qa, tokenization, training
+from bert_helpers import DataError, ModelError, ParameterError, data, metrics, models, qa, tasks, tokenization, training
 
 MAX_LENGTH, STRIDE = 64, 16  # the tiny model has 64 positions
 WORDS = [
@@ -460,7 +460,7 @@ def test_a_tiny_model_learns_where_the_answers_stand(tiny_bert, tokenizer, tmp_p
         for i, name in enumerate(names)
     ]
     encoded = encode(rows, tokenizer)
-    model = models.load_model(str(tiny_bert), training.TASKS["qa"].model_class)
+    model = models.load_model(str(tiny_bert), tasks.TASKS["qa"].model_class)
     args = training.training_arguments(
         tmp_path, epochs=40, batch_size=4, learning_rate=5e-3, precision="fp32", disable_tqdm=True
     )

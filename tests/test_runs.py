@@ -4,45 +4,56 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bert_helpers import DataError, ParameterError, data, results, runs, training
+from bert_helpers import DataError, ModelError, ParameterError, metrics, regression, results, runs, tasks, training
 
+SIZES = {"TRAIN_SIZE": 48, "VALIDATION_SIZE": 16, "TEST_SIZE": 16}
 PARAMETERS = {
     "DATA": "sample",
-    "TEXT_COLUMN": "text",
-    "LABEL_COLUMN": "label",
-    "TRAIN_SIZE": 48,
-    "VALIDATION_SIZE": 16,
-    "TEST_SIZE": 16,
+    **SIZES,
     "EPOCHS": 1,
     "BATCH_SIZE": 16,
     "LEARNING_RATE": 1e-7,
     "MAX_LENGTH": 64,
+    "STRIDE": 16,
     "PRECISION": "fp32",
     "SEED": 0,
 }
 
 
+def trained(task, parameters):
+    load = tasks.TASKS[task].load
+    return runs.finish(runs.prepare(load("sample", **tasks.options(load, parameters)), parameters, task=task))
+
+
 @pytest.fixture
-def run(tiny_bert, small_dataset, tmp_path):
-    parameters = {**PARAMETERS, "MODEL": str(tiny_bert), "OUTPUT_DIR": str(tmp_path)}
-    return runs.finish(runs.prepare(small_dataset, parameters))
+def run(tiny_bert, tmp_path):
+    return trained("classification", {**PARAMETERS, "MODEL": str(tiny_bert), "OUTPUT_DIR": str(tmp_path)})
 
 
-def leave(run, folder):
-    """What notebook 1 writes."""
-    names = run.dataset["train"].features["label"].names
-    outputs = {name: training.predict(run.trainer, run.encoded[name]) for name in ("validation", "test")}
-    results.save_model(run.trainer.model, run.tokenizer, folder / "model")
-    results.write_json(folder / "history.json", run.log_history)
-    results.save_predictions(folder, outputs, names)
-    results.write_json(folder / "metrics.json", {"parameters": run.parameters})
+def leave(run, folder, name=""):
+    """What a notebook writes; with a `name`, as notebook 3: a record of several tasks above their folders."""
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    if run.task == "regression":
+        regression.fold_scale(run.trainer.model)
+    results.save_model(run.trainer.model, run.tokenizer, folder / name / "model")
+    results.write_json(folder / name / "history.json", run.log_history)
+    prefix = tasks.TASKS[run.task].prefix
+    common = ("MODEL", "BATCH_SIZE", "SEED", "PRECISION", "OUTPUT_DIR")
+    own = {(key if key in common else prefix + key): value for key, value in run.parameters.items()}
+    described = results.describe_data("sample", run.dataset)
+    record = {
+        "parameters": {**own, "EPOCHS": 99} if prefix else own,
+        "data": {run.task: described} if name else described,
+    }
+    results.write_json(folder / "metrics.json", record)
 
 
 def test_a_run_has_curves_and_logits_in_the_order_of_the_rows(run):
     assert run.history.index.tolist() == [1]
     output = training.predict(run.trainer, run.encoded["test"])
-    assert np.array_equal(run.logits, output.predictions)
-    assert run.validation.shape == (16, 2)
+    assert np.array_equal(run.test.predictions, output.predictions)
+    assert run.validation.predictions.shape == (16, 2)
+    assert run.trainer.optimizer is None
 
 
 def test_parameters_of_a_fix_reach_the_run(tiny_bert, small_dataset, tmp_path):
@@ -56,21 +67,45 @@ def test_parameters_of_a_fix_reach_the_run(tiny_bert, small_dataset, tmp_path):
     assert run.encoded["train"][0]["input_ids"] == [text[0], *text[-7:]]
 
 
-def test_the_folder_a_run_left_says_what_the_run_says(run, tmp_path):
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_the_folder_that_a_run_of_any_task_left_says_what_the_run_says(task, tiny_bert, tmp_path):
+    parameters = {**PARAMETERS, "MODEL": str(tiny_bert), "OUTPUT_DIR": str(tmp_path / "run")}
+    run = trained(task, parameters)
+    found, table = [f.name for f in runs.diagnose(run)], tasks.TASKS[task].measure(*run.judged())
+    name = task if tasks.TASKS[task].prefix else ""
+    leave(run, tmp_path / "run", name)
+    again = runs.read(tmp_path / "run" / name)
+    assert (again.task, again.parameters["EPOCHS"], again.parameters["MAX_LENGTH"]) == (task, 1, 64)
+    assert [f.name for f in runs.diagnose(again)] == found
+    assert "learning_rate_too_low" in found
+    again_table = tasks.TASKS[task].measure(*again.judged())
+    before, values = (pd.Series(m.statistic(np.ones(m.units)), dtype=float) for m in (table, again_table))
+    pd.testing.assert_series_equal(values, before, atol=1e-3)  # of constant predictions, correlations are rounding
+    # the fix, and what it did to the task's first metric
+    better = runs.retrain(again, {"LEARNING_RATE": 1e-3, "EPOCHS_FACTOR": 2})
+    comparison = runs.compare(again, better)
+    assert comparison.table.before.iloc[0] == pytest.approx(before[comparison.table.index[0]], abs=1e-4, nan_ok=True)
+    assert better.log_history[-1]["epoch"] == 2
+
+
+def test_a_folder_that_cannot_be_read_says_why(run, tiny_bert, tmp_path):
     leave(run, tmp_path / "run")
-    again = runs.read(tmp_path / "run")
-    found = runs.diagnose(again)
-    assert [f.name for f in found] == [f.name for f in runs.diagnose(run)]
-    assert "learning_rate_too_low" in [f.name for f in found]
-    assert np.allclose(again.logits, run.logits, atol=1e-5)
-    other = data.load_classification("sample", train_size=48, validation_size=16, test_size=16, seed=1)
-    assert other["validation"]["label"] != run.dataset["validation"]["label"]
-    results.write_json(tmp_path / "run" / "metrics.json", {"parameters": {**run.parameters, "SEED": 1}})
-    with pytest.raises(DataError, match="not of these validation rows"):
+    description = results.describe_data("sample", run.dataset)
+    other = {"parameters": {**run.parameters, "SEED": 1}, "data": description}
+    results.write_json(tmp_path / "run" / "metrics.json", other)
+    with pytest.raises(DataError, match="does not hold the rows of this run"):
+        runs.read(tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").unlink()
+    with pytest.raises(DataError, match=r"no metrics\.json"):
+        runs.read(tmp_path / "run")
+    results.write_json(tmp_path / "run" / "history.json", [])
+    with pytest.raises(DataError, match="not trained by that run"):
         runs.read(tmp_path / "run")
     (tmp_path / "run" / "history.json").unlink()
     with pytest.raises(DataError, match=r"no history\.json"):
         runs.read(tmp_path / "run")
+    with pytest.raises(ModelError, match="none of the tasks"):
+        runs.task_of(tiny_bert)
 
 
 def test_a_fix_is_proven_on_the_same_test_rows(run):
@@ -78,7 +113,27 @@ def test_a_fix_is_proven_on_the_same_test_rows(run):
     assert (again.parameters["LEARNING_RATE"], again.parameters["EPOCHS"]) == (1e-3, 2)
     assert len(again.dataset["train"]) == 46
     assert again.dataset["test"].to_dict() == run.dataset["test"].to_dict()
-    assert not np.allclose(again.logits, run.logits)
+    labels = np.array(run.dataset["test"]["label"])
+    told = runs.compare(run, again).table.loc["accuracy"]
+    expected = [metrics.classification_metrics(r.test.predictions, labels).value["accuracy"] for r in (run, again)]
+    assert told[["before", "after"]].tolist() == expected
+
+
+def test_runs_on_other_rows_or_of_another_task_are_not_compared(run):
+    rows = run.dataset["test"].select(range(8))
+    with pytest.raises(DataError, match="different rows"):
+        runs.compare(run, replace(run, dataset={**run.dataset, "test": rows}))
+    with pytest.raises(DataError, match="a run of classification, after of ner"):
+        runs.compare(run, replace(run, task="ner"))
+
+
+def test_before_training_the_model_is_judged_after_it_the_run(tiny_bert, small_dataset, tmp_path):
+    parameters = {**PARAMETERS, "MODEL": str(tiny_bert), "OUTPUT_DIR": str(tmp_path)}
+    fresh = runs.prepare(small_dataset, parameters)
+    fresh.trainer.model.bert.requires_grad_(False)
+    assert "frozen_parameters" in [f.name for f in runs.diagnose(fresh)]
+    assert "memory_short" in [f.name for f in runs.diagnose(fresh, memory=1e3)]
+    assert "learning_rate_too_low" not in [f.name for f in runs.diagnose(fresh)]
 
 
 @pytest.mark.parametrize(("stopping", "overfitted"), [(0, True), (1, False)])

@@ -8,9 +8,9 @@ from sklearn.utils.class_weight import compute_class_weight
 from transformers import BertForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from bert_helpers import ParameterError, TrainingError, metrics, models, tokenization, training
+from bert_helpers import ParameterError, TrainingError, metrics, models, tasks, tokenization, training
 
-TASK = training.TASKS["classification"]
+TASK = tasks.TASKS["classification"]
 
 
 @pytest.fixture(scope="module")
