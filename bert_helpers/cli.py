@@ -1,22 +1,44 @@
-"""The command line: `python -m bert_helpers run notebooks/01_fine_tune.ipynb …`."""
+"""The command line: `python -m bert_helpers run notebooks/01_fine_tune.ipynb -p EPOCHS 3`."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bert_helpers.errors import BertHelpersError
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line; returns the exit status: 0, 1 for a notebook that failed, 2 for bad input."""
     parser = argparse.ArgumentParser(prog="bert_helpers", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="execute notebooks headless, end with a table of their metrics")
     run.add_argument("notebooks", nargs="+", type=Path)
-    return _run(parser.parse_args(argv).notebooks)
+    run.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a parameter of the notebooks",
+    )
+    run.add_argument("-f", "--file", type=Path, help="parameters from a YAML file; those of -p come after it")
+    run.add_argument("--debug", action="store_true", help="show where an error comes from")
+    arguments = parser.parse_args(argv)
+    try:
+        return _run(arguments)
+    except BertHelpersError as error:
+        if arguments.debug:
+            raise
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
 
 
-def _run(notebooks: Sequence[Path]) -> int:
-    from bert_helpers.notebooks import run_notebooks, summary  # papermill takes a second to import
+def _run(arguments: argparse.Namespace) -> int:
+    from bert_helpers.notebooks import read_parameters, run_notebooks, summary  # papermill takes a second to import
 
-    rows = run_notebooks(notebooks)
+    parameters = read_parameters(arguments.file) if arguments.file else {}
+    rows = run_notebooks(arguments.notebooks, {**parameters, **dict(arguments.parameter)})
     print("\n" + summary(rows))
     return 1 if any(row["error"] for row in rows) else 0

@@ -405,26 +405,32 @@ def _number(value: object) -> float | None:
 
 
 def _delimiter(path: Path, header: Sequence[str]) -> str:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        first = file.readline()
-    candidates = _delimiters(path)
-    found = [sep for sep in candidates if set(header) <= set(_fields(first, sep))]
+    fields = {sep: _header(path, sep) for sep in _delimiters(path)}
+    found = [sep for sep, names in fields.items() if set(header) <= set(names)]
     if not found and header:
-        names = _fields(first, max(candidates, key=first.count))
+        names = max(fields.values(), key=len)
         missing = [name for name in header if name not in names]
+        shown = ", ".join(repr(name[:60]) for name in names[:12])
         raise DataError(
-            f"{path.name}: no column {missing[0]!r} in the header; it has {', '.join(map(repr, names[:12]))}. "
+            f"{path.name}: no column {missing[0]!r} in the header; it has {shown}. "
             "Name the column by parameter (TEXT_COLUMN, LABEL_COLUMN)."
         )
-    sep = found[0] if found else candidates[0]
-    names = Counter(_fields(first, sep))
+    sep = found[0] if found else next(iter(fields))
+    names = Counter(fields[sep])
     if twice := [name for name in header if names[name] > 1]:
         raise DataError(f"{path.name}: the header has {names[twice[0]]} columns {twice[0]!r}; rename all but one.")
     return sep
 
 
-def _fields(line: str, sep: str) -> list[str]:
-    return [field.strip().strip('"') for field in line.strip("\r\n").split(sep)]
+def _header(path: Path, sep: str) -> list[str]:
+    """The names in the first row, which may be quoted and then hold delimiters."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        try:
+            fields = next(csv.reader(file, delimiter=sep, quoting=_quoting(path, sep)), [])
+        except csv.Error:  # a quotation mark that is never closed, or a NUL
+            file.seek(0)
+            fields = file.readline().strip("\r\n").split(sep)
+    return [field.strip().strip('"') for field in fields]
 
 
 def _why_unreadable(path: Path, kind: str, error: Exception) -> str:

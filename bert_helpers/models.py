@@ -31,6 +31,7 @@ PACKAGED = {
     ),
 }
 HEADS = ("classifier.", "qa_outputs.", "bert.pooler.")  # parts a pretrained encoder may lack; they start at random
+OWN_CODE = ("auto_map", "custom_pipelines")  # fields by which a config names code
 # All that is ever downloaded: neither code nor pickles.
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 TEXT_FILES = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", *TOKENIZER_FILES)
@@ -120,7 +121,7 @@ def locate(name: str, *, weights: bool = True) -> Path:
     """The local folder that `name` stands for; a packaged model's digest is checked, one of the Hub is downloaded.
 
     Of a model on the Hub come config and tokenizer, and the weights unless `weights` is False; never code or pickles.
-    Raises ModelError when there is no such model, it is no BERT, or the Hub cannot be reached.
+    Raises ModelError when there is no such model, it is no BERT or brings code, or the Hub cannot be reached.
     """
     if name in PACKAGED:
         return _packaged_folder(name)
@@ -180,6 +181,22 @@ def _check_is_bert(name: str, folder: Path) -> None:
         raise ModelError(f"{name}: config.json is not a model's config ({error}).") from error
     if kind != "bert":
         raise ModelError(f"{name}: a {kind!r} model; this project fine-tunes 'bert'.")
+    for file in ("config.json", "tokenizer_config.json"):
+        for field in OWN_CODE:
+            if field in _fields(folder / file):
+                raise ModelError(
+                    f"{name}: {file} names code of the model's own ({field}), which is never run here; without it the "
+                    "model would be another. Take a model that is plain BERT."
+                )
+
+
+def _fields(path: Path) -> dict[str, object]:
+    """Of a JSON file; none where it is missing or broken, which loading it will report."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 @contextmanager

@@ -1,37 +1,89 @@
 """Run the numbered notebooks headless with papermill, then say in one table what came out."""
 
+import ast
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import papermill
+import yaml
 from papermill.exceptions import PapermillExecutionError
 
+from bert_helpers.errors import ParameterError
 from bert_helpers.metrics import format_interval
+from bert_helpers.parameters import check_names, check_parameters
 
 EXECUTED = Path("results/notebooks")
+KINDS = {"str": str, "int": int, "float": float, "bool": bool}
 
 
-def run_notebooks(notebooks: Sequence[Path]) -> list[dict[str, object]]:
-    """Execute each notebook with its default parameters, from the current folder, into `results/notebooks/`.
+def run_notebooks(notebooks: Sequence[Path], parameters: Mapping[str, object] | None = None) -> list[dict[str, object]]:
+    """Execute each notebook with these parameters, from the current folder, into `results/notebooks/`.
 
-    One that fails does not keep the others from running. Returns one row a notebook: `notebook`, `seconds`,
+    Parameters are checked against those that each notebook declares before anything runs: papermill would write an
+    unknown name into the notebook as it is, even if it is a line of code. A string is read as the declared type. A
+    notebook that fails does not keep the others from running. Returns one row a notebook: `notebook`, `seconds`,
     `error` (None if it ran through), `record` (path of its metrics.json).
+
+    Raises ParameterError when a notebook is not there, or a parameter is unknown, of another type, or out of range.
     """
+    checked = [declared_parameters(path, parameters or {}) for path in notebooks]
     EXECUTED.mkdir(parents=True, exist_ok=True)
-    return [_run(path) for path in notebooks]
+    return [_run(path, values, list(parameters or {})) for path, values in zip(notebooks, checked, strict=True)]
 
 
-def _run(path: Path) -> dict[str, object]:
+def read_parameters(path: Path) -> dict[str, object]:
+    """A YAML file of parameters, such as those in notebooks/params/."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParameterError(f"{path.name}: cannot be read as YAML ({' '.join(str(error).split())[:200]}).") from error
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ParameterError(f"{path.name}: a line a parameter is needed, such as 'EPOCHS: 3'.")
+    return content
+
+
+def declared_parameters(path: Path, given: Mapping[str, object]) -> dict[str, object]:
+    """All parameters of a notebook, with the values `given` in place of its own, checked.
+
+    Raises ParameterError.
+    """
+    if path.suffix != ".ipynb" or not path.is_file():
+        raise ParameterError(f"{path}: no such notebook.")
+    declared = papermill.inspect_notebook(path)
+    if not declared:
+        raise ParameterError(f"{path}: it declares no parameters, in a cell with the tag 'parameters'.")
+    kinds = {name: KINDS[told["inferred_type_name"]] for name, told in declared.items()}
+    check_names(given, declared)
+    values = {name: ast.literal_eval(told["default"]) for name, told in declared.items()}
+    values |= {name: _read(value, kinds[name]) for name, value in given.items()}
+    return check_parameters({"__annotations__": kinds, **values})
+
+
+def _read(value: object, kind: type) -> object:
+    """What stands on a command line is text; a number that is none is left as it is, for the check to name."""
+    try:
+        return kind(value) if isinstance(value, str) and kind in (int, float) else value
+    except ValueError:
+        return value
+
+
+def _run(path: Path, values: Mapping[str, object], given: Sequence[str]) -> dict[str, object]:
     print(f"\n{path.name}", file=sys.stderr, flush=True)
-    record = Path("results") / path.stem / "metrics.json"
     started, error = time.perf_counter(), None
     try:
-        papermill.execute_notebook(path, EXECUTED / path.name, kernel_name="python3", progress_bar=True)
+        papermill.execute_notebook(
+            path,
+            EXECUTED / path.name,
+            parameters={name: values[name] for name in given},
+            kernel_name="python3",
+            progress_bar=True,
+        )
     except PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"
+    record = Path(values["OUTPUT_DIR"]) / "metrics.json"
     return {"notebook": path.name, "seconds": time.perf_counter() - started, "error": error, "record": record}
 
 
@@ -41,14 +93,15 @@ def summary(rows: Sequence[dict[str, object]]) -> str:
     for row in rows:
         seconds = f"{row['seconds']:.0f}"
         if row["error"]:
-            lines.append((row["notebook"], "FAILED", row["error"][:60], seconds, str(EXECUTED / row["notebook"])))
+            lines.append((row["notebook"], "FAILED", "see below", seconds, str(EXECUTED / row["notebook"])))
             continue
         metrics = json.loads(row["record"].read_text(encoding="utf-8"))["metrics"]
         for i, (name, value) in enumerate(headline(metrics).items()):
             first = (row["notebook"], seconds, str(row["record"])) if i == 0 else ("", "", "")
             lines.append((first[0], name, format_interval(value), *first[1:]))
     widths = [max(len(line[i]) for line in lines) for i in range(5)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join(table + [f"\n{row['notebook']}: {row['error']}" for row in rows if row["error"]])
 
 
 def headline(metrics: dict[str, dict]) -> dict[str, dict]:

@@ -1,7 +1,8 @@
 """The parameters of a notebook: names, types and ranges checked before anything else runs."""
 
 import difflib
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Iterable, Mapping
 
 from bert_helpers.errors import ParameterError
 
@@ -34,15 +35,20 @@ def check_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
     Raises ParameterError for an unknown name, a wrong type, or a number out of range.
     """
     declared = dict(namespace.get("__annotations__", {}))
-    unknown = [name for name in namespace if name.isupper() and name not in declared and not name.startswith("_")]
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], declared, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(declared)}."
-        raise ParameterError(f"{unknown[0]}: this notebook has no such parameter; {hint}")
+    check_names([name for name in namespace if name.isupper() and not name.startswith("_")], declared)
     parameters = {name: _typed(name, namespace[name], kind) for name, kind in declared.items()}
     for name, value in parameters.items():
         _check_range(name, value)
     return parameters
+
+
+def check_names(given: Iterable[str], declared: Collection[str]) -> None:
+    """Raise ParameterError for the first name that is not declared."""
+    for name in given:
+        if name not in declared:
+            near = difflib.get_close_matches(name, declared, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(declared)}."
+            raise ParameterError(f"{name}: this notebook has no such parameter; {hint}")
 
 
 def _typed(name: str, value: object, kind: type) -> object:
@@ -62,6 +68,18 @@ def _check_range(name: str, value: object) -> None:
         raise ParameterError(f"{name} is {value!r}, which holds a NUL character; write it anew.")
     if name in NEEDED and not value.strip():
         raise ParameterError(f"{name} is empty; leave it out for the default.")
+    if name == "OUTPUT_DIR" and not _below_results(value):
+        raise ParameterError(
+            f"{name} is {value!r}; it must be a folder below results/, such as results/mine. (For another disk, make "
+            "results/ a link to it.)"
+        )
     for known, (low, high) in RANGES.items():
         if (name == known or name.endswith("_" + known)) and not low <= value <= high:
             raise ParameterError(f"{name} is {value}; it must lie between {low} and {high}.")
+
+
+def _below_results(path: str) -> bool:
+    """Whether a relative path stays in results/, however many dots it has."""
+    path = path.replace("\\", "/")  # Windows takes both
+    parts = os.path.normpath(path).replace("\\", "/").split("/")
+    return len(parts) > 1 and parts[0] == "results" and ":" not in path

@@ -22,6 +22,11 @@ def _figure(width: float = 6.4, height: float = 3.2, columns: int = 1) -> tuple[
     return figure, list(axes)
 
 
+def _literal(texts: Sequence[str]) -> list[str]:
+    """Text from data as it is: between two dollar signs matplotlib reads a formula, and fails where there is none."""
+    return [str(text).replace("$", r"\$") for text in texts]
+
+
 def length_histogram(lengths: Sequence[int], *, max_length: int) -> Figure:
     """How long are the texts in tokens, and where does `max_length` cut?"""
     figure, (axis,) = _figure()
@@ -67,7 +72,7 @@ def small_multiples(histories: Mapping[str, pd.DataFrame], *, columns: int = 3) 
     for axis, (name, history) in zip(axes, histories.items(), strict=False):
         for split, colour, marker in (("train", BLUE, "o"), ("validation", ORANGE, "s")):
             axis.plot(history.index, history[f"{split}_loss"], color=colour, marker=marker, markersize=3, label=split)
-        axis.set_title(name, fontsize="medium")
+        axis.set_title(*_literal([name]), fontsize="medium")
         axis.set_xticks(_whole(history.index))
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[len(histories) :]:
@@ -87,7 +92,13 @@ def confusion_matrix(labels: Sequence[int], predicted: Sequence[int], names: Seq
     """Which classes are taken for which? Rows: the true class, in shares of it; counts are written in."""
     figure, (axis,) = _figure(width=1.6 + 1.1 * len(names), height=1.2 + 0.9 * len(names))
     ConfusionMatrixDisplay.from_predictions(
-        labels, predicted, labels=range(len(names)), display_labels=names, cmap="Blues", colorbar=False, ax=axis
+        labels,
+        predicted,
+        labels=range(len(names)),
+        display_labels=_literal(names),
+        cmap="Blues",
+        colorbar=False,
+        ax=axis,
     )
     axis.spines[["top", "right"]].set_visible(True)
     axis.set(xlabel="predicted class", ylabel="true class")
@@ -134,7 +145,7 @@ def type_confusion(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
     counts = confusion_counts(true, found, labels=names)
     counts[-1, -1] = 0
     figure, (axis,) = _figure(width=1.8 + 0.8 * len(names), height=1.2 + 0.6 * len(names))
-    ConfusionMatrixDisplay(counts, display_labels=names).plot(cmap="Blues", colorbar=False, ax=axis)
+    ConfusionMatrixDisplay(counts, display_labels=_literal(names)).plot(cmap="Blues", colorbar=False, ax=axis)
     axis.spines[["top", "right"]].set_visible(True)
     axis.set(xlabel="predicted type (words)", ylabel="true type (words)")
     return figure

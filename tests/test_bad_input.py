@@ -318,6 +318,15 @@ def test_odd_texts_are_read_and_encoded(name, tmp_path, tokenizer):
     assert lengths.max() <= 64
 
 
+@pytest.mark.parametrize(
+    ("sep", "name"), [(",", "what was said, in full"), (";", 'a "quoted"; name'), ("\t", "two\nlines")]
+)
+def test_quoted_column_names(sep, name, tmp_path):
+    table = pd.DataFrame({name: [f"text {i}" for i in range(40)], "label": AB})
+    table.to_csv(tmp_path / "a.csv", index=False, sep=sep)
+    assert data.load_classification(tmp_path / "a.csv", text_column=name)["train"]["text"][0].startswith("text ")
+
+
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_line_endings_and_a_byte_order_mark(ending, mark, tmp_path):
