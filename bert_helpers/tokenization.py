@@ -156,7 +156,7 @@ def _readable(words: Sequence[str], tokenizer: BertTokenizerFast) -> list[str]:
 def word_windows(
     ids: Sequence[int], word_ids: Sequence[int], tags: Sequence[int], max_length: int, stride: int
 ) -> list[tuple[list[int], list[int]]]:
-    """Pieces and labels of each window of one sentence, without special tokens.
+    """Pieces and labels of each window of one sentence that labels a word, without special tokens.
 
     `ids` and `word_ids` stand for the pieces of the whole sentence; `tags` for its words.
     """
@@ -169,7 +169,8 @@ def word_windows(
     for start, low, high in zip(starts, cuts, cuts[1:], strict=False):
         end = min(start + room, len(ids))
         own = [label if low <= i < high else -100 for i, label in enumerate(labels[start:end], start)]
-        windows.append((list(ids[start:end]), own))
+        if set(own) != {-100}:  # amid one long word: nothing to learn, and the mean loss of nothing is NaN
+            windows.append((list(ids[start:end]), own))
     return windows
 
 

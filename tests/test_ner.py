@@ -239,6 +239,14 @@ def test_sentences_of_any_length_lose_no_word(length, tokenizer):
     assert decode(encoded) == [labels, [1]]
 
 
+@pytest.mark.parametrize("stride", [0, 10, 25])
+def test_every_window_has_something_to_learn_even_amid_a_word_that_fills_it(stride, tokenizer):
+    rows = [(["see", "https://" + "q7x-" * 60, "now"], [0, 1, 0])]
+    encoded = tokenization.encode_words(dataset_of(rows), tokenizer, max_length=32, stride=stride)["test"]
+    assert decode(encoded) == [[0, 1, 0]]
+    assert all(max(labels) >= 0 for labels in encoded["labels"])  # the mean loss of no label is NaN
+
+
 def test_a_word_at_a_border_is_labelled_where_it_has_context(tokenizer):
     rows = [(["a"] * 100, [0] * 100)]
     encoded = tokenization.encode_words(dataset_of(rows), tokenizer, max_length=32, stride=10)["test"]
