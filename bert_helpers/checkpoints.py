@@ -18,8 +18,8 @@ from filelock import FileLock, Timeout
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import TrainOutput
 
-from bert_helpers.errors import TrainingError
-from bert_helpers.results import write_json
+from bert_helpers.errors import ParameterError, TrainingError
+from bert_helpers.results import write_json, writing
 
 SEAL = "seal.json"
 # Without these a run would go on, but not as it would have gone on.
@@ -36,7 +36,8 @@ def train(trainer: Trainer, *, minutes: float = 10.0) -> TrainOutput:
     a warning that says why; so the weights at the end are those of an undisturbed run, to the bit. Ctrl-C and SIGTERM
     end the step, save, and raise TrainingError with how to go on. At a good end the checkpoints are removed.
 
-    Raises TrainingError at once when another process trains in the same folder.
+    Raises TrainingError at once when another process trains in the same folder, ParameterError when there is no room
+    for a checkpoint; the ones before it stay.
     """
     with _alone_in(Path(trainer.args.output_dir)):
         return _train(trainer, minutes)
@@ -64,13 +65,34 @@ def _train(trainer: Trainer, minutes: float) -> TrainOutput:
     keeper = KeepGoing(identity, minutes)
     trainer.add_callback(keeper)
     try:
-        with keeper.listening():
+        with keeper.listening(), _whole_or_not_at_all(trainer):
             output = trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
     finally:
         trainer.remove_callback(keeper)
     for folder in _checkpoints(Path(trainer.args.output_dir)):
         shutil.rmtree(folder)
     return output
+
+
+@contextmanager
+def _whole_or_not_at_all(trainer: Trainer) -> Iterator[None]:
+    """While it lasts, a checkpoint for which there is no room is removed, and named in a ParameterError."""
+    save = trainer._save_checkpoint
+
+    def save_or_remove(*args: object, **kwargs: object) -> None:
+        checkpoint = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
+        try:
+            with writing(checkpoint):
+                save(*args, **kwargs)
+        except ParameterError:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            raise
+
+    trainer._save_checkpoint = save_or_remove
+    try:
+        yield
+    finally:
+        del trainer._save_checkpoint
 
 
 def run_identity(trainer: Trainer) -> str:

@@ -46,7 +46,7 @@ def check_names(given: Iterable[str], declared: Collection[str]) -> None:
     """Raise ParameterError for the first name that is not declared."""
     for name in given:
         if name not in declared:
-            near = difflib.get_close_matches(name, declared, n=1)
+            near = difflib.get_close_matches(name.upper(), declared, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(declared)}."
             raise ParameterError(f"{name}: this notebook has no such parameter; {hint}")
 

@@ -104,7 +104,7 @@ def _portable(value: object) -> object:
 
 def check_writable(folder: Path) -> Path:
     """Make the folder, and raise ParameterError if nothing can be written there: before training, not after it."""
-    with _writing(folder):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"0")
@@ -112,11 +112,13 @@ def check_writable(folder: Path) -> Path:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """A disk that is full, a folder that is read-only: one error that says so."""
+def writing(path: Path) -> Iterator[None]:
+    """A disk that is full, a folder that is read-only: one ParameterError that says so."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # torch.save's file writer
+            raise
         reason = getattr(error, "strerror", None) or str(error)
         cure = "What was there is unchanged; make room, or choose another OUTPUT_DIR"
         raise ParameterError(f"{path}: cannot be written ({reason}). {cure}.") from error
@@ -130,7 +132,7 @@ def write_json(path: Path, content: object) -> Path:
 
 def write_text(path: Path, text: str) -> Path:
     """Write a UTF-8 file beside its place, then move it there in one step."""
-    with _writing(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -158,7 +160,7 @@ def _plain(value: object) -> object:
 
 def save_model(model: BertPreTrainedModel, tokenizer: BertTokenizerFast, folder: Path) -> Path:
     """Save safetensors weights, config and tokenizer as `folder`; an earlier model there is replaced at the end."""
-    with _writing(folder):
+    with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:

@@ -12,6 +12,7 @@ from transformers import BertForSequenceClassification
 
 from bert_helpers import DataError, ModelError, ParameterError, data, models, tokenization
 from bert_helpers.parameters import check_parameters
+from bert_helpers.tasks import TASKS
 
 LOAD = {
     "classification": data.load_classification,
@@ -290,6 +291,14 @@ PARAMETERS = [
 def test_a_bad_parameter(name, kind, value, message):
     with pytest.raises(ParameterError, match=f"^{name} is.*{message}"):
         check_parameters({"__annotations__": {name: kind}, name: value})
+
+
+@pytest.mark.parametrize("task", LOAD)
+@pytest.mark.parametrize("max_length", [65, 512, 10**5])
+def test_a_max_length_above_the_models_limit(max_length, task, tokenizer):
+    dataset = LOAD[task]("sample", train_size=20, validation_size=5, test_size=5)
+    with pytest.raises(ParameterError, match=f"MAX_LENGTH is {max_length}.*64"):
+        TASKS[task].encode(dataset, tokenizer, max_length=max_length)
 
 
 # --- odd, but fine -----------------------------------------------------------------------------------------

@@ -66,6 +66,7 @@ def test_an_undisturbed_run_is_that_of_the_trainer_alone_and_leaves_no_checkpoin
     assert list(tmp_path.glob("checkpoint-*")) == []
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_ends_with_the_same_weights(tiny_bert, tmp_path):
     command = [sys.executable, "tests/interrupted.py", str(tiny_bert), str(tmp_path), "10"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
@@ -182,6 +183,38 @@ def test_other_weights_or_rows_are_another_run(tiny_bert, tmp_path):
     assert checkpoints.run_identity(one) != checkpoints.run_identity(same)
 
 
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from interrupted import make
+from bert_helpers import ParameterError, checkpoints
+bert, folder, room = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+trainer = make(bert, folder)
+resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+try:
+    checkpoints.train(trainer, minutes=0)
+except ParameterError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("room", [100, 3_000_000, 6_000_000])  # for no config, no model, no optimizer's state
+def test_no_room_for_a_checkpoint_is_one_error_and_the_ones_before_stay(
+    room, interrupted, undisturbed, tiny_bert, tmp_path
+):
+    folder = tmp_path / "run"
+    shutil.copytree(interrupted, folder)
+    command = [sys.executable, "-c", FULL, str(tiny_bert), str(folder), str(room)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["tests", *sys.path])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert "checkpoint-12: cannot be written" in done.stdout, done.stderr[-2000:]
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-11"]
+    trainer = make(tiny_bert, folder)
+    checkpoints.train(trainer)
+    assert equal(weights(trainer), undisturbed[0])
+
+
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -202,3 +235,31 @@ def test_of_two_runs_in_one_folder_the_second_is_refused_until_the_first_is_gone
     child.wait()
     checkpoints.train(trainer)
     assert equal(weights(trainer), undisturbed[0])
+
+
+RUN = """
+import sys
+from pathlib import Path
+from interrupted import life
+life(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_ten_runs_at_once_end_well_and_of_two_in_one_folder_one_is_refused(undisturbed, tiny_bert, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["tests", *sys.path])}
+    folders = [tmp_path / f"run{i}" for i in range(10)] + [tmp_path / "run0"]
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", RUN, str(tiny_bert), str(folder)], stderr=subprocess.PIPE, text=True, env=environment
+        )
+        for folder in folders
+    ]
+    errors = [child.communicate(timeout=600)[1] for child in children]
+    refused = [error for error in errors if "is training here; wait for it" in error]
+    assert [child.returncode == 0 for child in children].count(True) == 10, errors
+    assert len(refused) == 1
+    owner = children[10 if children[0].returncode == 0 else 0]
+    assert f"process {children[0].pid if owner is children[10] else children[10].pid} on" in refused[0]
+    for i in range(10):
+        assert equal(load_file(tmp_path / f"run{i}" / "final.safetensors"), undisturbed[0])

@@ -177,6 +177,7 @@ def test_a_parameter_value_is_a_value(tmp_path):
 BAD_LINES = [
     (["run", "none.ipynb"], "none.ipynb: no such notebook"),
     (["run", "FIRST", "-p", "EPOCH", "3"], "did you mean EPOCHS?"),
+    (["run", "FIRST", "-p", "epochs", "3"], "epochs: this notebook has no such parameter; did you mean EPOCHS?"),
     (["run", "FIRST", "-p", "EPOCHS", "three"], "EPOCHS is 'three', a str; it must be int"),
     (["run", "FIRST", "-p", "EPOCHS", "0"], "must lie between"),
     (["run", "FIRST", "-p", "LEARNING_RATE", "nan"], "must lie between"),
