@@ -9,7 +9,7 @@ export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: run test lint lab refresh fuzz bench-faults clean
+.PHONY: run test test-slow lint lab refresh fuzz bench-faults clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bert_helpers run $(NOTEBOOKS)
@@ -17,6 +17,10 @@ run: $(VENV)/installed
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/python -m pytest --nbval --nbval-cell-timeout 1200 $(NOTEBOOKS)
+
+# What takes over a minute: ten kills, ten runs at once.
+test-slow: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
