@@ -17,8 +17,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import BertConfig, BertPreTrainedModel, BertTokenizerFast
 from transformers.utils import logging
 
-from bert_helpers import hub
-from bert_helpers.attention import BY_LENGTH
+from bert_helpers import hub, kernels
 from bert_helpers.errors import ModelError
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -55,7 +54,7 @@ def load_model(
     model_class: type[BertPreTrainedModel],
     *,
     seed: int = 0,
-    attention: str = BY_LENGTH,
+    attention: str = kernels.BY_LENGTH,
     **config: object,
 ) -> BertPreTrainedModel:
     """The named model as `model_class`, in float32; a new head is drawn from `seed`.
@@ -85,6 +84,7 @@ def load_model(
     lost += sorted(str(key) for key in info["mismatched_keys"])
     if lost:
         raise ModelError(f"{name}: {len(lost)} weights are missing from the file or misshapen, first {lost[0]!r}.")
+    kernels.quicken(model)
     return model
 
 
@@ -94,7 +94,7 @@ def load_trained(
     *,
     num_labels: int | None = None,
     labels: Sequence[str] | None = None,
-    attention: str = BY_LENGTH,
+    attention: str = kernels.BY_LENGTH,
 ) -> BertPreTrainedModel:
     """A model that was fine-tuned earlier, with its head: what a run left in its folder.
 

@@ -8,7 +8,6 @@ from safetensors.torch import load_file, save_file
 from transformers import BertForSequenceClassification
 
 from bert_helpers import ModelError, models
-from bert_helpers.attention import BY_LENGTH, EAGER_UP_TO
 
 
 def load(name, **options):
@@ -44,21 +43,6 @@ def test_the_seed_draws_the_head_and_leaves_the_global_generator_alone(tiny_bert
     assert torch.equal(torch.rand(3), expected)
     assert torch.equal(one.classifier.weight, same.classifier.weight)
     assert not torch.equal(one.classifier.weight, other.classifier.weight)
-
-
-@pytest.mark.parametrize("length", [7, EAGER_UP_TO, EAGER_UP_TO + 8])
-def test_attention_by_length_equals_sdpa(length):
-    ours, sdpa = (load(models.DEFAULT_MODEL, attention=name).eval() for name in (BY_LENGTH, "sdpa"))
-    ids = torch.randint(1000, 20000, (2, length), generator=torch.Generator().manual_seed(0))
-    mask = torch.ones_like(ids)
-    mask[1, length // 2 :] = 0
-    with torch.no_grad():
-        torch.testing.assert_close(
-            ours(input_ids=ids, attention_mask=mask).logits,
-            sdpa(input_ids=ids, attention_mask=mask).logits,
-            atol=1e-5,
-            rtol=1e-4,
-        )
 
 
 def test_padding_changes_no_logit(tiny_bert):

@@ -1,0 +1,119 @@
+"""Attention and dropout on a CPU against PyTorch's own."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import BertForTokenClassification
+
+from bert_helpers import kernels, models
+from bert_helpers.kernels import BY_LENGTH, TOGETHER_UP_TO, ByteDropout
+
+LENGTHS = (1, 7, TOGETHER_UP_TO, TOGETHER_UP_TO + 9)
+
+
+def load(name, **config):
+    return models.load_model(str(name), BertForTokenClassification, num_labels=3, **config)
+
+
+def batch(length, *, left=False):
+    ids = torch.randint(1000, 20000, (3, length), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    for row, kept in enumerate((length, max(1, length // 2), 1)):
+        mask[row, kept:] = 0
+    return {"input_ids": ids, "attention_mask": mask.flip(1) if left else mask}
+
+
+def logits_and_gradients(model, rows):
+    model.zero_grad()
+    seen = rows["attention_mask"].bool()
+    logits = model(**rows).logits[seen]
+    (logits.square().sum() / logits.numel()).backward()
+    return logits.detach(), {name: w.grad.clone() for name, w in model.named_parameters() if w.grad is not None}
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
+def test_attention_equals_sdpa_of_every_real_token_and_its_gradients(length, left):
+    ours, sdpa = (load(models.DEFAULT_MODEL, attention=name).eval() for name in (BY_LENGTH, "sdpa"))
+    rows = batch(length, left=left)
+    (one, grads), (other, expected) = (logits_and_gradients(model, rows) for model in (ours, sdpa))
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    assert grads.keys() == expected.keys()
+    for name, grad in grads.items():
+        torch.testing.assert_close(grad, expected[name], atol=1e-5, rtol=1e-3, msg=lambda text, name=name: name + text)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_without_a_mask_every_token_is_seen(length):
+    ours, sdpa = (load(models.DEFAULT_MODEL, attention=name).eval() for name in (BY_LENGTH, "sdpa"))
+    ids = batch(length)["input_ids"]
+    with torch.no_grad():
+        torch.testing.assert_close(ours(input_ids=ids).logits, sdpa(input_ids=ids).logits, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("length", [40, TOGETHER_UP_TO + 9])
+def test_bf16_is_as_near_to_fp32_as_sdpa_is(length):
+    ours, sdpa = (load(models.DEFAULT_MODEL, attention=name).eval() for name in (BY_LENGTH, "sdpa"))
+    rows = batch(length)
+    seen = rows["attention_mask"].bool()
+    with torch.no_grad():
+        exact = sdpa(**rows).logits[seen]
+        with torch.autocast("cpu", torch.bfloat16):
+            off = [(model(**rows).logits[seen].float() - exact).abs().mean() for model in (ours, sdpa)]
+    assert off[0] < 1.5 * off[1]
+
+
+def test_attention_dropout_is_left_to_sdpa(tiny_bert, monkeypatch):
+    calls = []
+    monkeypatch.setattr(kernels, "sdpa_attention_forward", lambda *a, **k: calls.append(k["dropout"]) or SDPA(*a, **k))
+    model = load(tiny_bert, attention_probs_dropout_prob=0.25).train()
+    model(**batch(7))
+    assert set(calls) == {0.25}
+    calls.clear()
+    model.eval()(**batch(7))
+    assert calls == []
+
+
+SDPA = kernels.sdpa_attention_forward
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_dropout_drops_its_share_and_keeps_the_mean(p, kind):
+    torch.manual_seed(0)
+    x = torch.ones(1000, 301, dtype=kind, requires_grad=True)
+    out = ByteDropout(p)(x)
+    share = round(256 * p) / 256
+    n = x.numel()
+    dropped = (out == 0).float().mean().item()
+    assert abs(dropped - share) < 5 * (share * (1 - share) / n) ** 0.5
+    kept = out[out != 0]
+    assert kept.unique().numel() == 1
+    assert abs(kept[0].item() * (1 - share) - 1) < (0.004 if kind is torch.bfloat16 else 1e-6)
+    out.sum().backward()
+    torch.testing.assert_close(x.grad, out.detach())  # gradients pass where values did, scaled alike
+
+
+def test_dropout_of_neighbours_is_independent():
+    torch.manual_seed(0)
+    kept = (ByteDropout(0.5)(torch.ones(400_000)) != 0).float() - 0.5
+    for step in (1, 2, 7, 8, 64):
+        assert abs((kept[step:] * kept[:-step]).mean()) < 5 * 0.25 / 400_000**0.5
+
+
+def test_dropout_follows_the_seed_and_is_off_in_evaluation():
+    layer, x = ByteDropout(0.1), torch.rand(5, 13)
+    drawn = [torch.manual_seed(seed) and layer(x) for seed in (1, 1, 2)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert torch.equal(layer.eval()(x), x)
+    assert torch.equal(ByteDropout(0.0)(x), x)
+
+
+def test_every_dropout_of_a_model_is_replaced_and_no_weight_renamed(tiny_bert):
+    model = load(tiny_bert, hidden_dropout_prob=0.3)
+    layers = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    assert {type(layer) for layer in layers} == {ByteDropout}
+    assert {layer.p for layer in layers} == {0.3, 0.0}  # hidden, attention
+    plain = BertForTokenClassification(model.config)
+    assert plain.state_dict().keys() == model.state_dict().keys()
