@@ -4,6 +4,9 @@ Importing this module registers an attention function of Transformers' own inter
 nothing else in Transformers changes. On a GPU both are PyTorch's own.
 """
 
+import ctypes
+import platform
+
 import torch
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -11,6 +14,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 BY_LENGTH = "by_length"
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 # Step of 16 texts in ms, batch at once : text by text, bf16, 2 cores (AMD EPYC with avx512_bf16), 22.7M parameters:
 # 32 tokens 164 : 198, 64 288 : 329, 128 531 : 595, 192 816 : 862, 256 1346 (SDPA) : 1126, 512 3296 (SDPA) : 2458.
 TOGETHER_UP_TO = 192
@@ -82,11 +86,25 @@ class ByteDropout(nn.Dropout):
 
 
 def quicken(model: nn.Module) -> None:
-    """Put a `ByteDropout` in the place of every `nn.Dropout`."""
+    """Put a `ByteDropout` in the place of every `nn.Dropout`, and let this process keep the memory it frees."""
+    keep_freed_memory()
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Dropout:
                 setattr(module, name, ByteDropout(child.p))
+
+
+def keep_freed_memory() -> None:
+    """Have the C library reuse large blocks (gradients, activations), not return each to the system and clear it anew.
+
+    Training steps on short sentences take 0.92 times as long, on long texts 0.97 times. Only glibc can be told so; on
+    other systems nothing is done.
+    """
+    if not any(platform.libc_ver()):
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 AttentionInterface.register(BY_LENGTH, attention_by_length)

@@ -249,7 +249,8 @@ def predict(trainer: Trainer, dataset: Dataset) -> PredictionOutput:
     strategy = trainer.args.train_sampling_strategy
     trainer.args.train_sampling_strategy = "sequential"
     try:
-        output = trainer.predict(dataset.select(order))
+        with trainer.accelerator.autocast():  # around all batches: weights are cast once, not once a batch
+            output = trainer.predict(dataset.select(order))
     finally:
         trainer.args.train_sampling_strategy = strategy
         # Set by a prediction before training; every later evaluation would report it as a metric.
