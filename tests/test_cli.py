@@ -19,7 +19,19 @@ import torch
 from conftest import ROOT
 from transformers import BertConfig, BertModel, pipeline
 
-from bert_helpers import ParameterError, cli, commands, models, parameters, prediction, qa, runs, tasks, training
+from bert_helpers import (
+    ParameterError,
+    cli,
+    commands,
+    metrics,
+    models,
+    parameters,
+    prediction,
+    qa,
+    runs,
+    tasks,
+    training,
+)
 
 SETTINGS = {"train-size": 48, "validation-size": 16, "test-size": 16, "epochs": 2, "max-length": 48,
             "precision": "fp32", "learning-rate": 1e-3}  # fmt: skip
@@ -125,6 +137,18 @@ def test_the_predictions_file_holds_what_the_metrics_are_of(at_home):
     assert [len(row["tokens"]) for row in tagged] == [len(row["predicted"]) for row in tagged]
     answers = json.loads((at_home / "results/qa/predictions.json").read_text())
     assert len(answers) == 16
+
+
+def test_questions_of_one_context_are_drawn_together(at_home):
+    run = runs.read(at_home / "results/qa")
+    said = json.loads((at_home / "results/qa/predictions.json").read_text())
+    answers = [said[i] for i in run.dataset["test"]["id"]]
+    references = [row["text"] for row in run.dataset["test"]["answers"]]
+    alone, together = (
+        metrics.qa_metrics(answers, references, groups=groups) for groups in (None, run.dataset["test"]["context"])
+    )
+    assert not together.equals(alone)
+    pd.testing.assert_frame_equal(runs.scores(run), together, atol=1e-6)
 
 
 def test_metrics_are_printed_as_a_table_with_intervals(at_home, capsys):
