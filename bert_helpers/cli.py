@@ -281,5 +281,5 @@ def _predict(options: argparse.Namespace) -> int:
 def _command(options: argparse.Namespace) -> int:
     from bert_helpers import commands  # PyTorch and Transformers take seconds
 
-    commands.quiet()
+    commands.prepare()
     return getattr(commands, options.command)(options)

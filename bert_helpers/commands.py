@@ -33,8 +33,10 @@ from bert_helpers.metrics import format_interval
 CHUNK = 1 << 15  # characters written at a time; unbuffered, one long write would not notice that nobody reads on
 
 
-def quiet() -> None:
-    """No bars but those asked for; a warning is a line without the place in the code."""
+def prepare() -> None:
+    """No bars but those asked for; a warning is a line without the place in the code; UTF-8, also on Windows."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
     datasets.disable_progress_bars()
     logging.disable_progress_bar()
     warnings.formatwarning = lambda message, category, *place: f"{category.__name__}: {message}\n"
@@ -189,8 +191,6 @@ def predict(options: argparse.Namespace) -> int:
     if out:
         results.write_text(out, text)
     else:
-        if hasattr(sys.stdout, "reconfigure"):  # Windows would write what is piped in its old code page
-            sys.stdout.reconfigure(encoding="utf-8")
         for start in range(0, len(text), CHUNK):
             sys.stdout.write(text[start : start + CHUNK])
     return 0
@@ -215,6 +215,8 @@ def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> data
         return unlabelled.from_arguments(options.text, columns)
     if options.file and options.file != "-":
         return unlabelled.from_file(Path(results.resolve(options.file)), columns)
+    if sys.stdin.isatty():
+        say("a text a line; Ctrl-D ends")
     return unlabelled.from_stream(sys.stdin.buffer.read(), columns)
 
 

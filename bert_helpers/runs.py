@@ -219,6 +219,8 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     log_history = _json(folder / "history.json", list)
     if not log_history:
         raise DataError(f"{folder.name}: its history.json is empty: the model was not trained by that run.")
+    if not all(isinstance(entry, dict) for entry in log_history):
+        raise DataError(f"{folder.name}: its history.json is not a Trainer's log.")
     task = task_of(folder / "model")
     spec = tasks.TASKS[task]
     parameters, described = recorded(folder, task)

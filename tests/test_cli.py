@@ -209,6 +209,28 @@ def test_two_runs_are_compared_by_their_names(at_home, capsys):
     assert "difference" in text
 
 
+def test_a_run_is_trained_again_with_a_fix_as_in_notebook_2(at_home, bert):
+    run = runs.read(at_home / "results/classification", model=str(bert))
+    again = runs.retrain(run, {"EPOCHS": 1})
+    assert again.log_history[-1]["epoch"] == 1
+    assert "accuracy is" in runs.compare(run, again).sentence
+
+
+def test_out_of_memory_names_a_smaller_batch_and_other_failures_are_not_hidden(at_home, bert, monkeypatch, capsys):
+    errors = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("something else")]
+
+    def fail(run):
+        raise errors.pop(0)
+
+    monkeypatch.setattr(commands.runs, "finish", fail)
+    monkeypatch.setattr(commands.runs, "diagnose", lambda run: [])
+    words = line("train", "regression", model=bert, **{**SETTINGS, "output-dir": "results/failed"})
+    assert cli.main(words) == 2
+    assert "out of memory; fix: BATCH_SIZE = 8, GRADIENT_ACCUMULATION = 2." in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="something else"):
+        cli.main(words)
+
+
 def test_a_run_is_read_from_elsewhere_where_nothing_is_written(at_home, tmp_path, monkeypatch, capsys):
     shutil.copytree("results/classification", tmp_path / "copied")
     write_tickets(tmp_path / "moved.csv")
