@@ -261,7 +261,9 @@ def _run(options: argparse.Namespace) -> int:
     given = read_parameters(options.file) if options.file else {}
     rows = run_notebooks(options.notebooks, {**given, **dict(options.parameter)})
     print("\n" + summary(rows))
-    return 1 if any(row["error"] for row in rows) else 0
+    errors = [row["error"] for row in rows if row["error"]]
+    refused = [error for error in errors if error.startswith(("DataError:", "ModelError:", "ParameterError:"))]
+    return 0 if not errors else 2 if refused == errors else 1
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bert_helpers import BertHelpersError, calibration, data, metrics, tags, tokenization
+from bert_helpers import BertHelpersError, calibration, data, metrics, qa, tags, tokenization
 from bert_helpers.parameters import check_parameters
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
@@ -178,6 +178,35 @@ def test_every_word_of_any_sentence_gets_one_label(tokenizer, sentences, max_len
     assert labelled <= sum(map(len, sentences))
     for row in encoded["train"]:
         assert len(row["input_ids"]) == len(row["labels"]) <= max_length
+        assert max(row["labels"]) >= 0
+
+
+@fuzz
+@given(
+    st.text(min_size=1, max_size=400),
+    st.text(max_size=80),
+    st.integers(8, 64),
+    st.integers(0, 40),
+    st.integers(1, 4),
+    st.integers(1, 12),
+    st.integers(0, 99),
+)
+def test_spans_of_any_context_are_slices_of_it(tokenizer, context, question, length, stride, top_k, longest, seed):
+    try:
+        windows = tokenization.question_windows([question], [context], tokenizer, max_length=length, stride=stride)
+    except BertHelpersError:
+        return
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 8, (2, len(windows["input_ids"]), length + 3))
+    offsets = [np.array(rows) for rows in windows["offset_mapping"]]
+    answers = qa.best_answers(context, zip(*logits, offsets, strict=True), top_k=top_k, max_answer_length=longest)
+    assert 1 <= len(answers) <= top_k
+    assert [a["score"] for a in answers] == sorted((a["score"] for a in answers), reverse=True)
+    for answer in answers:
+        assert context[answer["start"] : answer["end"]] == answer["answer"]
+        assert 0 <= answer["score"] <= 1 + 1e-9
+        assert len(tokenizer(answer["answer"], add_special_tokens=False)["input_ids"]) <= longest + 2
+    assert max(map(len, windows["input_ids"])) <= length
 
 
 @fuzz
