@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from bert_helpers import parameters
-from bert_helpers.errors import BertHelpersError, Interrupted
+from bert_helpers.errors import BertHelpersError, DataError, Interrupted
 
 PROGRAM = "python -m bert_helpers"
+FORMATS = 'what a file must hold: README, "Your own data in three minutes"'
 EXAMPLES = {
     "run": """
   {p} notebooks/01_fine_tune.ipynb notebooks/04_ner.ipynb
@@ -103,7 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BertHelpersError as error:
         if options.debug:
             raise
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        reads_data = isinstance(error, DataError) and options.command in ("train", "predict")
+        print(f"{type(error).__name__}: {error}" + f" ({FORMATS})" * reads_data, file=sys.stderr)
         return 128 + error.signal if isinstance(error, Interrupted) else 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -263,6 +265,8 @@ def _run(options: argparse.Namespace) -> int:
     print("\n" + summary(rows))
     errors = [row["error"] for row in rows if row["error"]]
     refused = [error for error in errors if error.startswith(("DataError:", "ModelError:", "ParameterError:"))]
+    if any(error.startswith("DataError:") for error in errors):
+        print(f"\n{FORMATS}", file=sys.stderr)
     return 0 if not errors else 2 if refused == errors else 1
 
 
