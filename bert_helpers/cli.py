@@ -219,9 +219,6 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 def _add_diagnose(parser: argparse.ArgumentParser) -> None:
     """what is wrong with a run: findings with evidence and fix"""
     _add_reading(parser, "folder")
-    parser.add_argument(
-        "--model", metavar="NAME", default="", help="the model that it started from, if not where it lay"
-    )
     parser.set_defaults(function=_command)
 
 

@@ -54,7 +54,6 @@ def train(options: argparse.Namespace) -> int:
     """Data, findings, training, and the folder that the notebooks leave, from checked `options.parameters`."""
     p = options.parameters
     spec, folder = tasks.TASKS[options.task], results.base_folder() / p["OUTPUT_DIR"]
-    training.resolve_precision(p["PRECISION"])
     dataset = spec.load(results.resolve(p["DATA"]), **tasks.options(spec.load, p))
     run = runs.prepare(dataset, p, task=options.task)
     say(", ".join(f"{len(split)} {name}" for name, split in dataset.items()) + f" rows; {results.device_name()}")
@@ -118,7 +117,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def diagnose(options: argparse.Namespace) -> int:
     """Findings of a run, with evidence and fix."""
-    run = runs.read(_folder(options.folder), source=options.data, model=options.model)
+    run = runs.read(_folder(options.folder), source=options.data)
     found = runs.diagnose(run)
     content = [
         {"finding": f.name, "symptom": f.symptom, "evidence": f.evidence._asdict(), "cause": f.cause, "fix": f.fix}

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import nbformat
 import numpy as np
@@ -139,6 +140,25 @@ def test_the_predictions_file_holds_what_the_metrics_are_of(at_home):
     assert len(answers) == 16
 
 
+def test_the_record_is_written_last_and_says_what_was_run(at_home, tmp_path, monkeypatch):
+    run = runs.read(at_home / "results/classification")
+    changed = {**run.parameters, "PRECISION": "auto", "SEED": 3}
+    resumed = replace(run, parameters=changed, log_history=[{"train_runtime": 0.25}, *run.log_history])
+    files, told = [], {}
+    monkeypatch.setattr(
+        runs.results,
+        "write_record",
+        lambda folder, **record: (files.extend(path.name for path in folder.iterdir()), told.update(record)),
+    )
+    table = runs.save(resumed, tmp_path)
+    assert sorted(files) == ["history.json", "model", "predictions.csv"]
+    assert told["metrics"] is table
+    assert (told["seed"], told["precision"]) == (3, training.resolve_precision())
+    assert (told["data"]["source"], told["data"]["rows"]["test"]) == ("tickets.csv", 16)
+    train = next(entry["train_runtime"] for entry in run.log_history if "train_runtime" in entry)
+    assert told["seconds"] == {"train": train, "evaluate": resumed.test.metrics["test_runtime"]}
+
+
 def test_questions_of_one_context_are_drawn_together(at_home):
     run = runs.read(at_home / "results/qa")
     said = json.loads((at_home / "results/qa/predictions.json").read_text())
@@ -240,6 +260,10 @@ def test_a_run_is_read_from_elsewhere_where_nothing_is_written(at_home, tmp_path
     assert "tickets.csv: no such file" in (error := capsys.readouterr().err)
     assert "Say where its data lies (RUN_DATA, --data)." in error
     assert printed(capsys, "evaluate", tmp_path / "copied", data="../moved.csv").startswith("accuracy")
+    assert printed(capsys, "diagnose", tmp_path / "copied", data="../moved.csv")
+    shutil.copytree(tmp_path / "copied", tmp_path / "again")
+    told = printed(capsys, "compare", tmp_path / "copied", tmp_path / "again", data="../moved.csv")
+    assert "may well be chance" in told
     monkeypatch.chdir(tmp_path / "copied")
     assert printed(capsys, "evaluate", ".", data="../moved.csv").startswith("accuracy")
     assert not list((tmp_path / "here").iterdir())
@@ -376,6 +400,19 @@ def test_labels_that_mean_nothing_change_nothing(at_home, capsys, monkeypatch):
     assert predicted(capsys, "results/classification", *TEXTS) == before
 
 
+def test_batch_size_and_precision_are_those_asked_for(at_home, capsys, monkeypatch):
+    seen, real = {}, training.training_arguments
+    monkeypatch.setattr(training, "training_arguments", lambda *a, **given: seen.update(given) or real(*a, **given))
+    printed(capsys, "predict", "results/classification", "x", **{"batch-size": 3, "precision": "fp32"})
+    assert (seen["batch_size"], seen["precision"]) == (3, "fp32")
+
+
+def test_a_byte_order_mark_and_blank_lines_between_json_lines_are_no_text(at_home, monkeypatch, capsys):
+    for content in (b"\xef\xbb\xbfone\ntwo\n", b'\xef\xbb\xbf{"message": "one"}\n\n{"message": "two"}\n'):
+        as_standard_input(monkeypatch, content)
+        assert [row["text"] for row in predicted(capsys, "results/classification")] == ["one", "two"]
+
+
 def test_options_may_stand_between_texts_and_texts_may_look_like_options(at_home, capsys):
     told = printed(capsys, "predict", "results/classification", "--format", "csv", "one", "--", "-x", "--format")
     assert [row.split(",")[0] for row in told.splitlines()] == ["text", "one", "-x", "--format"]
@@ -491,6 +528,8 @@ BAD = [
     (["predict", "results/ner", "STDIN", '{"text": "a"}\n[1]'], "standard input, line 2: no object; rows are written"),
     (["predict", "results/ner", "STDIN", '{"body": "a"}'], 'no column \'text\'; rows are written as {"text": "…"}'),
     (["predict", "results/ner", "STDIN", '{"text": 5}'], "standard input, row 1, column 'text': a text is needed"),
+    (["predict", "results/ner", "STDIN", '{"tokens": ["a\\u0000b"]}'], "row 1, column 'tokens': a list of words"),
+    (["predict", "several", "x"], "several: gives a text several labels; the classifiers of this project choose one."),
     (["predict", "results/regression", "STDIN", "a\tb\tc"], "standard input, line 1: 3 texts; text and text_pair"),
 ]  # fmt: skip
 
@@ -502,6 +541,9 @@ def bad_files(home):
     (home / "zipped.txt").write_bytes(b"\x1f\x8b\x08\x00")
     (home / "sheet.xlsx").write_bytes(b"PK\x03\x04")
     (home / "words.jsonl").write_text('{"tokens": ["a"]}\n{"tokens": []}\n')
+    shutil.copytree(home / "results/classification/model", home / "several")
+    config = json.loads((home / "several/config.json").read_text())
+    (home / "several/config.json").write_text(json.dumps({**config, "problem_type": "multi_label_classification"}))
     for name, record in {"broken": "{", "strange": "{}"}.items():
         (home / name / "model").mkdir(parents=True)
         shutil.copy(home / "results/ner/model/config.json", home / name / "model")
