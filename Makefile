@@ -18,7 +18,7 @@ test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/python -m pytest --nbval --nbval-cell-timeout 1200 $(NOTEBOOKS)
 
-# What takes over a minute: ten kills, ten runs at once.
+# What takes over a minute: ten kills, ten runs at once, the notebook lines of README.
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
 
