@@ -1,4 +1,4 @@
-"""The command line: `python -m bert_helpers run notebooks/01_fine_tune.ipynb -p EPOCHS 3`."""
+"""The command line: `python -m bert_helpers run notebooks/01_fine_tune.ipynb -p EPOCHS 3`, then `… gallery`."""
 
 import argparse
 import sys
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bert_helpers.errors import BertHelpersError
+
+RESULTS = Path("results")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,10 +26,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="a parameter of the notebooks",
     )
     run.add_argument("-f", "--file", type=Path, help="parameters from a YAML file; those of -p come after it")
-    run.add_argument("--debug", action="store_true", help="show where an error comes from")
+    gallery = commands.add_parser("gallery", help="write index.html, a page over all recorded runs")
+    gallery.add_argument("folder", nargs="?", type=Path, default=RESULTS, help="where the runs are: results")
+    for command, function in ((run, _run), (gallery, _gallery)):
+        command.add_argument("--debug", action="store_true", help="show where an error comes from")
+        command.set_defaults(function=function)
     arguments = parser.parse_args(argv)
     try:
-        return _run(arguments)
+        return arguments.function(arguments)
     except BertHelpersError as error:
         if arguments.debug:
             raise
@@ -40,5 +46,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
     parameters = read_parameters(arguments.file) if arguments.file else {}
     rows = run_notebooks(arguments.notebooks, {**parameters, **dict(arguments.parameter)})
-    print("\n" + summary(rows))
+    print("\n" + summary(rows) + "\n")
+    _gallery(argparse.Namespace(folder=RESULTS))
     return 1 if any(row["error"] for row in rows) else 0
+
+
+def _gallery(arguments: argparse.Namespace) -> int:
+    from bert_helpers.gallery import write_gallery
+
+    print(write_gallery(arguments.folder))
+    return 0
