@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import posixpath
+import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -31,6 +32,10 @@ style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'">
 :root { color-scheme: light dark; }
 img, svg { max-width: 100%; height: auto; }
 .jp-InputArea-editor, .jp-OutputArea-output, .jp-RenderedMarkdown { overflow-x: auto !important; }
+@media (max-width: 760px) {
+  .jp-InputArea, .jp-OutputArea-child, .jp-InputArea-editor, .jp-OutputArea-output { display: block !important; }
+  .jp-OutputArea-output { width: auto !important; margin-left: 0 !important; }
+}
 </style>
 <style media="(prefers-color-scheme: dark)">{{ resources.include_css('static/theme-dark.css').split('>', 1)[1] }}
 <style media="(prefers-color-scheme: dark)">
@@ -85,10 +90,12 @@ def _convert(path: Path, content: bytes) -> str | None:
     from traitlets.config import Config
 
     config = Config({"NbConvertBase": {"display_data_priority": SHOWN}})
-    exporter = HTMLExporter(config=config, raw_template=TEMPLATE)
-    exporter.log.setLevel(logging.ERROR)  # it warns of figures without a description
+    log = logging.getLogger(__name__)
+    log.setLevel(logging.ERROR)  # nbconvert warns of every figure without a description
+    exporter = HTMLExporter(config=config, raw_template=TEMPLATE, log=log)
     resources = {"generator": f"bert_helpers {digest}", "metadata": {"name": path.stem}}
     html, _ = exporter.from_notebook_node(nbformat.reads(content.decode("utf-8"), as_version=4), resources)
+    html = re.sub(r'href="([\w-]+)\.ipynb"', r'href="\1.html"', html)  # the next notebook's page stands beside it
     return html.encode("utf-8", "replace").decode("utf-8")
 
 
