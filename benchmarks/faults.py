@@ -557,8 +557,9 @@ def won_back(fault: str, task: str, group: pd.DataFrame, healthy: dict) -> tuple
     if not values:
         return "", float("nan")
     sound, sick, cured = np.mean(values, axis=0)
-    lost = abs(sound - sick)
-    significant = lost > (0.1 * sound if metric in ("seconds", "log_loss") else 0.02)
+    lower_is_better = metric in ("seconds", "log_loss")
+    lost = sick - sound if lower_is_better else sound - sick
+    significant = lost > (0.1 * sound if lower_is_better else 0.02)
     back = (cured - sick) / (sound - sick) if significant else float("nan")
     text = f"{metric} {sound:.3f} / {sick:.3f} / {cured:.3f}"
     return (f"{text}, {back:.0%} back" if significant else f"{text}, nothing lost"), back

@@ -48,7 +48,9 @@ def _run(arguments: argparse.Namespace) -> int:
     rows = run_notebooks(arguments.notebooks, {**parameters, **dict(arguments.parameter)})
     print("\n" + summary(rows) + "\n")
     _gallery(argparse.Namespace(folder=RESULTS))
-    return 1 if any(row["error"] for row in rows) else 0
+    errors = [row["error"] for row in rows if row["error"]]
+    refused = [error for error in errors if error.startswith(("DataError:", "ModelError:", "ParameterError:"))]
+    return 0 if not errors else 2 if refused == errors else 1
 
 
 def _gallery(arguments: argparse.Namespace) -> int:

@@ -516,12 +516,12 @@ def test_two_hundred_runs_take_seconds(tmp_path):
     assert len(Page(path.read_text(encoding="utf-8")).runs) == 200
 
 
-@pytest.mark.parametrize("error", [None, "DataError: no such file"])
-def test_run_ends_with_the_page(error, folder, monkeypatch, capsys):
+@pytest.mark.parametrize(("error", "status"), [(None, 0), ("DataError: no such file", 2), ("OSError: full", 1)])
+def test_run_ends_with_the_page(error, status, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder.parent)
     row = {"notebook": "01.ipynb", "seconds": 1.0, "error": error, "record": Path("results/a/metrics.json")}
     monkeypatch.setattr(notebooks, "run_notebooks", lambda paths, parameters: [row])
-    assert cli.main(["run", "01.ipynb"]) == (1 if error else 0)
+    assert cli.main(["run", "01.ipynb"]) == status
     assert capsys.readouterr().out.splitlines()[-1] == str(Path("results/index.html"))
     assert (folder / "index.html").is_file()
 

@@ -206,4 +206,5 @@ def test_the_summary_shows_headlines_and_failures(tmp_path):
     assert re.search(r"03.ipynb +qa/f1 +0\.500 \(0\.400 to 0\.600\) +61 ", text)
     assert "regression/mse" in text
     assert "exact_match" not in text
-    assert re.search(r"04.ipynb +FAILED +DataError: no such file", text)
+    assert re.search(r"04.ipynb +FAILED +see below", text)
+    assert text.endswith("\n\n04.ipynb: DataError: no such file")  # whole: it names the cure

@@ -208,6 +208,13 @@ def test_a_bad_command_line_is_one_line_and_status_2(line, message, tmp_path, mo
         cli.main([*line, "--debug"])
 
 
+def test_bad_input_that_a_notebook_refuses_is_status_2_too(tiny_bert, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    line = ["run", str(NOTEBOOKS / "01_fine_tune.ipynb"), "-p", "MODEL", str(tiny_bert), "-p", "DATA", "none.csv"]
+    assert cli.main(line) == 2
+    assert "01_fine_tune.ipynb: DataError: none.csv: no such file or folder" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("line", [[], ["fly"], ["run"], ["run", "a.ipynb", "-p", "EPOCHS"]])
 def test_an_unknown_command_is_status_2(line, capsys):
     with pytest.raises(SystemExit) as left:
