@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import TrainOutput
 
-from bert_helpers.errors import ParameterError, TrainingError
+from bert_helpers.errors import Interrupted, ParameterError, TrainingError
 from bert_helpers.results import write_json, writing
 
 SEAL = "seal.json"
@@ -209,7 +209,8 @@ class KeepGoing(TrainerCallback):
         seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.identity)
         self.saved = time.monotonic()
         if self.stopped_by:
-            raise TrainingError(
+            raise Interrupted(
                 f"stopped by {self.stopped_by} at step {state.global_step} of {state.max_steps}, and saved; the same "
-                "command goes on from there."
+                "command goes on from there.",
+                signal.Signals[self.stopped_by],
             )

@@ -1,22 +1,165 @@
-"""The command line: `python -m bert_helpers run notebooks/01_fine_tune.ipynb -p EPOCHS 3`, then `… gallery`."""
+"""The command line: run the notebooks, or train, evaluate, predict, diagnose and compare without them."""
 
 import argparse
+import difflib
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from bert_helpers.errors import BertHelpersError
+from bert_helpers import parameters
+from bert_helpers.errors import BertHelpersError, Interrupted
 
+PROGRAM = "python -m bert_helpers"
 RESULTS = Path("results")
+EXAMPLES = {
+    "run": """
+  {p} notebooks/01_fine_tune.ipynb notebooks/04_ner.ipynb
+  {p} notebooks/01_fine_tune.ipynb -p EPOCHS 3 -p DATA tickets.csv""",
+    "train": """
+  {p} classification --data tickets.csv --text-column message --label-column team --output-dir results/tickets
+  {p} regression --data pairs.csv --low 0 --high 1 --output-dir results/pairs
+  {p} ner --data sentences.conll --epochs 3 --output-dir results/names
+  {p} qa --data squad.json --max-length 384 --stride 128 --output-dir results/answers
+  {p} ner --help""",
+    "train classification": """
+  {p} --data tickets.csv --text-column message --label-column team --output-dir results/tickets
+  {p} --data tickets.csv --truncation head+tail --max-length 512 --early-stopping 2 --epochs 10""",
+    "train regression": """
+  {p} --data pairs.csv --low 0 --high 1 --output-dir results/pairs
+  {p} --data stsb --text-column sentence1 --pair-column sentence2 --epochs 3 --learning-rate 1e-4""",
+    "train ner": """
+  {p} --data sentences.conll --output-dir results/names
+  {p} --data conll2003 --epochs 3 --learning-rate 1e-4 --output-dir results/conll""",
+    "train qa": """
+  {p} --data questions.json --output-dir results/answers
+  {p} --data squad --epochs 3 --max-length 384 --stride 128""",
+    "evaluate": """
+  {p} results/01_fine_tune
+  {p} results/tickets --data elsewhere/tickets.csv --json""",
+    "predict": """
+  {p} results/tickets "The invoice is wrong." "Where is my parcel?"
+  {p} results/tickets --file new.csv --text-column message --out labelled.csv
+  {p} results/answers "Which pier?" "The ferry leaves pier 4 at noon."
+  {p} results/names < sentences.txt | head""",
+    "diagnose": """
+  {p} results/01_fine_tune
+  {p} results/tickets --data elsewhere/tickets.csv --json""",
+    "compare": """
+  {p} results/tickets results/tickets-512""",
+    "info": """
+  {p}
+  {p} --json""",
+    "gallery": """
+  {p}
+  {p} elsewhere/results""",
+}
+HELP = {
+    "MODEL": "packaged model, a folder, or a Hub id",
+    "DATA": "sample, a file, a folder with a file a split, or a Hub id",
+    "TEXT_COLUMN": "column of the text",
+    "PAIR_COLUMN": "column of the second text",
+    "LABEL_COLUMN": "column of the class, or of the score",
+    "TOKENS_COLUMN": "column of the words",
+    "TAGS_COLUMN": "column of their tags",
+    "LOW": "lowest score there can be",
+    "HIGH": "highest score there can be",
+    "TRAIN_SIZE": "rows to train on, 0 for all",
+    "VALIDATION_SIZE": "rows to validate on, 0 for all",
+    "TEST_SIZE": "rows to test on, 0 for all",
+    "EPOCHS": "passes over the training rows",
+    "BATCH_SIZE": "rows of a forward pass",
+    "GRADIENT_ACCUMULATION": "batches to an optimizer step",
+    "LEARNING_RATE": "highest learning rate; for bert-base take 2e-5",
+    "MAX_LENGTH": "tokens of a text, or window, that the model sees",
+    "STRIDE": "tokens that neighbouring windows share",
+    "EARLY_STOPPING": "stop after so many epochs without a better validation loss, keep the best; 0: never",
+    "WEIGHT_DECAY": "of AdamW",
+    "LABEL_SMOOTHING": "share of a label given to the other classes",
+    "DROPOUT": "share of hidden units left out",
+    "TRUNCATION": "what is kept of a long text: head, tail, head+tail",
+    "PRECISION": "auto, bf16, fp16, fp32",
+    "DATALOADER_WORKERS": "processes that prepare batches",
+    "SEED": "of all randomness",
+    "OUTPUT_DIR": "folder below results/ for model, history, predictions and record",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """An error is one line, as errors of the data are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"usage: {self.prog} (--help says more): {message}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, 1 for a notebook that failed, 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="bert_helpers", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="execute notebooks headless, end with a table of their metrics")
-    run.add_argument("notebooks", nargs="+", type=Path)
-    run.add_argument(
+    """Run the command line; returns the exit status.
+
+    0; 1 for a notebook that failed; 2 for bad input; 130 after Ctrl-C, 143 after SIGTERM; 141 when nobody reads on.
+    """
+    options = _parse(argv)
+    try:
+        status = options.function(options)
+        sys.stdout.flush()
+        return status
+    except BertHelpersError as error:
+        if options.debug:
+            raise
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 128 + error.signal if isinstance(error, Interrupted) else 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or flushing at the end would fail again
+        return 141  # 128 + SIGPIPE, as a shell says of any program
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    options, rest = _parser().parse_known_args(argv)
+    if options.command == "predict":  # argparse takes texts that come after options for unknown
+        end = rest.index("--") if "--" in rest else len(rest)
+        options.text += [word for word in rest[:end] if not word.startswith("-")] + rest[end + 1 :]
+        rest = [word for word in rest[:end] if word.startswith("-")]
+        if options.text and options.file:
+            options.parser.error("texts and --file: give one of both")
+    if rest:
+        near = difflib.get_close_matches(rest[0].split("=")[0], options.parser._option_string_actions, n=1)
+        options.parser.error(f"unknown argument {rest[0]}" + (f"; did you mean {near[0]}?" if near else ""))
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="bert_helpers", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser, metavar="COMMAND")
+    for name, add in COMMANDS.items():
+        add(_add(commands, name, add.__doc__))
+    return parser
+
+
+def _add(commands: argparse._SubParsersAction, name: str, doc: str, parent: str = "") -> argparse.ArgumentParser:
+    full = f"{parent} {name}".strip()
+    parser = commands.add_parser(
+        name,
+        help=doc.replace("%", "%%"),
+        description=f"{doc[0].upper()}{doc[1:]}.",
+        epilog="examples:" + EXAMPLES[full].format(p=f"{PROGRAM} {full}"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(parser=parser)
+    return parser
+
+
+def _debug(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    """execute notebooks headless, end with a table of their metrics"""
+    parser.add_argument("notebooks", nargs="+", type=Path)
+    parser.add_argument(
         "-p",
         "--parameter",
         nargs=2,
@@ -25,36 +168,143 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar=("NAME", "VALUE"),
         help="a parameter of the notebooks",
     )
-    run.add_argument("-f", "--file", type=Path, help="parameters from a YAML file; those of -p come after it")
-    gallery = commands.add_parser("gallery", help="write index.html, a page over all recorded runs")
-    gallery.add_argument("folder", nargs="?", type=Path, default=RESULTS, help="where the runs are: results")
-    for command, function in ((run, _run), (gallery, _gallery)):
-        command.add_argument("--debug", action="store_true", help="show where an error comes from")
-        command.set_defaults(function=function)
-    arguments = parser.parse_args(argv)
-    try:
-        return arguments.function(arguments)
-    except BertHelpersError as error:
-        if arguments.debug:
-            raise
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 2
+    parser.add_argument("-f", "--file", type=Path, help="parameters from a YAML file; those of -p come after it")
+    _debug(parser)
+    parser.set_defaults(function=_run)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    """train one run of a task, and leave the folder that the notebooks leave"""
+    tasks = parser.add_subparsers(dest="task", required=True, parser_class=_Parser, metavar="TASK")
+    for task in parameters.OWN:
+        own = _add(tasks, task, f"train one run of {task}", parent="train")
+        for name, default in parameters.of_training(task).items():
+            own.add_argument(
+                "--" + name.lower().replace("_", "-"),
+                dest=name,
+                default=argparse.SUPPRESS,
+                metavar=type(default).__name__.upper(),
+                help=f"{HELP[name]} ({default})",
+            )
+        _debug(own)
+        own.set_defaults(function=_train)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """metrics of a run's test rows, with 95% intervals"""
+    _add_reading(parser, "folder")
+    parser.set_defaults(function=_command)
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    """what a trained model says of new texts, in their order"""
+    parser.add_argument("folder", metavar="FOLDER", help="of a run, or of a fine-tuned model")
+    parser.add_argument(
+        "text",
+        metavar="TEXT",
+        nargs="*",
+        help="a text; two by two for pairs, and for question and context. None: standard input, a text a line (two "
+        "with a tab between), or JSON Lines",
+    )
+    parser.add_argument("--file", metavar="FILE", help="CSV, TSV, JSON Lines, Parquet, or .txt; - for standard input")
+    parser.add_argument("--out", metavar="FILE", help="file to write, whole or not at all; else standard output")
+    parser.add_argument("--format", choices=("csv", "jsonl"), help="csv, but jsonl for entities")
+    for option, field in {"text": "text", "pair": "text_pair", "tokens": "tokens"}.items():
+        told = HELP[f"{option.upper()}_COLUMN"]
+        parser.add_argument(f"--{option}-column", metavar="STR", help=f"{told} (as in the run, else {field})")
+    parser.add_argument("--batch-size", metavar="INT", default="16", help="rows at a time, times two (16)")
+    parser.add_argument("--precision", metavar="STR", default="auto", help=f"{HELP['PRECISION']} (auto)")
+    _debug(parser)
+    parser.set_defaults(function=_predict)
+
+
+def _add_diagnose(parser: argparse.ArgumentParser) -> None:
+    """what is wrong with a run: findings with evidence and fix"""
+    _add_reading(parser, "folder")
+    parser.add_argument(
+        "--model", metavar="NAME", default="", help="the model that it started from, if not where it lay"
+    )
+    parser.set_defaults(function=_command)
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    """whether two runs differ by more than chance on the same test rows"""
+    _add_reading(parser, "first", "second")
+    parser.set_defaults(function=_command)
+
+
+def _add_info(parser: argparse.ArgumentParser) -> None:
+    """versions, device, precision, packaged model and samples"""
+    _add_reading(parser)
+    parser.set_defaults(function=_command)
+
+
+def _add_gallery(parser: argparse.ArgumentParser) -> None:
+    """write index.html, a page over all recorded runs"""
+    parser.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, default=RESULTS, help="of the runs: results")
+    _debug(parser)
+    parser.set_defaults(function=_gallery)
+
+
+def _add_reading(parser: argparse.ArgumentParser, *folders: str) -> None:
+    for name in folders:
+        parser.add_argument(name, metavar="FOLDER", help="of a run, with model, history.json and metrics.json")
+    if folders:
+        parser.add_argument("--data", metavar="SOURCE", default="", help="its data, if not where it lay")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    _debug(parser)
+
+
+COMMANDS = {
+    "run": _add_run,
+    "train": _add_train,
+    "evaluate": _add_evaluate,
+    "predict": _add_predict,
+    "diagnose": _add_diagnose,
+    "compare": _add_compare,
+    "info": _add_info,
+    "gallery": _add_gallery,
+}
+
+
+def _run(options: argparse.Namespace) -> int:
     from bert_helpers.notebooks import read_parameters, run_notebooks, summary  # papermill takes a second to import
 
-    parameters = read_parameters(arguments.file) if arguments.file else {}
-    rows = run_notebooks(arguments.notebooks, {**parameters, **dict(arguments.parameter)})
+    given = read_parameters(options.file) if options.file else {}
+    rows = run_notebooks(options.notebooks, {**given, **dict(options.parameter)})
     print("\n" + summary(rows) + "\n")
-    _gallery(argparse.Namespace(folder=RESULTS))
+    try:
+        _gallery(argparse.Namespace(folder=RESULTS))
+    except BertHelpersError as error:  # the notebooks' results are there: the status is theirs
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
     errors = [row["error"] for row in rows if row["error"]]
     refused = [error for error in errors if error.startswith(("DataError:", "ModelError:", "ParameterError:"))]
     return 0 if not errors else 2 if refused == errors else 1
 
 
-def _gallery(arguments: argparse.Namespace) -> int:
+def _gallery(options: argparse.Namespace) -> int:
     from bert_helpers.gallery import write_gallery
 
-    print(write_gallery(arguments.folder))
+    print(write_gallery(options.folder))
     return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    given = {name: value for name, value in vars(options).items() if name.isupper()}
+    options.parameters = parameters.training_parameters(options.task, given)
+    return _command(options)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    kinds = {"BATCH_SIZE": int, "PRECISION": str}
+    values = {name: parameters.read(getattr(options, name.lower()), kind) for name, kind in kinds.items()}
+    checked = parameters.check_parameters({"__annotations__": kinds, **values})
+    options.batch_size, options.precision = checked["BATCH_SIZE"], checked["PRECISION"]
+    return _command(options)
+
+
+def _command(options: argparse.Namespace) -> int:
+    from bert_helpers import commands  # PyTorch and Transformers take seconds
+
+    commands.prepare()
+    return getattr(commands, options.command)(options)

@@ -19,3 +19,11 @@ class ParameterError(BertHelpersError):
 
 class TrainingError(BertHelpersError):
     """Training was stopped because going on would be useless."""
+
+
+class Interrupted(TrainingError):
+    """Training was ended by a signal, and saved."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal

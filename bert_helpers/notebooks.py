@@ -13,7 +13,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from bert_helpers.errors import ParameterError
 from bert_helpers.metrics import format_interval
-from bert_helpers.parameters import check_names, check_parameters
+from bert_helpers.parameters import check_names, check_parameters, read
 
 EXECUTED = Path("results/notebooks")
 KINDS = {"str": str, "int": int, "float": float, "bool": bool}
@@ -58,16 +58,8 @@ def declared_parameters(path: Path, given: Mapping[str, object]) -> dict[str, ob
     kinds = {name: KINDS[told["inferred_type_name"]] for name, told in declared.items()}
     check_names(given, declared)
     values = {name: ast.literal_eval(told["default"]) for name, told in declared.items()}
-    values |= {name: _read(value, kinds[name]) for name, value in given.items()}
+    values |= {name: read(value, kinds[name]) for name, value in given.items()}
     return check_parameters({"__annotations__": kinds, **values})
-
-
-def _read(value: object, kind: type) -> object:
-    """What stands on a command line is text; a number that is none is left as it is, for the check to name."""
-    try:
-        return kind(value) if isinstance(value, str) and kind in (int, float) else value
-    except ValueError:
-        return value
 
 
 def _run(path: Path, values: Mapping[str, object], given: Sequence[str]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The parameters of a notebook: names, types and ranges checked before anything else runs."""
+"""The parameters of a notebook or a training: names, types and ranges checked before anything else runs."""
 
 import difflib
 import os
@@ -8,6 +8,23 @@ from bert_helpers.errors import ParameterError
 
 CHOICES = {"PRECISION": ("auto", "bf16", "fp16", "fp32"), "TRUNCATION": ("head", "tail", "head+tail")}
 NEEDED = ("MODEL", "DATA", "OUTPUT_DIR")
+# What every training has, where its notebook has no parameter of the name
+DEFAULTS = {"GRADIENT_ACCUMULATION": 1, "EARLY_STOPPING": 0, "WEIGHT_DECAY": 0.01, "LABEL_SMOOTHING": 0.0,
+            "DROPOUT": 0.1, "TRUNCATION": "head", "PRECISION": "auto", "DATALOADER_WORKERS": 0, "SEED": 0}  # fmt: skip
+SHARED = {"MODEL": "sentence-transformers/all-MiniLM-L6-v2", "DATA": "sample",
+          "TRAIN_SIZE": 0, "VALIDATION_SIZE": 0, "TEST_SIZE": 0, "BATCH_SIZE": 16}  # fmt: skip
+# By task, with the defaults of its notebook: 1, 3, 4, 3
+OWN = {
+    "classification": {"TEXT_COLUMN": "text", "LABEL_COLUMN": "label", "EPOCHS": 6, "LEARNING_RATE": 1e-4,
+                       "MAX_LENGTH": 256},
+    "regression": {"TEXT_COLUMN": "text", "PAIR_COLUMN": "text_pair", "LABEL_COLUMN": "label", "LOW": 0.0, "HIGH": 5.0,
+                   "EPOCHS": 8, "LEARNING_RATE": 2e-4, "MAX_LENGTH": 128},
+    "ner": {"TOKENS_COLUMN": "tokens", "TAGS_COLUMN": "ner_tags", "EPOCHS": 10, "LEARNING_RATE": 3e-4,
+            "MAX_LENGTH": 128, "STRIDE": 32},
+    "qa": {"EPOCHS": 4, "LEARNING_RATE": 3e-4, "MAX_LENGTH": 256, "STRIDE": 64},
+}  # fmt: skip
+# Only texts are cut at a chosen end; only losses over classes can be smoothed.
+ONLY = {"TRUNCATION": ("classification",), "LABEL_SMOOTHING": ("classification", "ner")}
 # name -> (lowest, highest); a notebook's prefixed names (QA_EPOCHS) have the range of the name they end in
 RANGES = {
     "TRAIN_SIZE": (0, 10**9),
@@ -23,6 +40,10 @@ RANGES = {
     "STRIDE": (0, 10**5),
     "DIFFERENCE": (0.001, 1.0),
     "IMBALANCE": (1, 10**6),
+    "WEIGHT_DECAY": (0.0, 1.0),
+    "LABEL_SMOOTHING": (0.0, 0.9),
+    "DROPOUT": (0.0, 0.9),
+    "DATALOADER_WORKERS": (0, 256),
 }
 
 
@@ -40,6 +61,32 @@ def check_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
     for name, value in parameters.items():
         _check_range(name, value)
     return parameters
+
+
+def of_training(task: str) -> dict[str, object]:
+    """The parameters that a training of the task takes, and their defaults."""
+    optional = {name: value for name, value in DEFAULTS.items() if task in ONLY.get(name, (task,))}
+    return {**SHARED, **OWN[task], **optional, "OUTPUT_DIR": f"results/{task}"}
+
+
+def training_parameters(task: str, given: Mapping[str, object]) -> dict[str, object]:
+    """All parameters of a training, with the values `given` (text is read) in place of defaults, checked.
+
+    Raises ParameterError.
+    """
+    defaults = of_training(task)
+    check_names(given, defaults)
+    kinds = {name: type(value) for name, value in defaults.items()}
+    values = {**defaults, **{name: read(value, kinds[name]) for name, value in given.items()}}
+    return check_parameters({"__annotations__": kinds, **values})
+
+
+def read(value: object, kind: type) -> object:
+    """What stands on a command line is text; a number that is none is left as it is, for the check to name."""
+    try:
+        return kind(value) if isinstance(value, str) and kind in (int, float) else value
+    except ValueError:
+        return value
 
 
 def check_names(given: Iterable[str], declared: Collection[str]) -> None:

@@ -125,9 +125,13 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, content: object) -> Path:
-    """Write JSON whole or not at all. NumPy numbers become plain ones; NaN and infinity become null."""
-    text = json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    return write_text(path, text)
+    """Write `to_json` whole or not at all."""
+    return write_text(path, to_json(content))
+
+
+def to_json(content: object, *, indent: int | None = 2) -> str:
+    """JSON and a line feed; `indent` None: on one line. NumPy numbers become plain ones, NaN and infinity null."""
+    return json.dumps(_plain(content), indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> Path:

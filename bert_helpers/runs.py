@@ -1,9 +1,10 @@
 """A whole run of any task from notebook parameters, and its diagnosis: in memory, or from the folder it left.
 
-For comparing many runs, as notebook 2 does; notebooks 1, 3 and 4 show the steps one by one.
+For comparing many runs, as notebook 2 does, and for the command line; notebooks 1, 3 and 4 show the steps one by one.
 """
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +22,7 @@ from bert_helpers import (
     checks_run,
     comparison,
     models,
+    regression,
     repairs,
     results,
     tasks,
@@ -29,9 +31,10 @@ from bert_helpers import (
 from bert_helpers.data import fingerprint
 from bert_helpers.diagnosis import Finding, changed, ranked
 from bert_helpers.errors import DataError, ModelError, ParameterError
+from bert_helpers.intervals import intervals
+from bert_helpers.metrics import Measure
+from bert_helpers.parameters import DEFAULTS
 
-DEFAULTS = {"GRADIENT_ACCUMULATION": 1, "EARLY_STOPPING": 0, "WEIGHT_DECAY": 0.01, "LABEL_SMOOTHING": 0.0,
-            "DROPOUT": 0.1, "TRUNCATION": "head", "PRECISION": "auto", "DATALOADER_WORKERS": 0, "SEED": 0}  # fmt: skip
 # Parameters that training depends on
 TRAINING = ("EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "MAX_LENGTH", "STRIDE", *DEFAULTS)
 FILES = ("history.json", "model")
@@ -76,7 +79,7 @@ def prepare(dataset: DatasetDict, parameters: Mapping[str, object], *, task: str
     encoded = spec.encode(dataset, tokenizer, **tasks.options(spec.encode, p))
     fields = {**spec.model_fields(dataset["train"]), "hidden_dropout_prob": p["DROPOUT"]}
     model = models.load_model(p["MODEL"], spec.model_class, seed=p["SEED"], **fields)
-    trainer = _trainer(model, encoded, tokenizer, p, task)
+    trainer = _trainer(model, encoded, tokenizer, p, task, results.base_folder() / p["OUTPUT_DIR"] / "checkpoints")
     return Run(task, p, dataset, encoded, tokenizer, checks_run.weight_size(model), trainer, trainer.state.log_history)
 
 
@@ -86,9 +89,10 @@ def _trainer(
     tokenizer: BertTokenizerFast,
     p: Mapping[str, object],
     task: str,
+    folder: Path,
 ) -> Trainer:
     args = training.training_arguments(
-        results.base_folder() / p["OUTPUT_DIR"] / "checkpoints",
+        folder,
         epochs=p["EPOCHS"],
         batch_size=p["BATCH_SIZE"],
         gradient_accumulation=p["GRADIENT_ACCUMULATION"],
@@ -146,9 +150,56 @@ def compare(first: Run, second: Run, *, names: tuple[str, str] = ("before", "aft
     if tested[0] != tested[1]:
         raise DataError(f"{names[0]} and {names[1]} were tested on different rows; nothing can be compared.")
     (one, truth), (other, _) = first.judged(), second.judged()
-    groups = list(first.dataset["test"]["context"]) if first.task == "qa" else None
     measure, seed = tasks.TASKS[first.task].measure, first.parameters["SEED"]
-    return comparison.compare(one, other, truth, measure=measure, groups=groups, names=names, seed=seed)
+    return comparison.compare(one, other, truth, measure=measure, names=names, seed=seed, **_groups(first))
+
+
+def _groups(run: Run) -> dict[str, list[str]]:
+    """What is resampled together: questions of one context."""
+    return {"groups": list(run.dataset["test"]["context"])} if run.task == "qa" else {}
+
+
+def scores(run: Run) -> pd.DataFrame:
+    """The task's metrics (rows) of the test rows with `value`, `low`, `high`: 95% intervals, as in notebooks 3 and 4.
+
+    Entities also by type ("PER/f1").
+    """
+    return _scores(run, *run.judged())
+
+
+def _scores(run: Run, predicted: Sequence, truth: Sequence) -> pd.DataFrame:
+    spec, seed = tasks.TASKS[run.task], run.parameters["SEED"]
+    measure: Measure = spec.measure(predicted, truth, **_groups(run))
+    table = intervals(measure.statistic, measure.units, seed=seed)
+    return pd.concat([table, spec.parts(predicted, truth, seed)]) if spec.parts else table
+
+
+def save(run: Run, folder: Path) -> pd.DataFrame:
+    """Write a finished run as the notebooks do: model/, history.json, predictions, and metrics.json last of all.
+
+    A regressor's scale moves into its weights first. Returns `scores`. Raises ParameterError when `folder` cannot be
+    written.
+    """
+    spec, p, model = tasks.TASKS[run.task], run.parameters, run.trainer.model
+    predicted, truth = run.judged()
+    table = _scores(run, predicted, truth)
+    if spec.numeric:
+        regression.fold_scale(model)
+    results.save_model(model, run.tokenizer, folder / "model")
+    results.write_json(folder / "history.json", run.log_history)
+    spec.save(folder, predicted, run.dataset, {"validation": run.validation, "test": run.test})
+    train = next((entry["train_runtime"] for entry in reversed(run.log_history) if "train_runtime" in entry), 0.0)
+    results.write_record(
+        folder,
+        metrics=table,
+        parameters=dict(p),
+        data=results.describe_data(p["DATA"], run.dataset),
+        model=p["MODEL"],
+        precision=training.resolve_precision(p["PRECISION"]),
+        seed=p["SEED"],
+        seconds={"train": train, "evaluate": run.test.metrics["test_runtime"]},
+    )
+    return table
 
 
 def read(folder: Path, *, source: str = "", model: str = "") -> Run:
@@ -157,28 +208,37 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     `source` and `model` say where its data and the model that it started from lie, if not where they did. (A record
     keeps only the last part of an absolute path.)
 
-    Raises DataError when a file is missing, or the data is not what it was; ModelError for a model of no task.
+    Nothing is written: the trainer's folder is gone when this returns.
+
+    Raises DataError when a file is missing or broken, or the data is not what it was; ModelError for a model of no
+    task.
     """
     missing = [name for name in FILES if not (folder / name).exists()]
     if missing:
         raise DataError(f"{folder.name}: no {missing[0]}; a run's folder has {', '.join(FILES)} and metrics.json.")
-    log_history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    log_history = _json(folder / "history.json", list)
     if not log_history:
         raise DataError(f"{folder.name}: its history.json is empty: the model was not trained by that run.")
+    if not all(isinstance(entry, dict) for entry in log_history):
+        raise DataError(f"{folder.name}: its history.json is not a Trainer's log.")
     task = task_of(folder / "model")
     spec = tasks.TASKS[task]
-    recorded, described = _recorded(folder, task)
-    p = {**DEFAULTS, **recorded}
+    parameters, described = recorded(folder, task)
+    p = {**DEFAULTS, **parameters}
     p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"]}
-    dataset = spec.load(results.resolve(p["DATA"]), **tasks.options(spec.load, p))
-    if fingerprint(dataset) != described["fingerprint"]:
-        raise DataError(
-            f"{folder.name}: {p['DATA']} does not hold the rows of this run; say where its data lies (RUN_DATA)."
-        )
+    where = "Say where its data lies (RUN_DATA, --data)."
+    try:
+        dataset = spec.load(results.resolve(p["DATA"]), **tasks.options(spec.load, p))
+    except DataError as error:
+        raise DataError(f"{folder.name}: {error} {where}") from error
+    if fingerprint(dataset) != described.get("fingerprint"):
+        raise DataError(f"{folder.name}: {p['DATA']} does not hold the rows of this run. {where}")
     tokenizer = models.load_tokenizer(str(folder / "model"))
     encoded = spec.encode(dataset, tokenizer, **tasks.options(spec.encode, p))
     trained = models.load_trained(str(folder / "model"), spec.model_class)
-    weight, trainer = checks_run.weight_size(trained), _trainer(trained, encoded, tokenizer, p, task)
+    weight = checks_run.weight_size(trained)
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = _trainer(trained, encoded, tokenizer, p, task, Path(scratch))
     history = training.history_table(log_history)
     return Run(task, p, dataset, encoded, tokenizer, weight, trainer, log_history, history)
 
@@ -196,11 +256,17 @@ def task_of(model: Path) -> str:
     raise ModelError(f"{model}: a {architecture} is of none of the tasks {', '.join(tasks.TASKS)}.")
 
 
-def _recorded(folder: Path, task: str) -> tuple[dict[str, object], dict[str, object]]:
-    """Parameters, without the prefix that notebook 3's have, and description of the data, from the record."""
+def recorded(folder: Path, task: str) -> tuple[dict[str, object], dict[str, object]]:
+    """Parameters, without the prefix that notebook 3's have, and description of the data, from a run's record.
+
+    It is metrics.json in `folder` or one level up. Raises DataError when there is none, or it is broken.
+    """
     for path in (folder / "metrics.json", folder.parent / "metrics.json"):
         if path.is_file():
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = _json(path, dict)
+            told = record.get("parameters"), record.get("data")
+            if not all(isinstance(part, dict) for part in told) or not {"MODEL", "OUTPUT_DIR"} <= told[0].keys():
+                raise DataError(f"{path}: not the record of a run, which has parameters and data.")
             if task in record["data"]:  # one record of several tasks
                 prefix, others = tasks.TASKS[task].prefix, tuple(t.prefix for t in tasks.TASKS.values() if t.prefix)
                 own = {name: value for name, value in record["parameters"].items() if not name.startswith(others)}
@@ -212,6 +278,16 @@ def _recorded(folder: Path, task: str) -> tuple[dict[str, object], dict[str, obj
                 return own | named, record["data"][task]
             return record["parameters"], record["data"]
     raise DataError(f"{folder.name}: no metrics.json; a run's folder has {', '.join(FILES)} and metrics.json.")
+
+
+def _json(path: Path, kind: type) -> object:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error}).") from error
+    if not isinstance(content, kind):
+        raise DataError(f"{path}: holds a {type(content).__name__} where a run writes a {kind.__name__}.")
+    return content
 
 
 def diagnose(run: Run, *, rate: float | None = None, memory: float | None = None) -> list[Finding]:

@@ -3,8 +3,10 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from datasets import Dataset, DatasetDict
 from transformers import (
     BertForQuestionAnswering,
@@ -16,7 +18,7 @@ from transformers import (
 )
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import data, entities, metrics, qa, regression
+from bert_helpers import data, entities, metrics, qa, regression, results
 from bert_helpers.tokenization import encode_pairs, encode_questions, encode_texts, encode_words
 
 
@@ -32,6 +34,9 @@ class Task:
     scores: Callable[..., dict[str, float]] | None  # None: logits become answers first, after training
     measure: Callable[..., metrics.Measure]  # of predictions and truth as `judged` gives them
     judged: Callable[[PredictionOutput, Dataset, Dataset], tuple[Sequence, Sequence]]  # of output, encoded rows, rows
+    # Of a folder, the test rows' predictions as `judged` gives them, rows by split, output by split: their file
+    save: Callable[[Path, Sequence, DatasetDict, Mapping[str, PredictionOutput]], Path]
+    parts: Callable[[Sequence, Sequence, int], pd.DataFrame] | None = None  # of predictions, truth, seed: more metrics
     prefix: str = ""  # of its parameters in notebook 3
     scores_need_names: bool = False  # whether they take the names of the classes
     numeric: bool = False  # whether labels are numbers with a unit; the model learns them standardized
@@ -65,6 +70,31 @@ def _answers(output: PredictionOutput, encoded: Dataset, rows: Dataset) -> tuple
     return [best[0]["answer"] for best in answers], [row["text"] for row in rows["answers"]]
 
 
+Outputs = Mapping[str, PredictionOutput]
+
+
+def _save_logits(folder: Path, predicted: np.ndarray, rows: DatasetDict, outputs: Outputs) -> Path:
+    return results.save_predictions(folder, dict(outputs), rows["test"].features["label"].names)
+
+
+def _save_scores(folder: Path, predicted: np.ndarray, rows: DatasetDict, outputs: Outputs) -> Path:
+    table = pd.DataFrame({"label": rows["test"]["label"], "predicted": np.ravel(predicted)})
+    return results.write_text(folder / "predictions.csv", table.to_csv(index_label="row"))
+
+
+def _save_tags(folder: Path, predicted: Sequence[list[str]], rows: DatasetDict, outputs: Outputs) -> Path:
+    tagged = [{"tokens": t, "predicted": p} for t, p in zip(rows["test"]["tokens"], predicted, strict=True)]
+    return results.write_json(folder / "predictions.json", tagged)
+
+
+def _save_answers(folder: Path, predicted: Sequence[str], rows: DatasetDict, outputs: Outputs) -> Path:
+    return results.write_json(folder / "predictions.json", dict(zip(rows["test"]["id"], predicted, strict=True)))
+
+
+def _f1_by_type(predicted: Sequence[list[str]], truth: Sequence[list[str]], seed: int) -> pd.DataFrame:
+    return entities.metrics_by_type(truth, predicted, seed=seed)[["value", "low", "high"]].add_suffix("/f1", axis=0)
+
+
 TASKS = {
     "classification": Task(
         model_class=BertForSequenceClassification,
@@ -75,6 +105,7 @@ TASKS = {
         scores=metrics.classification_scores,
         measure=metrics.classification,
         judged=_logits,
+        save=_save_logits,
     ),
     "regression": Task(
         model_class=BertForSequenceClassification,
@@ -85,6 +116,7 @@ TASKS = {
         scores=metrics.regression_scores,
         measure=metrics.regression,
         judged=_logits,
+        save=_save_scores,
         prefix="STS_",
         numeric=True,
     ),
@@ -98,6 +130,8 @@ TASKS = {
         scores_need_names=True,
         measure=entities.recognition,
         judged=_tags,
+        save=_save_tags,
+        parts=_f1_by_type,
     ),
     "qa": Task(
         model_class=BertForQuestionAnswering,
@@ -108,6 +142,7 @@ TASKS = {
         scores=None,
         measure=metrics.question_answering,
         judged=_answers,
+        save=_save_answers,
         prefix="QA_",
     ),
 }

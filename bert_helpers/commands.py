@@ -1,0 +1,253 @@
+"""What the subcommands of the command line do: the notebooks' functions, results on standard output, all else on error.
+
+Imported when one is called, not for --help: the libraries take seconds.
+"""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import datasets
+import pandas as pd
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils import logging
+
+from bert_helpers import (
+    checks_run,
+    data,
+    diagnosis,
+    models,
+    prediction,
+    results,
+    runs,
+    tasks,
+    training,
+    unlabelled,
+)
+from bert_helpers.errors import DataError, ParameterError, TrainingError
+from bert_helpers.metrics import format_interval
+
+CHUNK = 1 << 15  # characters written at a time; unbuffered, one long write would not notice that nobody reads on
+
+
+def prepare() -> None:
+    """No bars but those asked for; a warning is a line without the place in the code; UTF-8, also on Windows."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
+    datasets.disable_progress_bars()
+    logging.disable_progress_bar()
+    warnings.formatwarning = lambda message, category, *place: f"{category.__name__}: {message}\n"
+
+
+def say(line: str) -> None:
+    """A line of progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
+# --- train -------------------------------------------------------------------------------------------------
+
+
+def train(options: argparse.Namespace) -> int:
+    """Data, findings, training, and the folder that the notebooks leave, from checked `options.parameters`."""
+    p = options.parameters
+    spec, folder = tasks.TASKS[options.task], results.base_folder() / p["OUTPUT_DIR"]
+    training.resolve_precision(p["PRECISION"])
+    dataset = spec.load(results.resolve(p["DATA"]), **tasks.options(spec.load, p))
+    run = runs.prepare(dataset, p, task=options.task)
+    say(", ".join(f"{len(split)} {name}" for name, split in dataset.items()) + f" rows; {results.device_name()}")
+    for finding in runs.diagnose(run):
+        say(f"{finding.name}: {finding.symptom}; fix: {diagnosis.fix_text(finding.fix) or finding.cause}")
+    run.trainer.add_callback(Progress())
+    try:
+        table = runs.save(runs.finish(run), folder)
+    except (MemoryError, RuntimeError) as error:
+        for finding in checks_run.check_failure(error, parameters=p):
+            raise TrainingError(f"{finding.symptom}; fix: {diagnosis.fix_text(finding.fix)}.") from error
+        raise
+    print(_scores(table))
+    print(f"\n{p['OUTPUT_DIR']}: " + " ".join(sorted(x.name for x in folder.iterdir() if x.name != "checkpoints")))
+    return 0
+
+
+class Progress(TrainerCallback):
+    """On standard error: a bar of steps where it is a terminal, and a line an epoch."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", disable=None, leave=False)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **kwargs: object,
+    ) -> None:
+        if args.metric_for_best_model in metrics:  # the validation rows, which come last
+            row = training.history_table(state.log_history).iloc[-1]
+            told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in row.items())
+            self.bar.clear()
+            say(f"epoch {state.epoch:g} of {args.num_train_epochs:g}: {told}")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        self.bar.close()
+
+
+# --- evaluate, diagnose, compare ---------------------------------------------------------------------------
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Metrics of a run's test rows, computed anew."""
+    run = runs.read(_folder(options.folder), source=options.data)
+    table = runs.scores(run)
+    described = {"folder": options.folder, "task": run.task, "rows": len(run.dataset["test"])}
+    return _show(options, {**described, "metrics": table.to_dict(orient="index")}, _scores(table))
+
+
+def diagnose(options: argparse.Namespace) -> int:
+    """Findings of a run, with evidence and fix."""
+    run = runs.read(_folder(options.folder), source=options.data, model=options.model)
+    found = runs.diagnose(run)
+    content = [
+        {"finding": f.name, "symptom": f.symptom, "evidence": f.evidence._asdict(), "cause": f.cause, "fix": f.fix}
+        for f in found
+    ]
+    return _show(options, content, "\n\n".join(map(_finding, found)) or "no finding")
+
+
+def _finding(finding: diagnosis.Finding) -> str:
+    value, threshold, reason = finding.evidence
+    rows = {
+        "symptom": finding.symptom,
+        "evidence": f"{value:.4g}, threshold {threshold:.4g}: {reason}",
+        "cause": finding.cause,
+        "fix": diagnosis.fix_text(finding.fix) or "none by parameter",
+    }
+    return "\n".join([finding.name, *(f"  {name:<9} {text}" for name, text in rows.items())])
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Whether two runs differ by more than chance on the test rows of both."""
+    if Path(options.first).resolve() == Path(options.second).resolve():
+        raise ParameterError(f"{options.first} and {options.second} are one folder; name two runs.")
+    first, second = (runs.read(_folder(name), source=options.data) for name in (options.first, options.second))
+    told = runs.compare(first, second, names=(options.first, options.second))
+    table = told.table.rename(columns={"value": "difference"})
+    content = {"sentence": told.sentence, "p_value": told.p_value, "metrics": table.to_dict(orient="index")}
+    return _show(options, content, f"{told.sentence}\n\n{table.round(3).to_string()}")
+
+
+def _folder(name: str) -> Path:
+    folder = Path(results.resolve(name))
+    if not folder.is_dir():
+        raise DataError(f"{name}: no such folder; name that of a run, such as results/01_fine_tune.")
+    return folder if folder.name else folder.resolve()
+
+
+def _scores(table: pd.DataFrame) -> str:
+    width = max(map(len, table.index))
+    return "\n".join(f"{name:<{width}}  {format_interval(row)}" for name, row in table.iterrows())
+
+
+def _show(options: argparse.Namespace, content: object, text: str) -> int:
+    print(results.to_json(content) if options.json else text + "\n", end="")
+    return 0
+
+
+# --- predict -----------------------------------------------------------------------------------------------
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Predictions for texts of the arguments, a file, or standard input."""
+    out = Path(options.out) if options.out else None
+    if out and options.file and out.resolve() == Path(options.file).resolve():
+        raise ParameterError(f"--out {options.out} would replace the file that is read; name another.")
+    if out:
+        results.check_writable(out.parent)
+    predictor = prediction.load(Path(results.resolve(options.folder)))
+    rows = _unlabelled(options, _columns(options, predictor))
+    tokens = f"at most {predictor.parameters['MAX_LENGTH']} tokens"
+    say(f"{predictor.task}: {len(rows)} rows, {tokens}, {training.resolve_precision(options.precision)}")
+    table = prediction.predict(
+        predictor,
+        rows,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        show_progress=sys.stderr.isatty(),
+    )
+    text = _written(table, options.format or ("jsonl" if predictor.task == "ner" else "csv"))
+    if out:
+        results.write_text(out, text)
+    else:
+        for start in range(0, len(text), CHUNK):
+            sys.stdout.write(text[start : start + CHUNK])
+    return 0
+
+
+def _columns(options: argparse.Namespace, predictor: prediction.Predictor) -> dict[str, str]:
+    """The run's names of its columns, and those of the options in their place."""
+    columns, fields = predictor.columns, prediction.TASKS[predictor.task].fields
+    by_option = {name.lower(): field for field, name in fields.items() if name}
+    for option in ("text_column", "pair_column", "tokens_column"):
+        if name := getattr(options, option):
+            if option not in by_option:
+                raise ParameterError(
+                    f"--{option.replace('_', '-')}: a {predictor.task} model reads {', '.join(fields)}."
+                )
+            columns[by_option[option]] = name
+    return columns
+
+
+def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> datasets.Dataset:
+    if options.text:
+        return unlabelled.from_arguments(options.text, columns)
+    if options.file and options.file != "-":
+        return unlabelled.from_file(Path(results.resolve(options.file)), columns)
+    if sys.stdin.isatty():
+        say("a text a line; Ctrl-D ends")
+    return unlabelled.from_stream(sys.stdin.buffer.read(), columns)
+
+
+def _written(table: pd.DataFrame, form: str) -> str:
+    if form == "jsonl":
+        return "".join(results.to_json(row, indent=None) for row in table.to_dict(orient="records"))
+    if "tags" in table:  # a line a word
+        table = table.rename_axis("row").reset_index().explode(["tokens", "tags"])
+    return table.to_csv(index=False)
+
+
+# --- info --------------------------------------------------------------------------------------------------
+
+
+def info(options: argparse.Namespace) -> int:
+    """This machine and what is packaged."""
+    rows = {task: spec.load("sample") for task, spec in tasks.TASKS.items()}
+    samples = {task: {name: len(split) for name, split in splits.items()} for task, splits in rows.items()}
+    classes = rows["classification"]["train"].features["label"].names
+    tags = rows["ner"]["train"].features["ner_tags"].feature.names
+    samples["classification, transfer"] = {"test": len(data.load_transfer("sample", names=classes))}
+    samples["ner, transfer"] = {"test": len(data.load_tagged_rows("sample", tags))}
+    content = {
+        **results.environment(training.resolve_precision()),
+        "model": {name: f"SHA-256 {models.PACKAGED[name][2]}" for name in models.PACKAGED if models.locate(name)},
+        "samples": samples,
+    }
+    lines = [f"{name:<14} {value}" for name, value in content.items() if isinstance(value, str)]
+    lines += [f"{'model':<14} {name}, {digest}" for name, digest in content["model"].items()]
+    lines += [
+        f"{'sample':<14} {task}: " + ", ".join(f"{count} {name}" for name, count in counts.items())
+        for task, counts in samples.items()
+    ]
+    return _show(options, content, "\n".join(lines))

@@ -1,0 +1,612 @@
+"""The command line end to end: every subcommand for every task, on a tiny BERT."""
+
+import csv
+import inspect
+import io
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT
+from transformers import BertConfig, BertModel, pipeline
+
+from bert_helpers import (
+    ParameterError,
+    cli,
+    commands,
+    metrics,
+    models,
+    parameters,
+    prediction,
+    qa,
+    runs,
+    tasks,
+    training,
+)
+
+SETTINGS = {"train-size": 48, "validation-size": 16, "test-size": 16, "epochs": 2, "max-length": 48,
+            "precision": "fp32", "learning-rate": 1e-3}  # fmt: skip
+OWN = {"classification": {"data": "tickets.csv", "text-column": "message", "label-column": "team"},
+       "ner": {"stride": 8, "learning-rate": 1e-7}, "qa": {"stride": 16}}  # fmt: skip
+NOTEBOOKS = {"classification": ("01_fine_tune", ""), "regression": ("03_evaluate", "STS_"), "ner": ("04_ner", ""),
+             "qa": ("03_evaluate", "QA_")}  # fmt: skip
+TEXTS = [
+    "Bill.",
+    "The parcel from Brask, sent on Monday, has not come; where is it now, and who pays for the second one?",
+    'She said "no", twice.',
+    "Crème brûlée & co — naïve?",
+    "The app, again.",
+]
+PAIRS = [("A man is eating.", "Someone eats."), ("One.", "A dog runs over a field of wet grass, barking."), ("x", "y")]
+
+
+def line(*words, **options):
+    return [*map(str, words), *(str(word) for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def write_tickets(path):
+    words = {"bills": "the invoice is wrong", "parcels": "where is my parcel", "app": "the app does not start"}
+    rows = [
+        {"message": f"{words[team]}, number {7 * i}" + " again" * (i % 9), "team": team}
+        for i, team in enumerate(sorted(words) * 32)
+    ]
+    pd.DataFrame(rows).to_csv(path, index=False, sep=";")
+
+
+@pytest.fixture(scope="module")
+def bert(tiny_bert, tmp_path_factory):
+    """The tiny BERT with weights so large that texts differ in what it says of them."""
+    folder = tmp_path_factory.mktemp("models") / "bert"
+    torch.manual_seed(0)
+    BertModel(BertConfig.from_pretrained(tiny_bert, initializer_range=0.3)).save_pretrained(folder)
+    models.load_tokenizer(str(tiny_bert)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(bert, tmp_path_factory):
+    """A folder with a run of each task in results/, left by `train`."""
+    folder = tmp_path_factory.mktemp("home")
+    write_tickets(folder / "tickets.csv")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for task in tasks.TASKS:
+            settings = {"model": bert, **SETTINGS, **OWN.get(task, {})}
+            assert cli.main(line("train", task, **settings)) == 0
+    return folder
+
+
+@pytest.fixture
+def at_home(home, monkeypatch):
+    monkeypatch.chdir(home)
+    return home
+
+
+def printed(capsys, *words, **options):
+    """Standard output of a command that ends well."""
+    capsys.readouterr()
+    assert cli.main(line(*words, **options)) == 0
+    return capsys.readouterr().out
+
+
+def predicted(capsys, *words, **options):
+    """The rows that `predict` prints as JSON Lines, in fp32."""
+    out = printed(capsys, "predict", *words, "--format", "jsonl", "--precision", "fp32", **options)
+    return [json.loads(row) for row in out.splitlines()]
+
+
+# --- train, evaluate, diagnose, compare --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_a_training_leaves_what_the_notebooks_leave_and_evaluate_finds_the_same_numbers(task, at_home, capsys):
+    folder = at_home / "results" / task
+    file = "predictions.csv" if task in ("classification", "regression") else "predictions.json"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"checkpoints", "history.json", "metrics.json", "model", file}
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["parameters"].keys() >= parameters.of_training(task).keys()
+    assert record["parameters"]["MAX_LENGTH"] == 48
+    assert record["seconds"]["train"] > 0
+    told = json.loads(printed(capsys, "evaluate", f"results/{task}", "--json"))
+    assert (told["task"], told["rows"], told["metrics"].keys()) == (task, 16, record["metrics"].keys())
+    for name, value in record["metrics"].items():
+        assert told["metrics"][name]["value"] == pytest.approx(value["value"], abs=1e-4), name
+        assert told["metrics"][name]["low"] == pytest.approx(value["low"], abs=1e-3), name
+
+
+def test_the_predictions_file_holds_what_the_metrics_are_of(at_home):
+    rows = pd.read_csv("results/classification/predictions.csv")
+    record = json.loads((at_home / "results/classification/metrics.json").read_text())["metrics"]
+    test = rows[rows.split == "test"]
+    assert record["accuracy"]["value"] == pytest.approx((test.label == test.predicted).mean())
+    pairs = pd.read_csv("results/regression/predictions.csv")
+    record = json.loads((at_home / "results/regression/metrics.json").read_text())["metrics"]
+    assert record["mse"]["value"] == pytest.approx(((pairs.label - pairs.predicted) ** 2).mean())
+    assert 1 < pairs.predicted.mean() < 4  # in the units of the data
+    tagged = json.loads((at_home / "results/ner/predictions.json").read_text())
+    assert [len(row["tokens"]) for row in tagged] == [len(row["predicted"]) for row in tagged]
+    answers = json.loads((at_home / "results/qa/predictions.json").read_text())
+    assert len(answers) == 16
+
+
+def test_questions_of_one_context_are_drawn_together(at_home):
+    run = runs.read(at_home / "results/qa")
+    said = json.loads((at_home / "results/qa/predictions.json").read_text())
+    answers = [said[i] for i in run.dataset["test"]["id"]]
+    references = [row["text"] for row in run.dataset["test"]["answers"]]
+    alone, together = (
+        metrics.qa_metrics(answers, references, groups=groups) for groups in (None, run.dataset["test"]["context"])
+    )
+    assert not together.equals(alone)
+    pd.testing.assert_frame_equal(runs.scores(run), together, atol=1e-6)
+
+
+def test_metrics_are_printed_as_a_table_with_intervals(at_home, capsys):
+    table = printed(capsys, "evaluate", "results/regression")
+    assert [row.split()[0] for row in table.splitlines()] == ["pearson", "mse", "spearman"]
+    record = json.loads((at_home / "results/regression/metrics.json").read_text())["metrics"]["mse"]
+    assert f"mse       {record['value']:.3f} ({record['low']:.3f} to {record['high']:.3f})" in table
+
+
+def test_findings_come_before_training_on_standard_error_and_it_goes_on(tiny_bert, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {
+            "text": f"on day {i % 40} of this week the weather was {'good' if i % 5 else 'bad'}",
+            "label": "ab"[i % 5 == 0],
+        }
+        for i in range(120)
+    ]
+    pd.DataFrame(rows).to_csv("mine.csv", index=False)
+    settings = {**SETTINGS, "train-size": 0, "epochs": 1, "seed": 3, "output-dir": "results/a/b"}
+    assert cli.main(line("train", "classification", model=tiny_bert, data="mine.csv", **settings)) == 0
+    out, err = capsys.readouterr()
+    told = err.splitlines()
+    assert told[0].startswith("88 train, 16 validation, 16 test rows")
+    assert any(row.startswith(("leakage: ", "duplicates: ")) and "; fix: " in row for row in told)
+    assert told[-1].startswith("epoch 1 of 1: train loss ")
+    assert out.startswith("accuracy ")
+    assert "results/a/b: history.json metrics.json model predictions.csv" in out
+
+
+def test_a_run_is_diagnosed(at_home, capsys):
+    found = runs.diagnose(runs.read(at_home / "results/ner"))
+    told = json.loads(printed(capsys, "diagnose", "results/ner", "--json"))
+    assert "learning_rate_too_low" in [finding.name for finding in found]
+    assert [row["finding"] for row in told] == [finding.name for finding in found]
+    assert told[0]["evidence"]["threshold"] == found[0].evidence.threshold
+    text = printed(capsys, "diagnose", "results/ner")
+    assert text.startswith(f"{found[0].name}\n  symptom   {found[0].symptom}\n  evidence  ")
+    assert [row.split()[0] for row in text.splitlines()[1:5]] == ["symptom", "evidence", "cause", "fix"]
+
+
+def test_no_finding_is_said_and_status_0(at_home, capsys, monkeypatch):
+    monkeypatch.setattr(commands.runs, "diagnose", lambda run: [])
+    assert printed(capsys, "diagnose", "results/classification") == "no finding\n"
+    assert json.loads(printed(capsys, "diagnose", "results/classification", "--json")) == []
+
+
+def test_two_runs_are_compared_by_their_names(at_home, capsys):
+    shutil.copytree("results/qa", "results/again", dirs_exist_ok=True)
+    words = ("compare", "results/qa", "results/again")
+    told = json.loads(printed(capsys, *words, "--json"))
+    assert "for results/qa, " in told["sentence"]
+    assert "may well be chance" in told["sentence"]
+    assert told["metrics"]["f1"]["difference"] == 0
+    assert told["metrics"]["f1"]["results/qa"] == told["metrics"]["f1"]["results/again"]
+    text = printed(capsys, *words)
+    assert text.startswith(told["sentence"])
+    assert "difference" in text
+
+
+def test_a_run_is_trained_again_with_a_fix_as_in_notebook_2(at_home, bert):
+    run = runs.read(at_home / "results/classification", model=str(bert))
+    again = runs.retrain(run, {"EPOCHS": 1})
+    assert again.log_history[-1]["epoch"] == 1
+    assert "accuracy is" in runs.compare(run, again).sentence
+
+
+def test_out_of_memory_names_a_smaller_batch_and_other_failures_are_not_hidden(at_home, bert, monkeypatch, capsys):
+    errors = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("something else")]
+
+    def fail(run):
+        raise errors.pop(0)
+
+    monkeypatch.setattr(commands.runs, "finish", fail)
+    monkeypatch.setattr(commands.runs, "diagnose", lambda run: [])
+    words = line("train", "regression", model=bert, **{**SETTINGS, "output-dir": "results/failed"})
+    assert cli.main(words) == 2
+    assert "out of memory; fix: BATCH_SIZE = 8, GRADIENT_ACCUMULATION = 2." in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="something else"):
+        cli.main(words)
+
+
+def test_a_run_is_read_from_elsewhere_where_nothing_is_written(at_home, tmp_path, monkeypatch, capsys):
+    shutil.copytree("results/classification", tmp_path / "copied")
+    write_tickets(tmp_path / "moved.csv")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert cli.main(["evaluate", str(tmp_path / "copied")]) == 2
+    assert "tickets.csv: no such file" in (error := capsys.readouterr().err)
+    assert "Say where its data lies (RUN_DATA, --data)." in error
+    assert printed(capsys, "evaluate", tmp_path / "copied", data="../moved.csv").startswith("accuracy")
+    monkeypatch.chdir(tmp_path / "copied")
+    assert printed(capsys, "evaluate", ".", data="../moved.csv").startswith("accuracy")
+    assert not list((tmp_path / "here").iterdir())
+    assert not (tmp_path / "copied/results").exists()
+
+
+# --- predict -----------------------------------------------------------------------------------------------
+
+
+def stock(folder, kind, **options):
+    return pipeline(
+        kind,
+        model=tasks.TASKS[folder.name].model_class.from_pretrained(folder / "model"),
+        tokenizer=models.load_tokenizer(str(folder / "model")),
+        device="cpu",
+        **options,
+    )
+
+
+def test_classes_are_those_of_the_stock_pipeline(at_home, capsys):
+    rows = predicted(capsys, "results/classification", *TEXTS)
+    classify = stock(at_home / "results/classification", "text-classification", top_k=None)
+    expected = [{score["label"]: score["score"] for score in scores} for scores in classify(TEXTS)]
+    assert [row["text"] for row in rows] == TEXTS
+    for row, scores in zip(rows, expected, strict=True):
+        assert {name: row[f"probability_{name}"] for name in scores} == pytest.approx(scores, abs=2e-6)
+        assert row["label"] == max(scores, key=scores.get)
+        assert row["probability"] == pytest.approx(scores[row["label"]], abs=2e-6)
+    assert np.ptp([row["probability_app"] for row in rows]) > 0.1  # rows that change places would be seen
+
+
+def test_scores_are_those_of_the_stock_pipeline_in_the_units_of_the_data(at_home, capsys):
+    rows = predicted(capsys, "results/regression", *(text for pair in PAIRS for text in pair))
+    score = stock(at_home / "results/regression", "text-classification", function_to_apply="none")
+    expected = [score({"text": one, "text_pair": other})["score"] for one, other in PAIRS]
+    assert [(row["text"], row["text_pair"]) for row in rows] == PAIRS
+    assert [row["score"] for row in rows] == pytest.approx(expected, abs=1e-5)
+    assert np.ptp(expected) > 0.1
+
+
+def test_tags_are_those_of_the_stock_pipeline_a_word_each(at_home, capsys):
+    rows = predicted(capsys, "results/ner", *TEXTS)
+    tag = stock(at_home / "results/ner", "token-classification", ignore_labels=[])
+    for row, text, found in zip(rows, TEXTS, tag(TEXTS), strict=True):
+        first = [token for token in found if not token["word"].startswith("##")]
+        assert row == {"tokens": row["tokens"], "tags": [token["entity"] for token in first]}
+        assert "".join(row["tokens"]) == text.replace(" ", "")
+    assert len({tag for row in rows for tag in row["tags"]}) > 1
+    assert rows[2]["tokens"] == ["She", "said", '"', "no", '"', ",", "twice", "."]
+
+
+def test_answers_are_those_of_the_pipeline_of_this_project(at_home, capsys):
+    questions = ["Which pier?", "Where does the ferry go?"]
+    contexts = ["Pier 4.", "The ferry to Brask leaves at noon. " * 12 + "It carries 20 people."]
+    rows = predicted(capsys, "results/qa", questions[0], contexts[0], questions[1], contexts[1])
+    model = tasks.TASKS["qa"].model_class.from_pretrained(at_home / "results/qa/model")
+    tokenizer = models.load_tokenizer(str(at_home / "results/qa/model"))
+    ask = qa.ExtractiveQAPipeline(model=model, tokenizer=tokenizer, device="cpu", max_length=48, stride=16)
+    expected = ask(question=questions, context=contexts)
+    for row, answer, context in zip(rows, expected, contexts, strict=True):
+        assert (row["answer"], row["start"], row["end"]) == (answer["answer"], answer["start"], answer["end"])
+        assert row["score"] == pytest.approx(answer["score"], rel=1e-3)
+        assert row["answer"] == context[row["start"] : row["end"]]
+
+
+def as_standard_input(monkeypatch, content):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def sources(task, folder):
+    """Writes one task's rows in every form; yields name, words of the command line, and standard input."""
+    columns = {"classification": ["message"], "regression": ["text", "text_pair"], "qa": ["question", "context"]}[task]
+    rows = [[text] for text in TEXTS] if task == "classification" else [list(pair) for pair in PAIRS]
+    table = pd.DataFrame(rows, columns=columns).assign(note=1)
+    lines = "".join(json.dumps(row) + "\n" for row in table.to_dict(orient="records"))
+    plain = "".join("\t".join(row) + "\n" for row in rows)
+    table.to_csv(folder / "new.csv", index=False, sep=";", quoting=csv.QUOTE_ALL)
+    table.to_csv(folder / "new.tsv", index=False, sep="\t")
+    table.to_parquet(folder / "new.parquet")
+    (folder / "new.jsonl").write_text(lines)
+    (folder / "new.txt").write_bytes(plain.replace("\n", "\r\n").encode())
+    yield [text for row in rows for text in row], b""
+    for name in ("new.csv", "new.tsv", "new.parquet", "new.jsonl", "new.txt"):
+        yield ["--file", folder / name], b""
+    yield [], plain.encode()
+    yield ["--file", "-"], lines.encode()
+
+
+@pytest.mark.parametrize("task", ["classification", "regression", "qa"])
+def test_rows_from_any_source_are_the_same_rows(task, at_home, tmp_path, monkeypatch, capsys):
+    told = []
+    for words, content in sources(task, tmp_path):
+        as_standard_input(monkeypatch, content)
+        told.append(predicted(capsys, f"results/{task}", *words))
+    assert len(told[0]) == len(TEXTS if task == "classification" else PAIRS)
+    assert [rows == told[0] for rows in told] == [True] * 8
+
+
+def test_words_in_lists_are_tagged_as_they_are(at_home, tmp_path, monkeypatch, capsys):
+    words = [["Bo's", "in", "Brask."], ["U.S.", ""]]
+    lines = "".join(json.dumps({"tokens": row}) + "\n" for row in words)
+    (tmp_path / "new.jsonl").write_text(lines)
+    from_file = predicted(capsys, "results/ner", file=tmp_path / "new.jsonl")
+    as_standard_input(monkeypatch, lines.encode())
+    assert predicted(capsys, "results/ner") == from_file
+    assert [row["tokens"] for row in from_file] == words
+    assert [len(row["tags"]) for row in from_file] == [3, 2]
+    table = printed(capsys, "predict", "results/ner", format="csv", file=tmp_path / "new.jsonl").splitlines()
+    assert table[0] == "row,tokens,tags"
+    assert [row.split(",")[0] for row in table[1:]] == ["0", "0", "0", "1", "1"]
+
+
+def test_columns_are_those_of_the_run_unless_others_are_named(at_home, tmp_path, capsys):
+    (tmp_path / "new.csv").write_text("body,message\none,two\n")
+    assert predicted(capsys, "results/classification", file=tmp_path / "new.csv")[0]["text"] == "two"
+    options = {"file": tmp_path / "new.csv", "text-column": "body"}
+    assert predicted(capsys, "results/classification", **options)[0]["text"] == "one"
+
+
+def test_a_model_folder_predicts_as_its_run_does_and_one_without_a_record_too(at_home, tmp_path, capsys):
+    long = "word " * 60
+    run = predicted(capsys, "results/classification", long)
+    assert predicted(capsys, "results/classification/model", long) == run
+    shutil.copytree("results/classification/model", tmp_path / "bare")
+    assert predicted(capsys, tmp_path / "bare", "short") == predicted(capsys, "results/classification", "short")
+    assert predicted(capsys, tmp_path / "bare", long) != run  # 64 positions, of which the run used 48
+    assert prediction.load(tmp_path / "bare").parameters == {"MAX_LENGTH": 64, "STRIDE": 16}
+
+
+def test_labels_that_mean_nothing_change_nothing(at_home, capsys, monkeypatch):
+    before = predicted(capsys, "results/classification", *TEXTS)
+    other = prediction.TASKS["classification"]._replace(labels=lambda rows: {"label": [2] * len(rows)})
+    monkeypatch.setitem(prediction.TASKS, "classification", other)
+    assert predicted(capsys, "results/classification", *TEXTS) == before
+
+
+def test_options_may_stand_between_texts_and_texts_may_look_like_options(at_home, capsys):
+    told = printed(capsys, "predict", "results/classification", "--format", "csv", "one", "--", "-x", "--format")
+    assert [row.split(",")[0] for row in told.splitlines()] == ["text", "one", "-x", "--format"]
+
+
+def test_a_file_is_written_whole_or_not_at_all(at_home, tmp_path, monkeypatch, capsys):
+    words, out = ["predict", "results/classification", *TEXTS], tmp_path / "out" / "labelled.csv"
+    expected = printed(capsys, *words)
+    assert printed(capsys, *words, out=out) == ""
+    assert out.read_text() == expected
+    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert cli.main(line(*words[:2], "other", out=out)) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert out.read_text() == expected
+    assert os.listdir(out.parent) == ["labelled.csv"]
+
+
+def test_info_counts_what_is_packaged(capsys):
+    told = json.loads(printed(capsys, "info", "--json"))
+    assert told["precision"] == training.resolve_precision()
+    assert told["samples"]["classification"] == {"train": 480, "validation": 80, "test": 240}
+    assert told["samples"]["ner, transfer"] == {"test": 80}
+    assert list(told["model"]) == [models.DEFAULT_MODEL]
+
+
+# --- options -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_options_and_defaults_are_the_parameters_of_the_notebook(task):
+    notebook, prefix = NOTEBOOKS[task]
+    cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
+    namespace = {}
+    exec(next(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])), namespace)
+    ours = parameters.of_training(task)
+    for name, value in ours.items():
+        if name != "OUTPUT_DIR":  # a training must not replace the notebook's results
+            theirs = namespace.get(prefix + name, namespace.get(name, runs.DEFAULTS.get(name)))
+            assert (value, type(value)) == (theirs, type(theirs)), name
+    spec = tasks.TASKS[task]
+    taken = {name.upper() for f in (spec.load, spec.encode) for name in inspect.signature(f).parameters}
+    taken -= {"SOURCE", "DATASET", "TOKENIZER", "TYPES"}
+    assert taken <= ours.keys()
+    assert taken & {"TRUNCATION", "STRIDE"} == ours.keys() & {"TRUNCATION", "STRIDE"}
+    assert cli.HELP.keys() >= ours.keys()
+
+
+def test_the_examples_of_the_help_are_commands():
+    examples = [(name, row) for name, text in cli.EXAMPLES.items() for row in text.splitlines() if row.strip()]
+    assert {name.split()[0] for name, _ in examples} == set(cli.COMMANDS)
+    for name, row in examples:
+        words = shlex.split(row.format(p=name).split(" < ")[0])
+        if words[-1] != "--help":
+            assert cli._parse(words).command == words[0]
+
+
+BAD = [
+    ([], "usage: bert_helpers (--help says more): the following arguments are required: COMMAND"),
+    (["train"], "required: TASK"),
+    (["train", "parsing"], "invalid choice: 'parsing'"),
+    (["train", "ner", "--epoch", "3"], "unknown argument --epoch; did you mean --epochs?"),
+    (["train", "ner", "--truncation", "tail"], "unknown argument --truncation"),
+    (["train", "ner", "--epochs"], "argument --epochs: expected one argument"),
+    (["train", "ner", "--epochs", "three"], "EPOCHS is 'three', a str; it must be int"),
+    (["train", "ner", "--epochs", "0"], "EPOCHS is 0; it must lie between 1 and 1000"),
+    (["train", "ner", "--learning-rate", "nan"], "LEARNING_RATE is nan"),
+    (["train", "ner", "--dropout", "1.5"], "DROPOUT is 1.5; it must lie between 0.0 and 0.9"),
+    (["train", "ner", "--precision", "half"], "PRECISION is 'half'; it must be one of auto, bf16"),
+    (["train", "classification", "--truncation", "middle"], "TRUNCATION is 'middle'; it must be one of head, tail"),
+    (["train", "ner", "--output-dir", "/tmp/mine"], "OUTPUT_DIR is '/tmp/mine'; it must be a folder below results/"),
+    (["train", "ner", "--output-dir", "results"], "it must be a folder below results/"),
+    (["train", "ner", "--data", "none.conll"], "none.conll: no such file or folder"),
+    (["train", "ner", "--data", ""], "DATA is empty; leave it out for the default"),
+    (["train", "classification", "--data", "tickets.csv"], "tickets.csv: no column 'text' in the header; it has"),
+    (["train", "ner", "--model", "./none"], "./none: no model here"),
+    (["train", "ner", "--max-length", "1000"], "MAX_LENGTH is 1000; this model takes 3 to 512 tokens"),
+    (["train", "ner", "--max-length", "16"], "STRIDE is 32; with MAX_LENGTH 16 it must lie in 0 to 13"),
+    (["evaluate"], "required: FOLDER"),
+    (["evaluate", "results/none"], "results/none: no such folder; name that of a run"),
+    (["evaluate", "results"], "results: no history.json; a run's folder has"),
+    (["evaluate", "broken"], "broken/metrics.json: cannot be read as JSON"),
+    (["evaluate", "strange"], "strange/metrics.json: not the record of a run"),
+    (["evaluate", "results/ner", "--data", "tickets.csv"], "Say where its data lies (RUN_DATA, --data)."),
+    (["evaluate", "results/classification", "--data", "sample"], "no column 'message'"),
+    (["evaluate", "results/ner", "more"], "unknown argument more"),
+    (["diagnose", "results/ner/model"], "model: no history.json"),
+    (["compare", "results/ner", "results/qa"], "results/ner is a run of ner, results/qa of qa."),
+    (["compare", "results/ner", "./results/ner"], "are one folder; name two runs"),
+    (["predict"], "required: FOLDER"),
+    (["predict", "none", "x"], "none: no such folder; name that of a run or of a fine-tuned model."),
+    (["predict", "results", "x"], "no model here (a folder with config.json and model.safetensors is needed)"),
+    (["predict", "TINY", "x"], "a BertModel is of none of the tasks"),
+    (["predict", "results/qa", "x", "y", "z"], "3 texts given; a row needs two, question and context"),
+    (["predict", "results/ner", "x", "--file", "lines.txt"], "texts and --file: give one of both"),
+    (["predict", "results/ner", "x", "--formt", "csv"], "unknown argument --formt; did you mean --format?"),
+    (["predict", "results/ner", "x", "--format", "xml"], "argument --format: invalid choice: 'xml'"),
+    (["predict", "results/ner", "x", "--batch-size", "0"], "BATCH_SIZE is 0; it must lie between 1"),
+    (["predict", "results/ner", "x", "--precision", "int8"], "PRECISION is 'int8'; it must be one of"),
+    (["predict", "results/ner", "x", "--pair-column", "b"], "--pair-column: a ner model reads text, tokens."),
+    (["predict", "results/ner", "--file", "none.csv"], "none.csv: no such file"),
+    (["predict", "results/ner", "--file", "tickets.csv"], "tickets.csv: no column 'text' in the header"),
+    (["predict", "results/ner", "--file", "words.jsonl"], "words.jsonl, row 2, column 'tokens': a list of words"),
+    (["predict", "results/ner", "--file", "lines.txt"], "lines.txt, row 2, column 'text': the text is empty"),
+    (["predict", "results/qa", "--file", "lines.txt"], "lines.txt, line 1: 1 texts; question and context are needed"),
+    (["predict", "results/ner", "--file", "latin.txt"], "latin.txt, line 2: not UTF-8; save the text as UTF-8"),
+    (["predict", "results/ner", "--file", "zipped.txt"], "zipped.txt: is no text file but gzip data; unpack it"),
+    (["predict", "results/ner", "--file", "sheet.xlsx"], "sheet.xlsx: unknown kind of file; known are .csv"),
+    (["predict", "results/ner", "--file", "lines.txt", "--out", "lines.txt"], "would replace the file that is read"),
+    (["predict", "results/ner", "half \udcff"], "arguments, row 1, column 'text': a text is needed"),
+    (["predict", "results/ner", "x", "--out", "lines.txt/out.csv"], "cannot be written"),
+    (["predict", "results/ner", "STDIN", ""], "standard input is empty; give a text a line"),
+    (["predict", "results/ner", "STDIN", "{broken"], "standard input, line 1: not valid JSON"),
+    (["predict", "results/ner", "STDIN", '{"text": "a"}\n[1]'], "standard input, line 2: no object; rows are written"),
+    (["predict", "results/ner", "STDIN", '{"body": "a"}'], 'no column \'text\'; rows are written as {"text": "…"}'),
+    (["predict", "results/ner", "STDIN", '{"text": 5}'], "standard input, row 1, column 'text': a text is needed"),
+    (["predict", "results/regression", "STDIN", "a\tb\tc"], "standard input, line 1: 3 texts; text and text_pair"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bad_files(home):
+    (home / "lines.txt").write_text("one\n\nthree\n")
+    (home / "latin.txt").write_bytes("one\nCrème\n".encode("latin-1"))
+    (home / "zipped.txt").write_bytes(b"\x1f\x8b\x08\x00")
+    (home / "sheet.xlsx").write_bytes(b"PK\x03\x04")
+    (home / "words.jsonl").write_text('{"tokens": ["a"]}\n{"tokens": []}\n')
+    for name, record in {"broken": "{", "strange": "{}"}.items():
+        (home / name / "model").mkdir(parents=True)
+        shutil.copy(home / "results/ner/model/config.json", home / name / "model")
+        (home / name / "history.json").write_text('[{"epoch": 1, "step": 1}]')
+        (home / name / "metrics.json").write_text(record)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), BAD, ids=[" ".join(words)[:60].replace("\udcff", "?") for words, _ in BAD]
+)
+def test_a_bad_command_line_is_one_line_and_status_2(
+    words, message, at_home, bad_files, tiny_bert, monkeypatch, capsys
+):
+    if "STDIN" in words:
+        as_standard_input(monkeypatch, words[-1].encode())
+        words = words[:-2]
+    capsys.readouterr()
+    try:
+        status = cli.main([str(tiny_bert) if word == "TINY" else word for word in words])
+    except SystemExit as left:  # argparse
+        status = left.code
+    out, err = capsys.readouterr()
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_debug_shows_where_an_error_comes_from(at_home):
+    with pytest.raises(ParameterError, match="EPOCHS is 0"):
+        cli.main(["train", "ner", "--epochs", "0", "--debug"])
+
+
+# --- signals and pipes -------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_is_130_without_a_traceback(at_home, monkeypatch, capsys):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands.runs, "read", interrupt)
+    assert cli.main(["evaluate", "results/ner"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_training_that_is_stopped_is_saved_and_goes_on(name, status, at_home, bert, monkeypatch, capsys):
+    words = line("train", "regression", model=bert, **{**SETTINGS, "output-dir": f"results/{name}"})
+
+    class Stop(commands.Progress):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 2:
+                os.kill(os.getpid(), getattr(signal, name))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "Progress", Stop)
+        assert cli.main(words) == status
+    assert f"stopped by {name} at step" in (told := capsys.readouterr().err)
+    assert "the same command goes on" in told.splitlines()[-1]
+    assert cli.main(words) == 0
+    first, again = (
+        json.loads((at_home / "results" / folder / "metrics.json").read_text())["metrics"]
+        for folder in ("regression", name)
+    )
+    assert again == first
+
+
+def shell(folder, command):
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command.replace("bert-helpers", f"{sys.executable} -m bert_helpers")],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def test_a_reader_that_stops_reading_ends_it_quietly(home):
+    done = shell(home, "seq 1 9000 | bert-helpers predict results/classification --precision fp32 | head -n 2")
+    assert done.stdout.splitlines()[0] == "text,label,probability,probability_app,probability_bills,probability_parcels"
+    assert done.stdout.count("\n") == 2
+    assert done.returncode == 141
+    assert done.stderr == "classification: 9000 rows, at most 48 tokens, fp32\n"
+
+
+def test_standard_input_to_standard_output_in_a_shell(home):
+    done = shell(
+        home, "printf 'Crème brûlée\\nx' | bert-helpers predict results/classification && bert-helpers evaluate x"
+    )
+    assert [row.split(",")[0] for row in done.stdout.splitlines()] == ["text", "Crème brûlée", "x"]
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "DataError: x: no such folder; name that of a run, such as results/01_fine_tune."
+    )
+
+
+@pytest.mark.parametrize("words", ["--help", "train --help", "train qa --help", "predict --help", "run --help"])
+def test_help_loads_no_library_and_ends_with_examples(words, tmp_path):
+    code = "import sys; from bert_helpers import cli\ntry: cli.main()\nfinally: assert 'numpy' not in sys.modules"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words.split()],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\nexamples:\n  python -m bert_helpers " in done.stdout or words == "--help"
