@@ -191,11 +191,11 @@ def _metadata(
 def _facts(
     run: Path, record: Mapping[str, object], task: str, p: Mapping[str, object], data: Mapping[str, object]
 ) -> dict[str, str]:
-    def told(value: object, unknown: str = "not recorded") -> str:
-        return unknown if value in (None, "", {}) else _code(value)
+    def told(value: object) -> str:
+        return _code(value) if value is not None and _clean(value) else "not recorded"
 
     rows = ", ".join(f"{count} {_code(split)}" for split, count in (data.get("rows") or {}).items())
-    versions = ", ".join(f"{_code(name)} {_code(value)}" for name, value in (record.get("versions") or {}).items())
+    versions = ", ".join(_code(f"{name} {value}") for name, value in (record.get("versions") or {}).items())
     seconds = (record.get("seconds") or {}).get("train")
     facts = {
         "Base model": told(p.get("TRAINED") or p.get("MODEL") or record.get("model"))

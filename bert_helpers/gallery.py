@@ -4,12 +4,14 @@ import base64
 import hashlib
 import json
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
+import mistune
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
@@ -35,7 +37,7 @@ COLUMNS = [
 SIGNS = {"accuracy": "classification", "exact_match": "qa", "pearson": "regression", "token_accuracy": "ner"}
 SCORES = ("accuracy", "f1", "pearson")  # the first that a history has is drawn beside the loss
 WIDTH, HEIGHT, POINTS = 160, 60, 200  # of a picture, and about how many points a line may have
-LARGEST = 5_000_000  # bytes of a record or a history; a run writes kilobytes
+LARGEST = 5_000_000  # bytes of a record, a history or a card; a run writes kilobytes
 LONGEST = 300  # characters of a text
 
 
@@ -72,7 +74,7 @@ def write_gallery(folder: Path) -> Path:
     folders = {path.parent for path in records}
     runs = [_run(path, folder, folders, pages) for path in records]
     runs.sort(key=lambda run: (run["error"] is None, run["date"] or datetime.min), reverse=True)
-    html = _template().render(
+    html = _template("gallery").render(
         columns=COLUMNS,
         runs=runs,
         notebooks=[_notebook(page, folder) for page in pages if _owner(page, folder) not in folders],
@@ -81,10 +83,15 @@ def write_gallery(folder: Path) -> Path:
         width=WIDTH,
         height=HEIGHT,
     )
-    return write_text(folder / "index.html", html.encode("utf-8", "replace").decode("utf-8"))  # without lone surrogates
+    return write_text(folder / "index.html", _encodable(html))
 
 
-def _template() -> Template:
+def _encodable(html: str) -> str:
+    """Without lone surrogates, as in the name of a file that is not UTF-8."""
+    return html.encode("utf-8", "replace").decode("utf-8")
+
+
+def _template(name: str) -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -93,7 +100,7 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters["sha256"] = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return environment.get_template("gallery.html.j2")
+    return environment.get_template(f"{name}.html.j2")
 
 
 def _run(path: Path, folder: Path, folders: Collection[Path], pages: Sequence[NotebookPage]) -> dict[str, object]:
@@ -104,9 +111,7 @@ def _run(path: Path, folder: Path, folders: Collection[Path], pages: Sequence[No
         "record": _href(path, folder),
         "date": _changed(path),
         "notebooks": [_notebook(page, folder) for page in pages if _owner(page, folder) == parent],
-        "cards": [
-            (_part(card.parent, parent), _href(card, folder)) for card in _files(parent, "model/README.md", folders)
-        ],
+        "cards": [_card(card, parent, folder) for card in _files(parent, "model/README.md", folders)],
         "curves": [_curves(history, _part(history, parent)) for history in _files(parent, "history.json", folders)],
         "error": None,
     }
@@ -114,6 +119,28 @@ def _run(path: Path, folder: Path, folders: Collection[Path], pages: Sequence[No
         return {**shown, **_facts(_read_json(path))}
     except DataError as error:
         return {**shown, "error": str(error)}
+
+
+def _card(card: Path, parent: Path, folder: Path) -> dict[str, str | None]:
+    """The part of a run that a model card is of, and its HTML page: `cards/` has the folders that runs have.
+
+    A card may come from anywhere: HTML in it is shown as text, and the page's policy keeps pictures from being fetched.
+    """
+    shown = {"name": _part(card.parent, parent), "href": None, "error": None}
+    try:
+        text = _read_text(card)
+    except DataError as error:
+        return {**shown, "error": str(error)}
+    body = re.sub(r"\A---\r?\n.*?\n---\r?\n", "", text, flags=re.DOTALL)
+    page = folder / "cards" / card.parent.relative_to(folder).with_suffix(".html")
+    html = _template("card").render(
+        name=card.parent.parent.relative_to(folder).as_posix(),
+        card=mistune.create_markdown(escape=True, plugins=["table"])(body),
+        index="../" * len(card.parent.relative_to(folder).parts) + "index.html",
+        source="../" * len(card.parent.relative_to(folder).parts) + _href(card, folder),
+    )
+    write_text(page, _encodable(html))
+    return {**shown, "href": _href(page, folder)}
 
 
 def _owner(page: NotebookPage, folder: Path) -> Path | None:
@@ -149,22 +176,28 @@ def _changed(path: Path) -> datetime | None:
 
 def _read_json(path: Path) -> object:
     """Raises DataError with the reason, in words that follow the file's name."""
+    try:
+        return json.loads(_read_text(path))
+    except DataError:
+        raise
+    except RecursionError as error:
+        raise DataError("is nested too deeply") from error
+    except ValueError as error:
+        raise DataError(f"is not JSON, or only a part of it ({error})") from error
+
+
+def _read_text(path: Path) -> str:
+    """Raises DataError as `_read_json`."""
     if not os.path.isfile(path):  # opening a pipe would wait
         raise DataError("is no file, or is gone")
     try:
         if path.stat().st_size > LARGEST:
             raise DataError(f"is larger than {LARGEST // 1_000_000} MB")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except DataError:
-        raise
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot be opened ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise DataError("is not UTF-8 text") from error
-    except RecursionError as error:
-        raise DataError("is nested too deeply") from error
-    except ValueError as error:
-        raise DataError(f"is not JSON, or only a part of it ({error})") from error
 
 
 def _facts(record: object) -> dict[str, object]:
@@ -172,8 +205,10 @@ def _facts(record: object) -> dict[str, object]:
     metrics = _metrics(record)
     first = headline(metrics)
     data, seconds = _mapping(record.get("data")), _numbers(record.get("seconds"))
+    tasks = [task for sign, task in SIGNS.items() if any(name.split("/")[-1] == sign for name in metrics)]
     return {
-        "tasks": [task for sign, task in SIGNS.items() if any(name.split("/")[-1] == sign for name in metrics)],
+        "tasks": tasks,
+        "group": _group(next(iter(first), ""), tasks),
         "headline": {_text(name): _interval(row) for name, row in first.items()},
         "score": next((row["value"] for row in first.values()), None),
         "metrics": {_text(name): _interval(row) for name, row in metrics.items()},
@@ -190,6 +225,12 @@ def _facts(record: object) -> dict[str, object]:
             **{_text(name): _text(value) for name, value in _mapping(record.get("versions")).items()},
         },
     }
+
+
+def _group(metric: str, tasks: Sequence[str]) -> str:
+    """The task and metric that a run's score is of; only scores of one group can be compared."""
+    part, _, name = metric.rpartition("/")
+    return " ".join([part if part in SIGNS.values() else (*tasks, "")[0], _text(name)])
 
 
 def _metrics(record: object) -> dict[str, dict[str, float | None]]:

@@ -65,7 +65,7 @@ def test_a_card_holds_the_facts_of_its_record_and_reads_back(tiny_bert, tmp_path
     assert line(card, "Fingerprint of the data") == f"`{'f' * 64}`"
     assert (line(card, "Seed"), line(card, "Classes")) == ("`7`", "`bad`, `good`")
     assert line(card, "Device and precision").endswith("`fp32`; trained for 62 s")
-    assert "`transformers` `5." in line(card, "Versions")
+    assert "`transformers 5." in line(card, "Versions")
     given = json.loads(re.search("```json\n(.*?)```", card.text, re.DOTALL)[1])
     assert given == {name: value for name, value in PARAMETERS.items() if name != "STRIDE"}  # which no classifier has
     assert "python -m bert_helpers predict results/mine" in card.text
@@ -215,7 +215,7 @@ def test_what_is_planted_is_text(plant, tiny_bert, tmp_path):
     assert page.count("<table>") == 1
     for title in ("Data", "Device and precision", "Versions", "Classes"):
         text = re.search(f"<li>{title}: (.*?)</li>", page)[1]
-        assert mistune.escape(shown or ("(empty)" if title in ("Versions", "Classes") else "not recorded")) in text
+        assert mistune.escape(shown or {"Versions": "", "Classes": "(empty)"}.get(title, "not recorded")) in text
 
 
 def test_a_card_that_cannot_be_written_leaves_no_half_and_the_run_without_a_record(tiny_bert, tmp_path, monkeypatch):

@@ -140,7 +140,7 @@ def test_a_record_of_several_tasks_names_them_and_the_first_metric_of_each(tmp_p
     assert "qa: my qa" in page.text
     assert (page.text.count("qa/f1"), page.text.count("qa/exact_match")) == (2, 1)  # once among all numbers
     assert page.text.count("loss by epoch") == 4
-    assert {"all/qa/model/README.md", "all/classification/model/README.md"} <= set(page.links)
+    assert {"cards/all/qa/model.html", "cards/all/classification/model.html"} <= set(page.links)
 
 
 def test_the_picture_shows_the_history(tmp_path):
@@ -306,6 +306,40 @@ def test_links_lead_to_files_whatever_their_names(tmp_path):
         assert os.path.isfile(os.path.join(os.fsencode(tmp_path), os.fsencode(unquote(link, errors="surrogateescape"))))
 
 
+# --- model cards ----------------------------------------------------------------------------------------------
+
+
+def test_a_card_is_a_page_of_the_gallery(folder):
+    card = "---\ntags:\n- hidden\n---\n\n# `a`\n\n| metric | value |\n| --- | --- |\n| f1 | 0.9 |\n"
+    results.write_text(folder / "a/model/README.md", card)
+    (folder / "b/model").mkdir()
+    (folder / "b/model/README.md").write_bytes(b"\xff")
+    page = Page(write_gallery(folder).read_text(encoding="utf-8"))
+    assert "Model card is not UTF-8 text" in page.text
+    assert [link for link in page.links if "cards" in link] == ["cards/a/model.html"]
+    shown = (folder / "cards/a/model.html").read_text(encoding="utf-8")
+    assert "<td>f1</td>" in shown
+    assert "hidden" not in shown
+    for link in Page(shown).links:
+        assert (folder / "cards/a" / link).resolve() in (folder / "index.html", folder / "a/model/README.md")
+    results.write_text(folder / "a/model/README.md", "another")
+    write_gallery(folder)
+    assert "another" in (folder / "cards/a/model.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("plant", [*PLANTS.values(), f"[x](javascript:{MARK})", "![x](http://x.y/z.png)"])
+def test_what_is_planted_in_a_card_is_text_or_not_fetched(plant, folder):
+    results.write_text(folder / "a/model/README.md", f"# {plant}\n\n{plant}\n\n| {plant} |\n| --- |\n| `{plant}` |\n")
+    write_gallery(folder)
+    page = folder / "cards/a/model.html"
+    text = page.read_text(encoding="utf-8")
+    assert "default-src 'none'" in POLICY.search(text)[0]
+    assert [item for item in live(text) if item != "img" or "http" not in plant] == []
+    if CHROMIUM:
+        page.write_text(POLICY.sub("", text), encoding="utf-8")
+        assert not marked(page_after_scripts(page))
+
+
 # --- no network, nothing planted lives ------------------------------------------------------------------------
 
 
@@ -341,7 +375,7 @@ def planted(folder, plant):
 def test_what_is_planted_is_text(plant, tmp_path):
     text = planted(tmp_path / "a", PLANTS[plant]).read_text(encoding="utf-8")
     harmless = planted(tmp_path / "b", re.sub("[^/]", "x", PLANTS[plant]))
-    sorted_by = re.compile(' data-sort="[^"]*"')  # an address in it is no link
+    sorted_by = re.compile(' data-(sort|group)="[^"]*"')  # an address in it is no link
     assert live(sorted_by.sub("", text)) == live(sorted_by.sub("", harmless.read_text(encoding="utf-8")))
     assert html.escape(PLANTS[plant]).replace("&quot;", "&#34;").replace("&#x27;", "&#39;") in text  # it is shown
 
@@ -392,9 +426,9 @@ CLICKS = [
     ("task", "ascending", ["b", "a", "of mine/c", "broken"]),
     ("task", "descending", ["of mine/c", "b", "a", "broken"]),
     ("result", "descending", ["a", "b", "of mine/c", "broken"]),
-    ("result", "ascending", ["of mine/c", "b", "a", "broken"]),
-    ("data", "ascending", ["a", "of mine/c", "b", "broken"]),
-    ("data", "descending", ["of mine/c", "b", "a", "broken"]),
+    ("result", "ascending", ["b", "a", "of mine/c", "broken"]),  # accuracies, then the F1 of another task
+    ("data", "ascending", ["a", "b", "of mine/c", "broken"]),
+    ("data", "descending", ["b", "of mine/c", "a", "broken"]),
     ("seconds", "descending", ["a", "of mine/c", "b", "broken"]),
     ("seconds", "ascending", ["b", "of mine/c", "a", "broken"]),
     ("date", "descending", ["b", "a", "of mine/c", "broken"]),
@@ -453,7 +487,8 @@ def test_no_page_scrolls_sideways_or_clips(folder):
         folder / "notebooks/01.ipynb", shown({"text/html": table, "text/plain": "x" * 500}), code="wide = 1  # " * 50
     )
     frames = ""
-    for page in (write_gallery(folder), folder / "notebooks/01.html"):
+    results.write_text(folder / "a/model/README.md", f"# `{long}`\n\n{long}\n\n    {long}\n")
+    for page in (write_gallery(folder), folder / "notebooks/01.html", folder / "cards/a/model.html"):
         text = POLICY.sub("", page.read_text(encoding="utf-8")).replace("</body>", MEASURE)
         page.write_text(text, encoding="utf-8")
         source = page.relative_to(folder).as_posix()
@@ -462,7 +497,7 @@ def test_no_page_scrolls_sideways_or_clips(folder):
     # Without the flag a page from disk may not look into another.
     dom = page_after_scripts(folder / "frames.html", "", "--allow-file-access-from-files")
     measured = json.loads(re.search("<title>(.*?)</title>", dom)[1])
-    assert [width for width, _, _ in measured] == 2 * widths
+    assert [width for width, _, _ in measured] == 3 * widths
     assert not [row for row in measured if row[1] > row[0] or row[2]]
 
 
@@ -505,6 +540,34 @@ def test_a_page_that_cannot_be_written_leaves_the_one_before(folder, monkeypatch
     assert not list(folder.glob(".index*"))
 
 
+@pytest.mark.parametrize("page", ["notebooks/02.html", "cards/a/model.html"])
+def test_no_room_for_a_page_is_one_error_and_the_status_is_that_of_the_notebooks(page, folder, monkeypatch, capsys):
+    before = write_gallery(folder).read_bytes()
+    for name in ("01", "02"):
+        write_notebook(folder / f"notebooks/{name}.ipynb")
+    results.write_text(folder / "a/model/README.md", "card")
+    replace = os.replace
+
+    def full(source, target):
+        if Path(target) == Path("results") / page:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(results.os, "replace", full)
+    monkeypatch.chdir(folder.parent)
+    row = {"notebook": "01.ipynb", "seconds": 1.0, "error": None, "record": Path("results/a/metrics.json")}
+    for error, status in ((None, 0), ("DataError: no such file", 2), ("OSError: full", 1)):
+        monkeypatch.setattr(notebooks, "run_notebooks", lambda *args, error=error: [{**row, "error": error}])
+        assert cli.main(["run", "01.ipynb"]) == status
+        out, err = capsys.readouterr()
+        assert "01.ipynb" in out
+        (line,) = err.splitlines()
+        assert line.startswith(f"ParameterError: {Path('results') / page}: cannot be written (No space left on device)")
+    assert cli.main(["gallery"]) == 2
+    assert (folder / "index.html").read_bytes() == before
+    assert not list((folder / page).parent.glob(".*"))
+
+
 def test_two_hundred_runs_take_seconds(tmp_path):
     write_run(tmp_path / "0", log=history([(epoch, 1 / epoch, 1 / epoch, 0.5) for epoch in range(1, 21)]))
     for i in range(1, 200):
@@ -537,4 +600,4 @@ def test_the_gallery_by_itself(folder, monkeypatch, capsys):
 
 def test_the_template_is_installed_with_the_package():
     (pattern,) = re.findall(r'"(\*\.\w+)"', re.search(r"package-data = .*", (ROOT / "pyproject.toml").read_text())[0])
-    assert list((ROOT / "bert_helpers").glob(pattern)) == [ROOT / "bert_helpers/gallery.html.j2"]
+    assert len(list((ROOT / "bert_helpers").glob(pattern))) == 3
