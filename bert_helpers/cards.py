@@ -104,8 +104,9 @@ python -m bert_helpers predict {{ folder }} {{ text }}
 def write_cards(folder: Path, record: Mapping[str, object]) -> list[Path]:
     """A README.md in the run's `model/`, or in that of each task of a run of several; returns those written.
 
-    `record` is what metrics.json will hold, or a part of it. None is written for a model of no task, or where the
-    record's metrics are of other models, as those of notebook 2. Raises ParameterError when it cannot be written.
+    `record` is what metrics.json will hold, or a part of it. None is written for a model of no task or without a
+    readable config, or where the record's metrics are of other models, as those of notebook 2. Raises ParameterError
+    when it cannot be written.
     """
     several = [task for task in tasks.TASKS if task in (record.get("data") or {})]
     written = []
@@ -113,7 +114,7 @@ def write_cards(folder: Path, record: Mapping[str, object]) -> list[Path]:
         try:
             named = run.resolve().relative_to(folder.resolve().parent).as_posix()
             card = model_card(run, record, name=named) if (run / "model" / "config.json").is_file() else None
-        except ModelError:
+        except (ModelError, OSError):  # OSError: a config that cannot be read
             continue
         if card:
             written.append(results.write_text(run / "model" / "README.md", f"{card}\n"))

@@ -169,6 +169,14 @@ def test_what_a_record_lacks_is_said_to_be_unknown(task, record, tiny_bert, tmp_
     assert "None" not in card.text
 
 
+def test_a_folder_that_holds_no_fine_tuned_bert_gets_no_card(tiny_bert, tmp_path):
+    folder = save(tmp_path / "mine", tiny_bert)
+    for config in ("{", '{"architectures": ["GPT"], "model_type": "bert"}'):
+        (folder / "model/config.json").write_text(config)
+        assert not write(folder).exists()
+    assert (folder / "metrics.json").exists()
+
+
 # --- what it says how to do -----------------------------------------------------------------------------------
 
 
