@@ -274,6 +274,8 @@ def _worst_class(logits: Mapping[str, tuple], *, seed: int) -> str:
         [names[i] for i in labels],
         lambda rows: metrics.classification_metrics(values[rows], labels[rows], seed=seed),
     ).xs("accuracy", level="metric")
+    if len(table) < 2:  # classes of so few rows that they came together
+        return NOT_MEASURED
     row = table.loc[table["value"].idxmin()]
     return f"of the {row['rows']:.0f} rows of {_code(row.name)}, a share of {metrics.format_interval(row)} is found"
 

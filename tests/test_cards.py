@@ -91,6 +91,9 @@ def test_limits_are_measured_on_the_predictions_beside_it(tiny_bert, tmp_path):
     assert told.startswith(f"expected calibration error {sure - right:.3f} (")
     assert f"temperature {temperature:.2f}, fitted on 400 validation rows" in told
     assert "; 0.000 (" in told
+    few = PredictionOutput(predictions=logits[:12], label_ids=labels[:12], metrics={})
+    results.save_predictions(folder, {"validation": few, "test": few}, names)
+    assert line(ModelCard.load(write(folder)), "Worst slice") == "not measured"
 
 
 @pytest.mark.parametrize("content", ["", "split\n", "split,label,logit_bad\ntest,good,1\n", "split,label\ntest,bad\n",
