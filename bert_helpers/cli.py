@@ -14,6 +14,7 @@ from bert_helpers.errors import BertHelpersError, DataError, Interrupted
 
 PROGRAM = "python -m bert_helpers"
 FORMATS = 'what a file must hold: README, "Your own data in three minutes"'
+RESULTS = Path("results")
 EXAMPLES = {
     "run": """
   {p} notebooks/01_fine_tune.ipynb notebooks/04_ner.ipynb
@@ -52,6 +53,9 @@ EXAMPLES = {
     "info": """
   {p}
   {p} --json""",
+    "gallery": """
+  {p}
+  {p} elsewhere/results""",
 }
 HELP = {
     "MODEL": "packaged model, a folder, or a Hub id",
@@ -234,6 +238,13 @@ def _add_info(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(function=_command)
 
 
+def _add_gallery(parser: argparse.ArgumentParser) -> None:
+    """write index.html, a page over all recorded runs"""
+    parser.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, default=RESULTS, help="of the runs: results")
+    _debug(parser)
+    parser.set_defaults(function=_gallery)
+
+
 def _add_reading(parser: argparse.ArgumentParser, *folders: str) -> None:
     for name in folders:
         parser.add_argument(name, metavar="FOLDER", help="of a run, with model, history.json and metrics.json")
@@ -251,6 +262,7 @@ COMMANDS = {
     "diagnose": _add_diagnose,
     "compare": _add_compare,
     "info": _add_info,
+    "gallery": _add_gallery,
 }
 
 
@@ -259,12 +271,23 @@ def _run(options: argparse.Namespace) -> int:
 
     given = read_parameters(options.file) if options.file else {}
     rows = run_notebooks(options.notebooks, {**given, **dict(options.parameter)})
-    print("\n" + summary(rows))
+    print("\n" + summary(rows) + "\n")
+    try:
+        _gallery(argparse.Namespace(folder=RESULTS))
+    except BertHelpersError as error:  # the notebooks' results are there: the status is theirs
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
     errors = [row["error"] for row in rows if row["error"]]
     refused = [error for error in errors if error.startswith(("DataError:", "ModelError:", "ParameterError:"))]
     if any(error.startswith("DataError:") for error in errors):
         print(f"\n{FORMATS}", file=sys.stderr)
     return 0 if not errors else 2 if refused == errors else 1
+
+
+def _gallery(options: argparse.Namespace) -> int:
+    from bert_helpers.gallery import write_gallery
+
+    print(write_gallery(options.folder))
+    return 0
 
 
 def _train(options: argparse.Namespace) -> int:

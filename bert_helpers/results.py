@@ -70,13 +70,15 @@ def write_record(
 ) -> Path:
     """Write `metrics.json`: each metric with its interval, and all that is needed to tell what produced it.
 
-    `data` is `describe_data` of the run's data, or a dict of several by task.
+    `data` is `describe_data` of the run's data, or a dict of several by task. The models that stand in `folder` by now
+    get their cards first: a record says that the run is whole.
     """
+    from bert_helpers.cards import write_cards  # cards are made of runs, which are written by this module
+
     environment_ = environment(precision)
     device = environment_.pop("device")
     environment_.pop("precision")
-    return write_json(
-        folder / "metrics.json",
+    record = _plain(
         {
             "metrics": metrics.to_dict(orient="index"),
             "parameters": {name: _portable(value) for name, value in parameters.items()},
@@ -87,8 +89,10 @@ def write_record(
             "precision": precision,
             "seed": seed,
             "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        },
+        }
     )
+    write_cards(folder, record)
+    return write_json(folder / "metrics.json", record)
 
 
 def describe_data(source: str, dataset: DatasetDict) -> dict[str, object]:

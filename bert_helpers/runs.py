@@ -267,17 +267,19 @@ def recorded(folder: Path, task: str) -> tuple[dict[str, object], dict[str, obje
             told = record.get("parameters"), record.get("data")
             if not all(isinstance(part, dict) for part in told) or not {"MODEL", "OUTPUT_DIR"} <= told[0].keys():
                 raise DataError(f"{path}: not the record of a run, which has parameters and data.")
-            if task in record["data"]:  # one record of several tasks
-                prefix, others = tasks.TASKS[task].prefix, tuple(t.prefix for t in tasks.TASKS.values() if t.prefix)
-                own = {name: value for name, value in record["parameters"].items() if not name.startswith(others)}
-                named = {
-                    name.removeprefix(prefix): value
-                    for name, value in record["parameters"].items()
-                    if prefix and name.startswith(prefix)
-                }
-                return own | named, record["data"][task]
-            return record["parameters"], record["data"]
+            return of_task(record, task)
     raise DataError(f"{folder.name}: no metrics.json; a run's folder has {', '.join(FILES)} and metrics.json.")
+
+
+def of_task(record: Mapping[str, object], task: str) -> tuple[Mapping[str, object], Mapping[str, object]]:
+    """Parameters, without the prefix that notebook 3's have, and description of the data of one task of a record."""
+    parameters, described = record.get("parameters") or {}, record.get("data") or {}
+    if task not in described:
+        return parameters, described
+    prefix, others = tasks.TASKS[task].prefix, tuple(t.prefix for t in tasks.TASKS.values() if t.prefix)
+    own = {name: value for name, value in parameters.items() if not name.startswith(others)}
+    named = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
+    return own | (named if prefix else {}), described[task]
 
 
 def _json(path: Path, kind: type) -> object:

@@ -53,10 +53,11 @@ def live(html):
     return parser.found
 
 
-def page_after_scripts(path):
+def page_after_scripts(path, fragment="", *options):
     """The page as a real browser has it when its scripts have run."""
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
-    done = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, timeout=120, check=False)
+    command += [*options, path.as_uri() + fragment]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert "<body" in done.stdout, done.stderr[-2000:]
     return done.stdout
 

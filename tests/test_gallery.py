@@ -1,0 +1,603 @@
+"""The page over all runs: whole, sortable, dead to what is planted, with no network."""
+
+import html
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import nbformat
+import pandas as pd
+import pytest
+from conftest import ROOT
+from nbconvert import HTMLExporter
+from test_security import CHROMIUM, MARK, PLANTS, live, marked, page_after_scripts
+
+from bert_helpers import ParameterError, cli, gallery, notebooks, results
+from bert_helpers.gallery import write_gallery
+
+POLICY = re.compile(r'<meta[^>]*http-equiv="Content-Security-Policy"[^>]*>')
+browser = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+METRICS = {"accuracy": (0.9, 0.8, 1.0), "f1": (0.85, 0.7, 0.95)}
+EPOCHS = [(1, 0.7, 0.6, 0.5), (2, 0.5, 0.55, 0.7), (3, 0.2, 0.6, 0.8)]
+
+
+def history(epochs=EPOCHS):
+    """As a Trainer logs it."""
+    log = []
+    for epoch, train, validation, accuracy in epochs:
+        log.append({"loss": train, "epoch": epoch, "learning_rate": 1e-4})
+        log.append({"eval_train_loss": train, "eval_train_accuracy": 0.9, "eval_train_runtime": 1.0, "epoch": epoch})
+        log.append({"eval_validation_loss": validation, "eval_validation_accuracy": accuracy, "epoch": epoch})
+    return log
+
+
+def write_run(folder, metrics=METRICS, *, source="sample", train=60.0, day=0, log=None, **changes):
+    """A run as a notebook leaves it; `day` is that of its record."""
+    path = results.write_record(
+        folder,
+        metrics=pd.DataFrame.from_dict(metrics, orient="index", columns=["value", "low", "high"]),
+        parameters={"EPOCHS": 3, "DATA": source, **changes.pop("parameters", {})},
+        data={"source": source, "fingerprint": "f" * 64, "rows": {"train": 480, "test": 240}},
+        seed=0,
+        seconds={"train": train, "evaluate": 3.0},
+        **{"model": "bert-base-uncased", "precision": "bf16", **changes},
+    )
+    results.write_json(folder / "history.json", history() if log is None else log)
+    os.utime(path, (1.7e9 + 86400 * day,) * 2)
+    return path
+
+
+def write_notebook(path, *outputs, output_dir="results/a", injected=None, code="run()"):
+    """An executed notebook of one cell with these outputs, after its parameters."""
+    cell = nbformat.v4.new_code_cell
+    cells = [cell(f'EPOCHS: int = 3\nOUTPUT_DIR: str = "{output_dir}"', metadata={"tags": ["parameters"]})]
+    if injected:
+        cells.append(cell(injected, metadata={"tags": ["injected-parameters"]}))
+    cells.append(cell(code, outputs=list(outputs)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+def shown(data):
+    return nbformat.v4.new_output("display_data", data)
+
+
+class Page(HTMLParser):
+    """Runs in order, text, links, what is loaded, and the head cells' sorting."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.runs, self.links, self.loaded, self.sorted, self.text = [], [], [], {}, ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.runs += [attrs["data-sort"]] if attrs.get("role") == "rowheader" else []
+        self.links += [attrs["href"]] if tag == "a" and "href" in attrs else []
+        self.loaded += [attrs[name] for name in ("src", "srcset", "data", "poster", "action") if name in attrs]
+        self.loaded += [attrs[name] for name in ("href", "xlink:href") if name in attrs and tag != "a"]
+        if "data-key" in attrs and attrs["aria-sort"] != "none":
+            self.sorted[attrs["data-key"]] = attrs["aria-sort"]
+
+    def handle_data(self, data):
+        self.text += f" {data.strip()}" if data.strip() else ""
+
+
+def fetched(text):
+    """What a browser would fetch for a page, beyond the page itself."""
+    wanted = Page(text).loaded + re.findall(r"url\(\s*['\"]?([^)'\"]+)|@import\s+([^;]+)|\bimport\s*\(([^)]+)", text)
+    wanted = ["".join(item) for item in wanted]
+    return [item for item in wanted if not item.startswith(("data:", "#"))]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three runs, the newest first in the alphabet's middle, one of them nested, and one that cannot be read."""
+    folder = tmp_path / "results"
+    write_run(folder / "b", {"accuracy": (0.8, 0.7, 0.9)}, train=5.0, day=2)
+    write_run(folder / "a", {"accuracy": (0.9, 0.8, 1.0)}, source="imdb", train=1000.0, day=1)
+    write_run(folder / "of mine/c", {"f1": (0.1, 0.0, 0.2), "token_accuracy": (0.9, 0.8, 1.0)}, train=70.0)
+    (folder / "broken").mkdir()
+    (folder / "broken/metrics.json").write_text('{"metrics": {"accuracy": {"val')
+    return folder
+
+
+# --- what stands on it ----------------------------------------------------------------------------------------
+
+
+def test_every_run_is_there_newest_first_and_the_unreadable_last(folder):
+    path = write_gallery(folder)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert path == folder / "index.html"
+    assert page.runs == ["b", "a", "of mine/c", "broken"]
+    assert page.sorted == {"date": "descending"}
+    for text in ("0.800 (0.700 to 0.900)", "imdb", "480 train, 240 test", "bert-base-uncased", "bf16", "1003",
+                 "2023-11-15", "ner", "classification", "EPOCHS", "transformers"):  # fmt: skip
+        assert text in page.text, text
+    assert "unreadable: metrics.json is not JSON, or only a part of it (Unterminated string" in page.text
+
+
+def test_a_record_of_several_tasks_names_them_and_the_first_metric_of_each(tmp_path):
+    names = ("classification/accuracy", "qa/f1", "qa/exact_match", "regression/pearson")
+    metrics = dict.fromkeys(names, (0.5, 0.4, 0.6))
+    path = write_run(tmp_path / "all", metrics)
+    record = json.loads(path.read_text())
+    record["data"] = {task: {**record["data"], "source": f"my {task}"} for task in ("classification", "qa")}
+    path.write_text(json.dumps(record))
+    for task in ("classification", "qa"):
+        results.write_json(tmp_path / "all" / task / "history.json", history())
+        results.write_text(tmp_path / "all" / task / "model/README.md", "card")
+    write_run(tmp_path / "all/again")  # a run of its own: its curves are not the parent's
+    page = Page(write_gallery(tmp_path).read_text(encoding="utf-8"))
+    assert "classification, qa, regression" in page.text
+    assert "qa: my qa" in page.text
+    assert (page.text.count("qa/f1"), page.text.count("qa/exact_match")) == (2, 1)  # once among all numbers
+    assert page.text.count("loss by epoch") == 4
+    assert {"cards/all/qa/model.html", "cards/all/classification/model.html"} <= set(page.links)
+
+
+def test_the_picture_shows_the_history(tmp_path):
+    write_run(tmp_path / "a")
+    text = write_gallery(tmp_path).read_text(encoding="utf-8")
+    assert 'aria-label="loss by epoch, 1 to 3: train 0.7 to 0.2, validation 0.6 to 0.6"' in text
+    lines = re.findall(r'polyline class="(\w+)" points="([^"]+)"', text)[2:]  # after the legend's
+    width, height = gallery.WIDTH, gallery.HEIGHT
+    assert lines[:2] == [
+        ("train", f"0.0,0.0 {width / 2},{height * 0.4} {width}.0,{height}.0"),
+        ("validation", f"0.0,{height * 0.2} {width / 2},{height * 0.3} {width}.0,{height * 0.2}"),
+    ]
+    assert [split for split, _ in lines] == ["train", "validation"] * 2  # loss, then accuracy
+
+
+def test_a_run_that_was_not_evaluated_as_it_trained_shows_its_batches(tmp_path):
+    write_run(tmp_path / "a", log=[{"loss": 1 / step, "epoch": step / 100} for step in range(1, 1001)])
+    text = write_gallery(tmp_path).read_text(encoding="utf-8")
+    (points,) = re.findall(r'polyline class="train" points="([^"]+)"', text)[1:]
+    assert len(points.split()) <= 2 * gallery.POINTS
+    assert points.split()[-1] == f"{gallery.WIDTH}.0,{gallery.HEIGHT}.0"
+    assert "loss by epoch, 0.01 to 10: train 1 to 0.001" in text
+
+
+HISTORIES = {
+    "{": "is not JSON", "[]": "has no loss by epoch", '{"loss": 1}': "has no loss by epoch",
+    '[{"epoch": "x", "eval_train_loss": 1}]': "has no loss by epoch", "[1, null, [2]]": "has no loss by epoch",
+    '[{"epoch": 1, "eval_train_loss": NaN, "eval_validation_loss": Infinity}]': "has no loss by epoch",
+    '[{"epoch": 1, "eval_validation_loss": 1}]': "has no loss by epoch", "[" * 100_000: "is nested too deeply",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "reason"), HISTORIES.items(), ids=range(len(HISTORIES)))
+def test_a_bad_history_leaves_the_run_and_says_why_there_is_no_picture(content, reason, tmp_path):
+    write_run(tmp_path / "a")
+    (tmp_path / "a/history.json").write_text(content)
+    text = Page(write_gallery(tmp_path).read_text(encoding="utf-8")).text
+    assert f"no picture: history.json {reason}" in text
+    assert "0.900 (0.800 to 1.000)" in text
+
+
+def test_one_epoch_is_a_point_and_a_flat_line_is_flat(tmp_path):
+    write_run(tmp_path / "a", log=history(EPOCHS[:1]))
+    write_run(tmp_path / "b", log=history([(1, 0.5, 0.5, 0.9), (2, 0.5, 0.5, 0.9)]))
+    text = write_gallery(tmp_path).read_text(encoding="utf-8")
+    assert "nan" not in text.lower()
+    assert f'points="0.0,{gallery.HEIGHT / 2} {gallery.WIDTH}.0,{gallery.HEIGHT / 2}"' in text
+
+
+def test_no_runs_is_a_page_that_says_how_to_make_one(tmp_path):
+    text = write_gallery(tmp_path / "results").read_text(encoding="utf-8")
+    assert "No runs yet" in text
+    assert "make run" in text
+    assert "<table" not in text
+
+
+RECORDS = {
+    "": "is not JSON", "{": "is not JSON", "[]": "is no record of a run", "null": "is no record of a run",
+    '{"eval_loss": 0.3}': 'is no record of a run ("metrics" is missing)',
+    '{"metrics": [1]}': '("metrics" is missing)', '{"metrics": {"f1": 0.5}}': 'the metric "f1" has no "value"',
+    '{"metrics": {"f1": {"value": "high"}}}': 'the metric "f1" has no "value"',
+    '{"metrics": {"f1": {"value": NaN}}}': 'the metric "f1" has no "value"',
+    '{"metrics": {"f1": {"value": true}}}': 'the metric "f1" has no "value"',
+    '{"metrics": {"f1": {"value": 1' + "0" * 400 + "}}}": 'the metric "f1" has no "value"',
+    '{"metrics": {"f1": {"value": 1' + "0" * 5000 + "}}}": "is not JSON",
+    "[" * 100_000: "is nested too deeply", "\xff": "is not UTF-8 text", "x" * 5_000_001: "is larger than 5 MB",
+    "FOLDER": "is no file, or is gone", "PIPE": "is no file, or is gone",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "reason"), RECORDS.items(), ids=range(len(RECORDS)))
+def test_a_bad_record_is_listed_with_its_reason_beside_the_good(content, reason, tmp_path):
+    write_run(tmp_path / "good")
+    bad = tmp_path / "bad" / "metrics.json"
+    bad.parent.mkdir()
+    if content == "FOLDER":
+        bad.mkdir()
+    elif content == "PIPE":
+        os.mkfifo(bad)
+    else:
+        bad.write_text(content, encoding="latin-1")
+    page = Page(write_gallery(tmp_path).read_text(encoding="utf-8"))
+    assert page.runs == ["good", "bad"]
+    assert "unreadable: metrics.json is n" in page.text or "unreadable: metrics.json is larger" in page.text
+    assert reason in page.text
+
+
+ODD = [
+    {"metrics": {}}, {"metrics": {"f1": {"value": None, "low": None, "high": None}}},
+    {"metrics": {"f1": {"value": 0.5}}}, {"metrics": {"f1": {"value": 1e99, "low": 0, "high": 1}}},
+    {"metrics": {}, "data": [1], "seconds": "long", "parameters": 3, "versions": None, "model": {"a": [1]}},
+    {"metrics": {"/": {"value": 1}}, "data": {"qa": 1, "ner": None, "x": {"source": 3}}, "seconds": {"train": None}},
+    {"metrics": {"f1": {"value": 1, "low": "x", "high": [2]}}, "data": {"source": None, "rows": {"train": "many"}}},
+    {"metrics": {"\ud800": {"value": 1}}, "model": "\udfff\x00\x1b", "device": "\u202eecived", "precision": 16},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("record", ODD, ids=range(len(ODD)))
+def test_a_record_with_less_or_other_than_ours_is_shown_as_far_as_it_goes(record, tmp_path):
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd/metrics.json").write_text(json.dumps(record))
+    page = Page(write_gallery(tmp_path).read_text(encoding="utf-8"))
+    assert page.runs == ["odd"]
+    assert "unreadable" not in page.text
+    for row in list(record["metrics"].values())[:1]:
+        value = row["value"]
+        assert ("undefined" if value is None else f"{value:.3f}") in page.text
+
+
+# --- notebooks ------------------------------------------------------------------------------------------------
+
+
+def test_a_run_links_the_notebook_that_wrote_it_and_the_rest_is_listed(folder):
+    write_notebook(
+        folder / "notebooks/01.ipynb", output_dir="results/a", injected="OUTPUT_DIR = './results/of mine/d/../c'"
+    )
+    write_notebook(folder / "notebooks/02.ipynb", output_dir="results/a", injected="EPOCHS = 5")
+    error = nbformat.v4.new_output("error", ename="DataError", evalue="mine.csv: no such file", traceback=[])
+    write_notebook(folder / "notebooks/failed.ipynb", error, output_dir="results/never")
+    (folder / "notebooks/half.ipynb").write_text('{"cells": [')
+    page = Page(write_gallery(folder).read_text(encoding="utf-8"))
+    assert page.text.index("Run ") < page.text.index(" 02 ") < page.text.index(" 01 ")
+    rest = page.text[page.text.index("Notebooks without a record") :]
+    assert re.search(r"failed +DataError: mine.csv: no such file", rest)
+    assert "half cannot be read as a notebook (Expecting value" in rest
+    assert {"notebooks/01.html", "notebooks/02.html", "notebooks/failed.html"} <= set(page.links)
+    assert "notebooks/half.html" not in page.links
+
+
+def test_a_notebook_page_leads_to_the_next(folder):
+    write_notebook(folder / "notebooks/01.ipynb", shown({"text/markdown": "[next](02_debug.ipynb) [all](../x.ipynb)"}))
+    write_gallery(folder)
+    links = Page((folder / "notebooks/01.html").read_text(encoding="utf-8")).links
+    assert {"02_debug.html", "../x.ipynb"} <= set(links)
+
+
+def test_a_page_is_converted_again_only_when_its_notebook_changed(folder):
+    path = write_notebook(folder / "notebooks/01.ipynb", shown({"text/plain": "one"}))
+    write_gallery(folder)
+    page = folder / "notebooks/01.html"
+    os.utime(page, (1, 1))
+    write_gallery(folder)
+    assert page.stat().st_mtime == 1
+    write_notebook(path, shown({"text/plain": "another"}))
+    write_gallery(folder)
+    assert "another" in page.read_text()
+    page.write_text("somebody's own page")
+    write_gallery(folder)
+    assert "another" in page.read_text()
+
+
+def test_links_lead_to_files_whatever_their_names(tmp_path):
+    for name in ("a b", "a#b?c=d", "100%25", "javascript:alert(1)", "ünïcode 🎬", "'\"<&>", "--x", "results\\x"):
+        write_run(tmp_path / name)
+        results.write_text(tmp_path / name / "model/README.md", "card")
+    if sys.platform == "linux":  # where a name is any bytes
+        shutil.copytree(tmp_path / "a b", tmp_path / os.fsdecode(b"not utf-8 \xff"))
+    write_notebook(tmp_path / "notebooks/my #1.ipynb", output_dir="results/a b")
+    links = Page(write_gallery(tmp_path).read_text(encoding="utf-8")).links
+    assert len(links) == (19 if sys.platform == "linux" else 17)
+    for link in links:
+        assert re.fullmatch(r"[\w./%~-]+", link, re.ASCII), link
+        assert os.path.isfile(os.path.join(os.fsencode(tmp_path), os.fsencode(unquote(link, errors="surrogateescape"))))
+
+
+# --- model cards ----------------------------------------------------------------------------------------------
+
+
+def test_a_card_is_a_page_of_the_gallery(folder):
+    card = "---\ntags:\n- hidden\n---\n\n# `a`\n\n| metric | value |\n| --- | --- |\n| f1 | 0.9 |\n"
+    results.write_text(folder / "a/model/README.md", card)
+    (folder / "b/model").mkdir()
+    (folder / "b/model/README.md").write_bytes(b"\xff")
+    page = Page(write_gallery(folder).read_text(encoding="utf-8"))
+    assert "Model card is not UTF-8 text" in page.text
+    assert [link for link in page.links if "cards" in link] == ["cards/a/model.html"]
+    shown = (folder / "cards/a/model.html").read_text(encoding="utf-8")
+    assert "<td>f1</td>" in shown
+    assert "hidden" not in shown
+    for link in Page(shown).links:
+        assert (folder / "cards/a" / link).resolve() in (folder / "index.html", folder / "a/model/README.md")
+    results.write_text(folder / "a/model/README.md", "another")
+    write_gallery(folder)
+    assert "another" in (folder / "cards/a/model.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("plant", [*PLANTS.values(), f"[x](javascript:{MARK})", "![x](http://x.y/z.png)"])
+def test_what_is_planted_in_a_card_is_text_or_not_fetched(plant, folder):
+    results.write_text(folder / "a/model/README.md", f"# {plant}\n\n{plant}\n\n| {plant} |\n| --- |\n| `{plant}` |\n")
+    write_gallery(folder)
+    page = folder / "cards/a/model.html"
+    text = page.read_text(encoding="utf-8")
+    assert "default-src 'none'" in POLICY.search(text)[0]
+    assert [item for item in live(text) if item != "img" or "http" not in plant] == []
+    if CHROMIUM:
+        page.write_text(POLICY.sub("", text), encoding="utf-8")
+        assert not marked(page_after_scripts(page))
+
+
+# --- no network, nothing planted lives ------------------------------------------------------------------------
+
+
+def test_no_page_asks_for_anything_from_elsewhere(folder):
+    path = write_notebook(folder / "notebooks/01.ipynb", shown({"text/html": "<b>bold</b>", "text/plain": "bold"}))
+    pages = [write_gallery(folder), folder / "notebooks/01.html"]
+    assert [fetched(page.read_text(encoding="utf-8")) for page in pages] == [[], []]
+    as_it_comes, _ = HTMLExporter().from_filename(str(path))
+    assert [item for item in fetched(as_it_comes) if "cdnjs" in item]  # the search sees what nbconvert loads
+    for page in pages:  # and what a notebook's output asks for, the browser refuses
+        assert "default-src 'none'" in POLICY.search(page.read_text(encoding="utf-8"))[0]
+
+
+def planted(folder, plant):
+    """A run, a broken one and two notebooks, with the plant wherever text of somebody else's can stand."""
+    name = folder / plant  # a slash in it makes a folder below
+    rate = {f"{plant}/accuracy": (0.5, 0.4, 0.6), plant: (0.1, 0.0, 0.2)}
+    path = write_run(name, rate, source=plant, model=plant, parameters={plant: plant}, precision=plant)
+    record = json.loads(path.read_text())
+    record.update(device=plant, seed=plant, versions={plant: plant}, seconds={plant: 1.0})
+    record["data"]["rows"] = {plant: 3}
+    path.write_text(json.dumps(record))
+    results.write_json(name / plant.replace("/", "") / "history.json", history())
+    results.write_text(name / plant.replace("/", "") / "model/README.md", plant)
+    (folder / f"bad{plant}").mkdir(parents=True)
+    (folder / f"bad{plant}/metrics.json").write_text(json.dumps({"metrics": {plant: plant}}))
+    error = nbformat.v4.new_output("error", ename=plant, evalue=plant, traceback=[plant])
+    write_notebook(folder / "notebooks" / f"{plant.replace('/', '')}.ipynb", error)
+    return write_gallery(folder)
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_what_is_planted_is_text(plant, tmp_path):
+    text = planted(tmp_path / "a", PLANTS[plant]).read_text(encoding="utf-8")
+    harmless = planted(tmp_path / "b", re.sub("[^/]", "x", PLANTS[plant]))
+    sorted_by = re.compile(' data-(sort|group)="[^"]*"')  # an address in it is no link
+    assert live(sorted_by.sub("", text)) == live(sorted_by.sub("", harmless.read_text(encoding="utf-8")))
+    assert html.escape(PLANTS[plant]).replace("&quot;", "&#34;").replace("&#x27;", "&#39;") in text  # it is shown
+
+
+@pytest.fixture(scope="module")
+def all_planted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("planted")
+    return [planted(folder, plant) for plant in PLANTS.values()][-1]
+
+
+@browser
+@pytest.mark.parametrize("policy", [True, False])
+def test_nothing_planted_lives_in_the_gallery(policy, all_planted):
+    text = all_planted.read_text(encoding="utf-8")
+    page = all_planted.with_name(f"{policy}.html")
+    page.write_text(
+        text if policy else POLICY.sub("", text), encoding="utf-8"
+    )  # escaped, even where nothing forbids it
+    assert not marked(page_after_scripts(page))
+
+
+@browser
+@pytest.mark.parametrize("number", range(len(PLANTS)))
+def test_nothing_planted_lives_in_the_page_of_a_notebook(number, all_planted):
+    page = sorted((all_planted.parent / "notebooks").glob("*.html"))[number]
+    page.write_text(POLICY.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+    assert not marked(page_after_scripts(page))
+
+
+@browser
+def test_the_policy_stops_what_a_notebook_put_out(folder):
+    outputs = [shown({"text/html": plant, "text/plain": ""}) for plant in PLANTS.values()]
+    write_notebook(folder / "notebooks/01.ipynb", *outputs, shown({"application/javascript": MARK, "text/plain": "x"}))
+    index, page = write_gallery(folder), folder / "notebooks/01.html"
+    assert not marked(page_after_scripts(page))
+    page.write_text(POLICY.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+    assert marked(page_after_scripts(page))  # it is the policy that does
+    index.write_text(index.read_text(encoding="utf-8").replace("</main>", f"<script>{MARK}</script></main>"))
+    assert not marked(page_after_scripts(index))
+
+
+# --- in the browser -------------------------------------------------------------------------------------------
+
+# Clicked one after the other, each heading twice: equal runs keep the order they had, what has no value stands last.
+CLICKS = [
+    ("run", "ascending", ["a", "b", "broken", "of mine/c"]),
+    ("run", "descending", ["of mine/c", "broken", "b", "a"]),
+    ("task", "ascending", ["b", "a", "of mine/c", "broken"]),
+    ("task", "descending", ["of mine/c", "b", "a", "broken"]),
+    ("result", "descending", ["a", "b", "of mine/c", "broken"]),
+    ("result", "ascending", ["b", "a", "of mine/c", "broken"]),  # accuracies, then the F1 of another task
+    ("data", "ascending", ["a", "b", "of mine/c", "broken"]),
+    ("data", "descending", ["b", "of mine/c", "a", "broken"]),
+    ("seconds", "descending", ["a", "of mine/c", "b", "broken"]),
+    ("seconds", "ascending", ["b", "of mine/c", "a", "broken"]),
+    ("date", "descending", ["b", "a", "of mine/c", "broken"]),
+    ("date", "ascending", ["of mine/c", "a", "b", "broken"]),
+]
+CLICK = """<script>
+const seen = KEYS.map(key => {
+  document.querySelector(`[data-key=${key}] button`).click();
+  const sorted = [...document.querySelectorAll("[aria-sort]:not([aria-sort=none])")];
+  const runs = [...document.querySelectorAll("[role=rowheader]")].map(cell => cell.textContent);
+  return [...sorted.map(head => head.dataset.key), ...sorted.map(head => head.getAttribute("aria-sort")), runs];
+});
+document.title = JSON.stringify(seen) + location.hash;
+</script></body>"""
+
+
+@browser
+def test_a_click_sorts_and_another_turns_the_order(folder):
+    path = write_gallery(folder)
+    click = CLICK.replace("KEYS", json.dumps([key for key, _, _ in CLICKS]))
+    path.write_text(POLICY.sub("", path.read_text(encoding="utf-8")).replace("</body>", click), encoding="utf-8")
+    title = re.search("<title>(.*?)</title>", page_after_scripts(path), re.DOTALL)[1]
+    seen, address = title.rsplit("#", 1)
+    assert [tuple(click) for click in json.loads(seen)] == CLICKS
+    assert address == "sort=date"
+
+
+@browser
+@pytest.mark.parametrize(("fragment", "order"), [
+    ("#sort=seconds", ["b", "of mine/c", "a", "broken"]), ("#sort=-run", ["of mine/c", "broken", "b", "a"]),
+    ("#sort=nothing", ["b", "a", "of mine/c", "broken"]), ("#sort=x'];alert(1)", ["b", "a", "of mine/c", "broken"]),
+])  # fmt: skip
+def test_the_address_keeps_the_order_under_the_policy(fragment, order, folder):
+    assert Page(page_after_scripts(write_gallery(folder), fragment)).runs == order
+
+
+MEASURE = """<script>
+document.querySelectorAll("details").forEach(details => details.open = true);
+const clipped = [...document.querySelectorAll("body *")].filter(
+  element => element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).overflowX === "hidden");
+document.title = JSON.stringify([document.documentElement.scrollWidth, clipped.map(element => element.className)]);
+</script></body>"""
+# A window is never narrower than 500 pixels, a frame may be.
+FRAMES = """<html><head></head><body><script>
+onload = () => document.title = JSON.stringify([...document.querySelectorAll("iframe")].map(
+  frame => [frame.contentWindow.innerWidth, ...JSON.parse(frame.contentDocument.title)]));
+</script>"""
+
+
+@browser
+def test_no_page_scrolls_sideways_or_clips(folder):
+    long, widths = "x" * 250, [320, 400, 800, 1100, 1300]
+    write_run(folder / long, {long: (1e90, 1e90, 1e90)}, source=long, model=long, parameters={long: long})
+    table = pd.DataFrame([["a cell"] * 40]).to_html()
+    write_notebook(
+        folder / "notebooks/01.ipynb", shown({"text/html": table, "text/plain": "x" * 500}), code="wide = 1  # " * 50
+    )
+    frames = ""
+    results.write_text(folder / "a/model/README.md", f"# `{long}`\n\n{long}\n\n    {long}\n")
+    for page in (write_gallery(folder), folder / "notebooks/01.html", folder / "cards/a/model.html"):
+        text = POLICY.sub("", page.read_text(encoding="utf-8")).replace("</body>", MEASURE)
+        page.write_text(text, encoding="utf-8")
+        source = page.relative_to(folder).as_posix()
+        frames += "".join(f'<iframe src="{source}" width="{width}" height="900"></iframe>' for width in widths)
+    (folder / "frames.html").write_text(f"{FRAMES}{frames}</body></html>")
+    # Without the flag a page from disk may not look into another.
+    dom = page_after_scripts(folder / "frames.html", "", "--allow-file-access-from-files")
+    measured = json.loads(re.search("<title>(.*?)</title>", dom)[1])
+    assert [width for width, _, _ in measured] == 3 * widths
+    assert not [row for row in measured if row[1] > row[0] or row[2]]
+
+
+LEAST = {"text": 7, "quiet": 4.5, "link": 4.5, "bad": 4.5, "train": 3, "validation": 3}  # contrast, after WCAG 2
+
+
+def luminance(colour):
+    digits = colour if len(colour) == 6 else "".join(2 * digit for digit in colour)
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_colours_stand_out_in_light_and_dark(tmp_path):
+    text = write_gallery(tmp_path).read_text(encoding="utf-8")
+    themes = [dict(re.findall(r"--(\w+): #(\w+);", block)) for block in re.findall(r":root \{([^}]+)\}", text)]
+    assert len(themes) == 2
+    for theme in themes:
+        for name, least in LEAST.items():
+            for ground in ("page", "card"):
+                low, high = sorted((luminance(theme[name]), luminance(theme[ground])))
+                assert (high + 0.05) / (low + 0.05) >= least, (name, ground)
+
+
+# --- writing it -----------------------------------------------------------------------------------------------
+
+
+def test_a_page_that_cannot_be_written_leaves_the_one_before(folder, monkeypatch):
+    path = write_gallery(folder)
+    before = path.read_bytes()
+    write_run(folder / "more")
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(results.os, "replace", full)
+    with pytest.raises(ParameterError, match=r"index.html: cannot be written \(No space left on device\)"):
+        write_gallery(folder)
+    assert path.read_bytes() == before
+    assert not list(folder.glob(".index*"))
+
+
+@pytest.mark.parametrize("page", ["notebooks/02.html", "cards/a/model.html"])
+def test_no_room_for_a_page_is_one_error_and_the_status_is_that_of_the_notebooks(page, folder, monkeypatch, capsys):
+    before = write_gallery(folder).read_bytes()
+    for name in ("01", "02"):
+        write_notebook(folder / f"notebooks/{name}.ipynb")
+    results.write_text(folder / "a/model/README.md", "card")
+    replace = os.replace
+
+    def full(source, target):
+        if Path(target) == Path("results") / page:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(results.os, "replace", full)
+    monkeypatch.chdir(folder.parent)
+    row = {"notebook": "01.ipynb", "seconds": 1.0, "error": None, "record": Path("results/a/metrics.json")}
+    for error, status in ((None, 0), ("DataError: no such file", 2), ("OSError: full", 1)):
+        monkeypatch.setattr(notebooks, "run_notebooks", lambda *args, error=error: [{**row, "error": error}])
+        assert cli.main(["run", "01.ipynb"]) == status
+        out, err = capsys.readouterr()
+        assert "01.ipynb" in out
+        (line,) = err.splitlines()
+        assert line.startswith(f"ParameterError: {Path('results') / page}: cannot be written (No space left on device)")
+    assert cli.main(["gallery"]) == 2
+    assert (folder / "index.html").read_bytes() == before
+    assert not list((folder / page).parent.glob(".*"))
+
+
+def test_two_hundred_runs_take_seconds(tmp_path):
+    write_run(tmp_path / "0", log=history([(epoch, 1 / epoch, 1 / epoch, 0.5) for epoch in range(1, 21)]))
+    for i in range(1, 200):
+        shutil.copytree(tmp_path / "0", tmp_path / str(i))
+    started = time.process_time()
+    path = write_gallery(tmp_path)
+    assert time.process_time() - started < 5
+    assert path.stat().st_size < 3_000_000
+    assert len(Page(path.read_text(encoding="utf-8")).runs) == 200
+
+
+@pytest.mark.parametrize(("error", "status"), [(None, 0), ("DataError: no such file", 2), ("OSError: full", 1)])
+def test_run_ends_with_the_page(error, status, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder.parent)
+    row = {"notebook": "01.ipynb", "seconds": 1.0, "error": error, "record": Path("results/a/metrics.json")}
+    monkeypatch.setattr(notebooks, "run_notebooks", lambda paths, parameters: [row])
+    assert cli.main(["run", "01.ipynb"]) == status
+    assert capsys.readouterr().out.splitlines()[-1] == str(Path("results/index.html"))
+    assert (folder / "index.html").is_file()
+
+
+def test_the_gallery_by_itself(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder.parent)
+    assert cli.main(["gallery"]) == 0
+    assert capsys.readouterr().out == f"{Path('results/index.html')}\n"
+    (folder.parent / "file").write_text("")
+    assert cli.main(["gallery", "file"]) == 2
+    assert "file/index.html: cannot be written" in capsys.readouterr().err
+
+
+def test_the_template_is_installed_with_the_package():
+    (pattern,) = re.findall(r'"(\*\.\w+)"', re.search(r"package-data = .*", (ROOT / "pyproject.toml").read_text())[0])
+    assert len(list((ROOT / "bert_helpers").glob(pattern))) == 3
