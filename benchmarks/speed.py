@@ -28,7 +28,7 @@ from datasets import DatasetDict, disable_progress_bars
 from transformers import Trainer, TrainerCallback, TrainingArguments, logging, pipeline
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from bert_helpers import checks_run, models, results, tasks, training
+from bert_helpers import checks_run, models, prediction, results, tasks, training
 
 MODEL = models.DEFAULT_MODEL
 BATCH = 16
@@ -135,19 +135,18 @@ def predict(contender, task, source, max_length, batches, seed, folder):
         kind = {"classification": "text-classification", "ner": "token-classification"}[task]
         model.set_attn_implementation("sdpa")
         run = pipeline(kind, model=model, tokenizer=tokenizer, device="cpu", batch_size=BATCH)
-        column = texts["test"]["text"] if task == "classification" else [" ".join(t) for t in texts["test"]["tokens"]]
+        column = list(texts["test"]["text"]) if task == "classification" else [" ".join(t) for t in texts["test"]["tokens"]]
         options = {"truncation": True, "max_length": max_length} if task == "classification" else {}
         run(column[:BATCH], **options)
         started = time.perf_counter()
         run(column, **options)
     else:
-        args = training.training_arguments(folder, batch_size=BATCH, disable_tqdm=True)
-        splits = DatasetDict(train=encoded.select(range(2)), validation=encoded.select(range(2)))
-        trainer = training.make_trainer(model, args, splits, task=task, tokenizer=tokenizer)
-        training.predict(trainer, encoded.select(range(BATCH)))
+        fields = prediction.TASKS[task].fields
+        rows = texts["test"].select_columns([name for name in texts["test"].column_names if name in fields])
+        predictor = prediction.Predictor(task, model, tokenizer, {"MAX_LENGTH": max_length, "STRIDE": max_length // 4})
+        prediction.predict(predictor, rows.select(range(BATCH)))
         started = time.perf_counter()
-        again = spec.encode(texts, tokenizer, max_length=max_length)["test"]  # a pipeline tokenizes too
-        training.predict(trainer, again)
+        prediction.predict(predictor, rows)
     seconds = time.perf_counter() - started
     return {"examples_per_s": len(texts["test"]) / seconds, "tokens_per_s": sum(encoded["length"]) / seconds,
             "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}  # fmt: skip

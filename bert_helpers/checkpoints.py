@@ -10,10 +10,13 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, reduce
 from filelock import FileLock, Timeout
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import TrainOutput
@@ -23,7 +26,7 @@ from bert_helpers.results import write_json, writing
 
 SEAL = "seal.json"
 # Without these a run would go on, but not as it would have gone on.
-NEEDED = ("config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+NEEDED = ("config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 # Arguments that change nothing of what is computed
 IRRELEVANT = ("output_dir", "logging_dir", "run_name", "disable_tqdm", "report_to", "save_total_limit", "log_level")
 
@@ -38,8 +41,11 @@ def train(trainer: Trainer, *, minutes: float = 10.0) -> TrainOutput:
 
     Raises TrainingError at once when another process trains in the same folder, ParameterError when there is no room
     for a checkpoint; the ones before it stay.
+
+    Of several processes (torchrun) the first holds the folder, chooses the checkpoint for all, seals and removes; all
+    save when one of them has to.
     """
-    with _alone_in(Path(trainer.args.output_dir)):
+    with _alone_in(Path(trainer.args.output_dir)) if trainer.is_world_process_zero() else nullcontext():
         return _train(trainer, minutes)
 
 
@@ -59,8 +65,11 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 def _train(trainer: Trainer, minutes: float) -> TrainOutput:
     identity = run_identity(trainer)
-    newest, skipped = newest_valid(Path(trainer.args.output_dir), identity)
-    for name, reason in skipped.items():
+    first, found = trainer.is_world_process_zero(), [None]
+    if first:
+        found = [newest_valid(Path(trainer.args.output_dir), identity, processes=trainer.args.world_size)]
+    ((newest, skipped),) = broadcast_object_list(found)
+    for name, reason in skipped.items() if first else ():
         warnings.warn(f"{name} is passed over: {reason}.", stacklevel=3)
     keeper = KeepGoing(identity, minutes)
     trainer.add_callback(keeper)
@@ -69,7 +78,8 @@ def _train(trainer: Trainer, minutes: float) -> TrainOutput:
             output = trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
     finally:
         trainer.remove_callback(keeper)
-    for folder in _checkpoints(Path(trainer.args.output_dir)):
+    trainer.accelerator.wait_for_everyone()
+    for folder in _checkpoints(Path(trainer.args.output_dir)) if first else ():
         shutil.rmtree(folder)
     return output
 
@@ -110,11 +120,11 @@ def run_identity(trainer: Trainer) -> str:
     return digest.hexdigest()
 
 
-def newest_valid(folder: Path, identity: str) -> tuple[Path | None, dict[str, str]]:
+def newest_valid(folder: Path, identity: str, *, processes: int = 1) -> tuple[Path | None, dict[str, str]]:
     """The newest checkpoint in `folder` that is whole and of this run; and of newer ones, by name, what is wrong."""
     skipped: dict[str, str] = {}
     for checkpoint in _checkpoints(folder):
-        problem = what_is_wrong(checkpoint, identity)
+        problem = what_is_wrong(checkpoint, identity, processes=processes)
         if problem is None:
             return checkpoint, skipped
         skipped[checkpoint.name] = problem
@@ -127,8 +137,9 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: -int(path.name.split("-")[1]))
 
 
-def what_is_wrong(checkpoint: Path, identity: str) -> str | None:
-    """Why a checkpoint cannot be gone on from; None if it can."""
+def what_is_wrong(checkpoint: Path, identity: str, *, processes: int = 1) -> str | None:
+    """Why a checkpoint cannot be gone on from by so many processes; None if it can."""
+    states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
     try:
         seal = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
         files = dict(seal["files"])
@@ -138,7 +149,7 @@ def what_is_wrong(checkpoint: Path, identity: str) -> str | None:
         return "its seal cannot be read"
     if seal.get("run") != identity:
         return "it is of another run: other parameters, model or rows"
-    if lacking := [name for name in NEEDED if name not in files]:
+    if lacking := [name for name in (*NEEDED, *states) if name not in files]:
         return f"its seal does not name {lacking[0]}"
     for name, digest in files.items():
         path = checkpoint / name
@@ -189,24 +200,29 @@ class KeepGoing(TrainerCallback):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _due(self) -> bool:
-        return bool(self.stopped_by) or time.monotonic() - self.saved >= self.seconds
+    def _due(self, args: TrainingArguments) -> bool:
+        due = bool(self.stopped_by) or time.monotonic() - self.saved >= self.seconds
+        if args.world_size > 1:  # or one process would wait for the others in a checkpoint that they do not write
+            due = bool(reduce(torch.tensor(float(due), device=args.device), reduction="sum"))
+        return due
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         # At the end of an epoch the evaluation comes first: a run that goes on from here would not make up for it.
-        if self._due() and state.global_step % max(1, round(state.max_steps / args.num_train_epochs)):
+        if self._due(args) and state.global_step % max(1, round(state.max_steps / args.num_train_epochs)):
             control.should_save = True
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        if self._due():
+        if self._due(args):
             control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
-        seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.identity)
+        PartialState().wait_for_everyone()  # each process has written its random numbers
+        if state.is_world_process_zero:
+            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.identity)
         self.saved = time.monotonic()
         if self.stopped_by:
             raise Interrupted(

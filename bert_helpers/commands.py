@@ -4,6 +4,7 @@ Imported when one is called, not for --help: the libraries take seconds.
 """
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Mapping
@@ -43,8 +44,14 @@ def prepare() -> None:
 
 
 def say(line: str) -> None:
-    """A line of progress."""
-    print(line, file=sys.stderr, flush=True)
+    """A line of progress, from the first of several processes."""
+    if first_process():
+        print(line, file=sys.stderr, flush=True)
+
+
+def first_process() -> bool:
+    """Whether this is the process that writes: the only one, or the first that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 # --- train -------------------------------------------------------------------------------------------------
@@ -61,11 +68,14 @@ def train(options: argparse.Namespace) -> int:
         say(f"{finding.name}: {finding.symptom}; fix: {diagnosis.fix_text(finding.fix) or finding.cause}")
     run.trainer.add_callback(Progress())
     try:
-        table = runs.save(runs.finish(run), folder)
+        done = runs.finish(run)
+        table = runs.save(done, folder) if first_process() else None
     except (MemoryError, RuntimeError) as error:
         for finding in checks_run.check_failure(error, parameters=p):
             raise TrainingError(f"{finding.symptom}; fix: {diagnosis.fix_text(finding.fix)}.") from error
         raise
+    if table is None:
+        return 0
     print(_scores(table))
     print(f"\n{p['OUTPUT_DIR']}: " + " ".join(sorted(x.name for x in folder.iterdir() if x.name != "checkpoints")))
     return 0
@@ -77,7 +87,13 @@ class Progress(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", disable=None, leave=False)
+        self.bar = tqdm(
+            total=state.max_steps,
+            initial=state.global_step,
+            unit="step",
+            disable=None if first_process() else True,
+            leave=False,
+        )
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object

@@ -146,7 +146,7 @@ def make_trainer(
     )
     trainer.remove_callback(PrinterCallback)
     if args.train_sampling_strategy == "group_by_length":
-        size = args.train_batch_size * args.gradient_accumulation_steps
+        size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         trainer._get_train_sampler = lambda rows=None: SeededLengthGroups(size, train["length"], args.seed)
     return trainer
 
