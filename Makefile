@@ -9,7 +9,7 @@ export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: run test test-slow lint lab refresh fuzz bench-faults clean
+.PHONY: run test test-slow lint lab refresh fuzz bench bench-faults clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bert_helpers run $(NOTEBOOKS)
@@ -37,6 +37,13 @@ refresh: $(VENV)/installed
 EXAMPLES ?= 3000
 fuzz: $(VENV)/installed
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/test_fuzz.py
+
+# Speed beside the usual ways, contenders interleaved: ten minutes on the samples.
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/speed.py train
+	$(BIN)/python benchmarks/speed.py predict
+	$(BIN)/python benchmarks/speed.py train --task ner --contenders stock switches ours
+	$(BIN)/python benchmarks/speed.py predict --task ner
 
 # Plant faults in the samples, diagnose, mend: hours. Goes on where it was stopped; SEEDS="0 1 2" for other seeds.
 bench-faults: $(VENV)/installed

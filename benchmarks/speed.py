@@ -24,8 +24,9 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 import numpy as np
 import pandas as pd
+import torch
 from datasets import DatasetDict, disable_progress_bars
-from transformers import Trainer, TrainerCallback, TrainingArguments, logging, pipeline
+from transformers import Trainer, TrainerCallback, TrainingArguments, logging, pipeline, set_seed
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from bert_helpers import checks_run, models, prediction, results, tasks, training
@@ -81,6 +82,35 @@ def work(lengths, config):
     return float(3 * (2 * weights * lengths.sum() + 4 * layers * hidden * (lengths**2).sum()))
 
 
+def make(contender, task, rows, fields, folder, *, max_length, seed, epochs=1, **options):
+    """The contender's Trainer over encoded rows: its model, padding, precision and kernels."""
+    spec, tokenizer = tasks.TASKS[task], models.load_tokenizer(MODEL)
+    if contender == "ours":
+        model = models.load_model(MODEL, spec.model_class, seed=seed, **fields)
+        args = training.training_arguments(
+            folder, epochs=epochs, batch_size=BATCH, eval_strategy="no", seed=seed, **options
+        )
+        splits = DatasetDict(train=rows, validation=rows.select(range(2)))
+        return training.make_trainer(model, args, splits, task=task, tokenizer=tokenizer)
+    set_seed(seed)  # which draws the new head
+    own = {name: value for name, value in fields.items() if "target" not in name}
+    model = spec.model_class.from_pretrained(models.locate(MODEL), **own)
+    if contender == "switches":
+        options = {"train_sampling_strategy": "group_by_length", **options}
+    args = TrainingArguments(
+        folder,
+        num_train_epochs=epochs,
+        per_device_train_batch_size=BATCH,
+        bf16=contender == "switches",
+        use_cpu=not torch.cuda.is_available(),
+        report_to="none",
+        seed=seed,
+        **options,
+    )
+    padding = {"padding": "max_length", "max_length": max_length} if contender == "lesson" else {}
+    return Trainer(model, args, spec.collator(tokenizer, **padding), rows, processing_class=tokenizer)
+
+
 def train(contender, task, source, max_length, batches, seed, folder):
     spec = tasks.TASKS[task]
     dataset = spec.load(source)
@@ -90,25 +120,9 @@ def train(contender, task, source, max_length, batches, seed, folder):
     groups = chosen(contender, lengths, batches, max_length, seed)
     fields = spec.model_fields(dataset["train"])
     rows = encoded.select([row for group in groups for row in group])
-    common = {"seed": seed, "train_sampling_strategy": "sequential", "disable_tqdm": True, "logging_strategy": "no"}
-    if contender == "ours":
-        model = models.load_model(MODEL, spec.model_class, seed=seed, **fields)
-        args = training.training_arguments(folder, epochs=1, batch_size=BATCH, eval_strategy="no", **common)
-        splits = DatasetDict(train=rows, validation=rows.select(range(2)))
-        trainer = training.make_trainer(model, args, splits, task=task, tokenizer=tokenizer)
-    else:
-        model = spec.model_class.from_pretrained(models.locate(MODEL), **{k: v for k, v in fields.items() if "target" not in k})
-        args = TrainingArguments(
-            folder,
-            num_train_epochs=1,
-            per_device_train_batch_size=BATCH,
-            bf16=contender == "switches",
-            use_cpu=True,
-            report_to="none",
-            **common,
-        )
-        padding = {"padding": "max_length", "max_length": max_length} if contender == "lesson" else {}
-        trainer = Trainer(model, args, spec.collator(tokenizer, **padding), rows, processing_class=tokenizer)
+    # The order is made here, the Trainer keeps it.
+    options = {"train_sampling_strategy": "sequential", "disable_tqdm": True, "logging_strategy": "no"}
+    trainer = make(contender, task, rows, fields, folder, max_length=max_length, seed=seed, **options)
     clock = Clock()
     trainer.add_callback(clock)
     trainer.train()
@@ -118,13 +132,13 @@ def train(contender, task, source, max_length, batches, seed, folder):
         "examples_per_s": len(used) / clock.seconds,
         "tokens_per_s": sum(used) / clock.seconds,
         "padding": 1 - sum(used) / (BATCH * sum(longest)),
-        "operations_per_s": work(used, model.config) / clock.seconds,
+        "operations_per_s": work(used, trainer.model.config) / clock.seconds,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
     }
 
 
 def predict(contender, task, source, max_length, batches, seed, folder):
-    """Of `batches` x 16 test texts: `pipeline`, as its documentation has it, or ours. From a model in this precision."""
+    """Of `batches` x 16 test texts, tokenization included: `pipeline`, as its documentation has it, or ours."""
     spec = tasks.TASKS[task]
     dataset = spec.load(source, test_size=batches * BATCH, seed=seed)
     tokenizer = models.load_tokenizer(MODEL)
@@ -135,7 +149,9 @@ def predict(contender, task, source, max_length, batches, seed, folder):
         kind = {"classification": "text-classification", "ner": "token-classification"}[task]
         model.set_attn_implementation("sdpa")
         run = pipeline(kind, model=model, tokenizer=tokenizer, device="cpu", batch_size=BATCH)
-        column = list(texts["test"]["text"]) if task == "classification" else [" ".join(t) for t in texts["test"]["tokens"]]
+        column = (
+            list(texts["test"]["text"]) if task == "classification" else [" ".join(t) for t in texts["test"]["tokens"]]
+        )
         options = {"truncation": True, "max_length": max_length} if task == "classification" else {}
         run(column[:BATCH], **options)
         started = time.perf_counter()
@@ -157,7 +173,9 @@ def child(options):
     logging.set_verbosity_error()
     measure = predict if options.what == "predict" else train
     with tempfile.TemporaryDirectory() as folder:
-        row = measure(options.child, options.task, options.data, options.max_length, options.batches, options.seed, folder)
+        row = measure(
+            options.child, options.task, options.data, options.max_length, options.batches, options.seed, folder
+        )
     print(json.dumps(row))
 
 
