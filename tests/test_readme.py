@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch.distributed.run
 from conftest import ROOT
 
 from bert_helpers import cli, notebooks
@@ -22,6 +23,7 @@ KINDS = {
     "not run: needs the network, or changes the shell": r"git clone|py(thon3)? -m venv|\. \.venv|\.venv\\|pip install",
     "make -n": r"make \w+",
     "parameters only: needs the network and a GPU": r"papermill \S+ \S+ -f notebooks/params/",
+    "options only: needs several GPUs": r"torchrun ",
     "notebook": rf"papermill \S+ \S+ -p |{RUN}",
     "command": PROGRAM,
     "jupyter": r"jupyter lab notebooks$",
@@ -75,6 +77,13 @@ def test_lines_that_need_the_network_and_a_gpu_are_not_run_names_and_types_of_th
     values = notebooks.declared_parameters(ROOT / notebook, given)
     assert {name: values[name] for name in given} == given
     assert Path(out).parent == notebooks.EXECUTED
+
+
+@pytest.mark.parametrize("line", lines_of("options only: needs several GPUs"))
+def test_lines_that_need_several_gpus_are_not_run_their_options_are_right(line):
+    launcher, _, words = line.partition(" -m bert_helpers ")
+    torch.distributed.run.get_args_parser().parse_args([*shlex.split(launcher)[1:], "-m", "bert_helpers"])
+    assert cli._parse(shlex.split(words)).task == "classification"
 
 
 def test_the_command_lines_run_in_their_order_with_a_tiny_model_and_print_what_is_shown(home, monkeypatch, capsys):
