@@ -3,16 +3,16 @@
 import pytest
 import torch
 from torch import nn
-from transformers import BertForTokenClassification
+from transformers import BertForSequenceClassification, BertForTokenClassification
 
 from bert_helpers import kernels, models
-from bert_helpers.kernels import BY_LENGTH, TOGETHER_UP_TO, ByteDropout
+from bert_helpers.kernels import BY_LENGTH, TOGETHER_UP_TO, ByteDropout, FirstTokenLayer
 
 LENGTHS = (1, 7, TOGETHER_UP_TO, TOGETHER_UP_TO + 9)
 
 
-def load(name, **config):
-    return models.load_model(str(name), BertForTokenClassification, num_labels=3, **config)
+def load(name, model_class=BertForTokenClassification, **config):
+    return models.load_model(str(name), model_class, num_labels=3, **config)
 
 
 def batch(length, *, left=False):
@@ -25,22 +25,51 @@ def batch(length, *, left=False):
 
 def logits_and_gradients(model, rows):
     model.zero_grad()
-    seen = rows["attention_mask"].bool()
-    logits = model(**rows).logits[seen]
+    logits = model(**rows).logits
+    if logits.ndim == 3:  # of every token
+        logits = logits[rows["attention_mask"].bool()]
     (logits.square().sum() / logits.numel()).backward()
     return logits.detach(), {name: w.grad.clone() for name, w in model.named_parameters() if w.grad is not None}
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
-def test_attention_equals_sdpa_of_every_real_token_and_its_gradients(length, left):
-    ours, sdpa = (load(models.DEFAULT_MODEL, attention=name).eval() for name in (BY_LENGTH, "sdpa"))
+@pytest.mark.parametrize("model_class", [BertForTokenClassification, BertForSequenceClassification])
+def test_logits_and_gradients_equal_those_of_transformers_own(model_class, length, left):
+    ours, sdpa = (load(models.DEFAULT_MODEL, model_class, attention=name).eval() for name in (BY_LENGTH, "sdpa"))
+    assert isinstance(ours.bert.encoder.layer[-1], FirstTokenLayer) == (model_class is BertForSequenceClassification)
+    assert not isinstance(sdpa.bert.encoder.layer[-1], FirstTokenLayer)
     rows = batch(length, left=left)
     (one, grads), (other, expected) = (logits_and_gradients(model, rows) for model in (ours, sdpa))
     torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
     assert grads.keys() == expected.keys()
     for name, grad in grads.items():
         torch.testing.assert_close(grad, expected[name], atol=1e-5, rtol=1e-3, msg=lambda text, name=name: name + text)
+
+
+def test_all_tokens_are_there_for_who_asks_for_them():
+    ours, sdpa = (
+        load(models.DEFAULT_MODEL, BertForSequenceClassification, attention=a).eval() for a in (BY_LENGTH, "sdpa")
+    )
+    rows = batch(9)
+    seen = rows["attention_mask"].bool()
+    with torch.no_grad():
+        for asked in (lambda model: model.bert(**rows), lambda model: model.base_model(**rows)):
+            one, other = (asked(model).last_hidden_state[seen] for model in (ours, sdpa))
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+        one, other = (model(**rows, output_hidden_states=True).hidden_states for model in (ours, sdpa))
+        assert len(one) == len(other)
+        for state, expected in zip(one, other, strict=True):
+            torch.testing.assert_close(state[seen], expected[seen], atol=1e-5, rtol=1e-4)
+
+
+def test_the_first_token_alone_goes_through_the_rest_of_the_last_layer():
+    model, rows = load(models.DEFAULT_MODEL, BertForSequenceClassification).eval(), batch(9)
+    shapes = []
+    for layer in model.bert.encoder.layer:
+        layer.output.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape)))
+    model(**rows)
+    assert shapes == [(3, 9, 384)] * 5 + [(3, 1, 384)]
 
 
 @pytest.mark.parametrize("length", LENGTHS)
