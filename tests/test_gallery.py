@@ -561,8 +561,9 @@ def test_no_room_for_a_page_is_one_error_and_the_status_is_that_of_the_notebooks
         assert cli.main(["run", "01.ipynb"]) == status
         out, err = capsys.readouterr()
         assert "01.ipynb" in out
-        (line,) = err.splitlines()
+        line, *rest = err.splitlines()
         assert line.startswith(f"ParameterError: {Path('results') / page}: cannot be written (No space left on device)")
+        assert rest == (["", cli.FORMATS] if status == 2 else [])
     assert cli.main(["gallery"]) == 2
     assert (folder / "index.html").read_bytes() == before
     assert not list((folder / page).parent.glob(".*"))
