@@ -11,8 +11,6 @@ the difference with a 95% interval, which resamples the test rows, all seeds of 
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,7 +20,7 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 import numpy as np
 from datasets import DatasetDict, disable_progress_bars
-from speed import CONTENDERS, LENGTHS, MODEL, make
+from speed import CONTENDERS, LENGTHS, MODEL, in_child, make
 from transformers import logging
 from transformers.trainer_utils import PredictionOutput
 
@@ -77,24 +75,8 @@ def judged(options, contender, spec, dataset, encoded):
     return predicted, truth, seconds
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=("classification", "ner"), default="classification")
-    parser.add_argument("--data", default="sample")
-    parser.add_argument("--contenders", nargs="+", choices=tuple(CONTENDERS), default=["stock", "ours"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--train-size", type=int, default=2000)
-    parser.add_argument("--test-size", type=int, default=4000)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--learning-rate", type=float, default=5e-5)
-    parser.add_argument("--max-length", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("results/quality"))
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    options.max_length = options.max_length or LENGTHS[options.task]
-    if options.child:
-        run(options)
-        return
+def train_all(options):
+    """Every contender and seed that was not trained before."""
     options.out.mkdir(parents=True, exist_ok=True)
     settings = {name: value for name, value in vars(options).items() if name not in ("child", "contenders", "seeds")}
     for seed in options.seeds:
@@ -103,10 +85,12 @@ def main():
                 continue
             words = [word for k, v in settings.items() for word in (f"--{k.replace('_', '-')}", str(v))]
             words += ["--child", contender, "--seeds", str(seed)]
-            done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise RuntimeError(f"{contender}, seed {seed}: {done.stderr[-2000:]}")
+            in_child(__file__, words)
             print(f"{contender}, seed {seed}: done", flush=True)
+
+
+def report(options):
+    """Each run's metrics, and the difference of the first two contenders with its interval."""
     spec, dataset, encoded = load(options)
     encoded = DatasetDict(test=encoded["test"])
     results = {name: judged(options, name, spec, dataset, encoded) for name in options.contenders}
@@ -126,6 +110,28 @@ def main():
 
     table = intervals.intervals(difference, measures[0][0].units, seed=0)
     print(f"\n{second} less {first}, mean of {len(options.seeds)} seeds\n{table.round(4).to_string()}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=("classification", "ner"), default="classification")
+    parser.add_argument("--data", default="sample")
+    parser.add_argument("--contenders", nargs="+", choices=tuple(CONTENDERS), default=["stock", "ours"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--train-size", type=int, default=2000)
+    parser.add_argument("--test-size", type=int, default=4000)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--max-length", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("results/quality"))
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.max_length = options.max_length or LENGTHS[options.task]
+    if options.child:
+        run(options)
+        return
+    train_all(options)
+    report(options)
 
 
 if __name__ == "__main__":

@@ -179,14 +179,19 @@ def child(options):
     print(json.dumps(row))
 
 
-def measured(options, contender, seed):
-    command = [sys.executable, __file__, options.what, "--child", contender, "--task", options.task,
-               "--data", options.data, "--max-length", str(options.max_length), "--batches", str(options.batches),
-               "--seed", str(seed)]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def in_child(file, words):
+    """What a benchmark prints when it is called again with these words, in a process of its own."""
+    done = subprocess.run([sys.executable, file, *words], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{contender}: {done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr[-2000:]}")
+    return done.stdout
+
+
+def measured(options, contender, seed):
+    words = [options.what, "--child", contender, "--seed", str(seed)]
+    for name in ("task", "data", "max_length", "batches"):
+        words += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    return json.loads(in_child(__file__, words).splitlines()[-1])
 
 
 def main():
