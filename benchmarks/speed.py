@@ -143,11 +143,11 @@ def predict(contender, task, source, max_length, batches, seed, folder):
     dataset = spec.load(source, test_size=batches * BATCH, seed=seed)
     tokenizer = models.load_tokenizer(MODEL)
     texts = DatasetDict(test=dataset["test"])
-    model = models.load_model(MODEL, spec.model_class, seed=seed, **spec.model_fields(dataset["train"]))
+    fields = spec.model_fields(dataset["train"])
     encoded = spec.encode(texts, tokenizer, max_length=max_length)["test"]
     if contender == "pipeline":
         kind = {"classification": "text-classification", "ner": "token-classification"}[task]
-        model.set_attn_implementation("sdpa")
+        model = spec.model_class.from_pretrained(models.locate(MODEL), **fields)
         run = pipeline(kind, model=model, tokenizer=tokenizer, device="cpu", batch_size=BATCH)
         column = (
             list(texts["test"]["text"]) if task == "classification" else [" ".join(t) for t in texts["test"]["tokens"]]
@@ -157,8 +157,9 @@ def predict(contender, task, source, max_length, batches, seed, folder):
         started = time.perf_counter()
         run(column, **options)
     else:
-        fields = prediction.TASKS[task].fields
-        rows = texts["test"].select_columns([name for name in texts["test"].column_names if name in fields])
+        model = models.load_model(MODEL, spec.model_class, seed=seed, **fields)
+        wanted = prediction.TASKS[task].fields
+        rows = texts["test"].select_columns([name for name in texts["test"].column_names if name in wanted])
         predictor = prediction.Predictor(task, model, tokenizer, {"MAX_LENGTH": max_length, "STRIDE": max_length // 4})
         prediction.predict(predictor, rows.select(range(BATCH)))
         started = time.perf_counter()
