@@ -26,7 +26,8 @@ from bert_helpers.results import write_json, writing
 
 SEAL = "seal.json"
 # Without these a run would go on, but not as it would have gone on.
-NEEDED = ("config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
+NEEDED = ("config.json", "model.safetensors", "scheduler.pt", "trainer_state.json")
+OPTIMIZERS = ("optimizer.pt", "optimizer.bin")  # one of them; the second under FSDP
 # Arguments that change nothing of what is computed
 IRRELEVANT = ("output_dir", "logging_dir", "run_name", "disable_tqdm", "report_to", "save_total_limit", "log_level")
 
@@ -149,7 +150,10 @@ def what_is_wrong(checkpoint: Path, identity: str, *, processes: int = 1) -> str
         return "its seal cannot be read"
     if seal.get("run") != identity:
         return "it is of another run: other parameters, model or rows"
-    if lacking := [name for name in (*NEEDED, *states) if name not in files]:
+    lacking = [name for name in (*NEEDED, *states) if name not in files]
+    if not files.keys() & set(OPTIMIZERS):
+        lacking.append(OPTIMIZERS[0])
+    if lacking:
         return f"its seal does not name {lacking[0]}"
     for name, digest in files.items():
         path = checkpoint / name

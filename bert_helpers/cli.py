@@ -83,6 +83,7 @@ HELP = {
     "TRUNCATION": "what is kept of a long text: head, tail, head+tail",
     "PRECISION": "auto, bf16, fp16, fp32",
     "DATALOADER_WORKERS": "processes that prepare batches",
+    "FSDP": "share weights, gradients and optimizer among the GPUs of torchrun, for models that one cannot hold",
     "SEED": "of all randomness",
     "OUTPUT_DIR": "folder below results/ for model, history, predictions and record",
 }
@@ -181,12 +182,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     for task in parameters.OWN:
         own = _add(tasks, task, f"train one run of {task}", parent="train")
         for name, default in parameters.of_training(task).items():
+            is_flag = isinstance(default, bool)
+            kind = {"action": "store_true"} if is_flag else {"metavar": type(default).__name__.upper()}
             own.add_argument(
                 "--" + name.lower().replace("_", "-"),
                 dest=name,
                 default=argparse.SUPPRESS,
-                metavar=type(default).__name__.upper(),
-                help=f"{HELP[name]} ({default})",
+                help=HELP[name] if is_flag else f"{HELP[name]} ({default})",
+                **kind,
             )
         _debug(own)
         own.set_defaults(function=_train)

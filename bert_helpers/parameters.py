@@ -10,7 +10,8 @@ CHOICES = {"PRECISION": ("auto", "bf16", "fp16", "fp32"), "TRUNCATION": ("head",
 NEEDED = ("MODEL", "DATA", "OUTPUT_DIR")
 # What every training has, where its notebook has no parameter of the name
 DEFAULTS = {"GRADIENT_ACCUMULATION": 1, "EARLY_STOPPING": 0, "WEIGHT_DECAY": 0.01, "LABEL_SMOOTHING": 0.0,
-            "DROPOUT": 0.1, "TRUNCATION": "head", "PRECISION": "auto", "DATALOADER_WORKERS": 0, "SEED": 0}  # fmt: skip
+            "DROPOUT": 0.1, "TRUNCATION": "head", "PRECISION": "auto", "DATALOADER_WORKERS": 0, "FSDP": False,
+            "SEED": 0}  # fmt: skip
 SHARED = {"MODEL": "sentence-transformers/all-MiniLM-L6-v2", "DATA": "sample",
           "TRAIN_SIZE": 0, "VALIDATION_SIZE": 0, "TEST_SIZE": 0, "BATCH_SIZE": 16}  # fmt: skip
 # By task, with the defaults of its notebook: 1, 3, 4, 3

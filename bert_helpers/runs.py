@@ -104,6 +104,7 @@ def _trainer(
         label_smoothing_factor=p["LABEL_SMOOTHING"],
         dataloader_num_workers=p["DATALOADER_WORKERS"],
         disable_tqdm=True,
+        **(training.fully_sharded(model) if p["FSDP"] else {}),
     )
     return training.make_trainer(
         model, args, encoded, task=task, tokenizer=tokenizer, early_stopping=p["EARLY_STOPPING"]
@@ -115,6 +116,8 @@ def finish(run: Run) -> Run:
     checkpoints.train(run.trainer)
     done = replace(run, log_history=run.trainer.state.log_history, history=training.history(run.trainer))
     _ = done.validation, done.test
+    if run.parameters["FSDP"]:
+        training.gather(done.trainer, tasks.TASKS[run.task].model_class)
     # Adam keeps two numbers a weight; of many runs in memory only the models are needed.
     done.trainer.optimizer = done.trainer.lr_scheduler = None
     return done
@@ -225,7 +228,7 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     spec = tasks.TASKS[task]
     parameters, described = recorded(folder, task)
     p = {**DEFAULTS, **parameters}
-    p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"]}
+    p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"], "FSDP": False}  # here is one process
     where = "Say where its data lies (RUN_DATA, --data)."
     try:
         dataset = spec.load(results.resolve(p["DATA"]), **tasks.options(spec.load, p))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from accelerate.utils import DistributedType
 from datasets import Dataset, DatasetDict
 from torch.nn.functional import cross_entropy
 from transformers import (
@@ -68,7 +69,7 @@ def training_arguments(
     and metrics are evaluated after every epoch. `early_stopping` (epochs without a better validation loss; 0 = off)
     keeps a checkpoint an epoch and ends with the best one.
 
-    Raises ParameterError when nothing can be written to `output_dir`.
+    Raises ParameterError when nothing can be written to `output_dir`, or FSDP is asked for without several GPUs.
     """
     precision = resolve_precision(precision)
     chosen = {
@@ -97,7 +98,32 @@ def training_arguments(
         "report_to": "none",
         "seed": seed,
     }
-    return TrainingArguments(**{**chosen, **overrides})
+    args = TrainingArguments(**{**chosen, **overrides})
+    if args.fsdp and args.distributed_state.distributed_type in (DistributedType.NO, DistributedType.MULTI_CPU):
+        # accelerate would train without it, and say nothing
+        raise ParameterError(
+            "FSDP shares a model among several GPUs, and this is one process, or a CPU; start it with `torchrun "
+            "--nproc_per_node` and the number of GPUs, or leave FSDP out."
+        )
+    return args
+
+
+def fully_sharded(model: BertPreTrainedModel) -> dict[str, object]:
+    """Arguments for PyTorch's FSDP2 (Zhao et al. 2023): each layer's weights lie in parts on all GPUs until it is used.
+
+    The layers are named because accelerate would also share the embeddings twice, and fail: Transformers lists BERT's
+    as one block, of which accelerate takes the words' out again.
+    """
+    layers = {type(layer).__name__ for layer in model.base_model.encoder.layer}
+    return {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": sorted(layers)}}
+
+
+def gather(trainer: Trainer, model_class: type[BertPreTrainedModel]) -> None:
+    """After training with FSDP: the whole model in the first process, which writes; all processes have to call it."""
+    state = trainer.accelerator.get_state_dict(trainer.model)
+    trainer.model = model_class(trainer.model.config)
+    if trainer.is_world_process_zero():
+        trainer.model.load_state_dict(state)
 
 
 def make_trainer(

@@ -61,6 +61,50 @@ def test_two_processes_train_as_one_does_at_the_same_effective_batch(task, tiny_
     assert told[2].count("epoch 6 of 6") == 1
 
 
+def test_fsdp_trains_as_one_process_does(tiny_bert, tmp_path):
+    """Sharded by PyTorch's FSDP2 over gloo, which accelerate has to be told: it takes it for GPUs only."""
+    curves, scores = [], []
+    for processes, batch in ((1, 16), (2, 8)):
+        words = command("classification", tiny_bert, processes, processes=processes, batch=batch)
+        if processes > 1:
+            words[words.index("bert_helpers") - 1 : words.index("bert_helpers") + 1] = [
+                str(ROOT / "tests/fsdp_on_cpu.py")
+            ]
+            words.append("--fsdp")
+        finished([*words, "--early-stopping", "6"], tmp_path)  # checkpoints, of which the best is taken up at the end
+        curves.append(json.loads((tmp_path / f"results/{processes}/history.json").read_text()))
+        scores.append(json.loads((tmp_path / f"results/{processes}/metrics.json").read_text())["metrics"])
+    for name in ("loss", "eval_train_loss", "eval_validation_loss"):
+        one, two = ([entry[name] for entry in log if name in entry] for log in curves)
+        assert len(one) > 0
+        np.testing.assert_allclose(two, one, atol=1e-3, err_msg=name)
+    for name, metric in scores[0].items():
+        np.testing.assert_allclose(scores[1][name]["value"], metric["value"], atol=2e-3, err_msg=name)
+    out, _ = finished([sys.executable, "-m", "bert_helpers", "evaluate", "results/2", "--json"], tmp_path)
+    for name, metric in json.loads(out)["metrics"].items():  # of the model as saved: whole
+        np.testing.assert_allclose(metric["value"], scores[1][name]["value"], atol=1e-5, err_msg=name)
+
+
+def test_fsdp_without_gpus_is_refused(tiny_bert, tmp_path):
+    process = started([*command("classification", tiny_bert, 1, processes=1, batch=16), "--fsdp"], tmp_path)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert error.splitlines()[-1].startswith("ParameterError: FSDP shares a model among several GPUs")
+
+
+def test_accelerate_launch_trains_as_one_process_does(tiny_bert, tmp_path):
+    (tmp_path / "two.yaml").write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nuse_cpu: true\nnum_processes: 2\n"
+        "num_machines: 1\nmachine_rank: 0\nmixed_precision: 'no'\n"
+    )
+    finished(command("classification", tiny_bert, 1, processes=1, batch=16), tmp_path)
+    launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", "two.yaml", "-m"]
+    finished(launch + command("classification", tiny_bert, 2, processes=1, batch=8)[2:], tmp_path)
+    one, two = (json.loads((tmp_path / f"results/{n}/history.json").read_text()) for n in (1, 2))
+    losses = [[entry["loss"] for entry in log if "loss" in entry] for log in (one, two)]
+    np.testing.assert_allclose(losses[1], losses[0], atol=1e-3)
+
+
 def workers(process):
     """The processes that torchrun started, by rank."""
     children = psutil.Process(process.pid).children(recursive=True)

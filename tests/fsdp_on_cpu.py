@@ -1,0 +1,20 @@
+"""The command line, with an accelerate that takes FSDP on CPUs, too: PyTorch's FSDP2 runs there over gloo."""
+
+import sys
+
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
+
+from bert_helpers.cli import main
+
+started = PartialState.__init__
+
+
+def start(self, *args, **kwargs):
+    started(self, *args, **kwargs)
+    if PartialState._shared_state.get("distributed_type") == DistributedType.MULTI_CPU:
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_XPU
+
+
+PartialState.__init__ = start
+sys.exit(main())
