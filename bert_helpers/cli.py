@@ -84,6 +84,7 @@ HELP = {
     "PRECISION": "auto, bf16, fp16, fp32",
     "DATALOADER_WORKERS": "processes that prepare batches",
     "SEED": "of all randomness",
+    "REPORT_TO": "experiment trackers: tensorboard, mlflow, trackio, wandb; several with commas between; none",
     "OUTPUT_DIR": "folder below results/ for model, history, predictions and record",
 }
 

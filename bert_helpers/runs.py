@@ -103,6 +103,7 @@ def _trainer(
         weight_decay=p["WEIGHT_DECAY"],
         label_smoothing_factor=p["LABEL_SMOOTHING"],
         dataloader_num_workers=p["DATALOADER_WORKERS"],
+        report_to=p["REPORT_TO"],
         disable_tqdm=True,
     )
     return training.make_trainer(
@@ -225,7 +226,8 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     spec = tasks.TASKS[task]
     parameters, described = recorded(folder, task)
     p = {**DEFAULTS, **parameters}
-    p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"]}
+    # What is read or mended is nobody's experiment, and the tracker may not be installed here.
+    p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"], "REPORT_TO": "none"}
     where = "Say where its data lies (RUN_DATA, --data)."
     try:
         dataset = spec.load(results.resolve(p["DATA"]), **tasks.options(spec.load, p))

@@ -486,6 +486,7 @@ BAD = [
     (["train", "classification", "--truncation", "middle"], "TRUNCATION is 'middle'; it must be one of head, tail"),
     (["train", "ner", "--output-dir", "/tmp/mine"], "OUTPUT_DIR is '/tmp/mine'; it must be a folder below results/"),
     (["train", "ner", "--output-dir", "results"], "it must be a folder below results/"),
+    (["train", "ner", "--report-to", "tensorboard,x"], "it must be none, or some of tensorboard, mlflow, trackio, wan"),
     (["train", "ner", "--data", "none.conll"], "none.conll: no such file or folder"),
     (["train", "ner", "--data", ""], "DATA is empty; leave it out for the default"),
     (["train", "classification", "--data", "tickets.csv"], "tickets.csv: no column 'text' in the header; it has"),
