@@ -322,9 +322,38 @@ def test_a_card_is_a_page_of_the_gallery(folder):
     assert "hidden" not in shown
     for link in Page(shown).links:
         assert (folder / "cards/a" / link).resolve() in (folder / "index.html", folder / "a/model/README.md")
+    os.utime(folder / "cards/a/model.html", (1, 1))
+    write_gallery(folder)
+    assert (folder / "cards/a/model.html").stat().st_mtime == 1  # it is up to date
     results.write_text(folder / "a/model/README.md", "another")
     write_gallery(folder)
     assert "another" in (folder / "cards/a/model.html").read_text(encoding="utf-8")
+
+
+def test_pages_of_runs_that_are_gone_are_removed_and_no_other_file(folder):
+    for name in ("a", "b", "of mine/c", "of mine/d"):
+        write_run(folder / name)
+        results.write_text(folder / name / "model/README.md", "card")
+    write_gallery(folder)
+    cards = folder / "cards"
+    (cards / "b/notes.html").write_text("<p>somebody's</p>")
+    (cards / "b/notes.txt").write_text("somebody's")
+    (cards / "b/link.html").symlink_to(folder / "index.html")
+    (cards / "empty").mkdir()
+    shutil.copy(cards / "a/model.html", folder / "kept.html")
+    for name in ("a", "b", "of mine/d"):
+        shutil.rmtree(folder / name)
+    write_gallery(folder)
+    left = {path.relative_to(cards).as_posix() for path in cards.rglob("*") if not path.is_dir()}
+    assert (cards / "empty").is_dir()
+    assert left == {"b/notes.html", "b/notes.txt", "b/link.html", "of mine/c/model.html"}
+    assert not (cards / "a").exists()
+    assert (folder / "kept.html").is_file()
+    shutil.rmtree(folder / "of mine")
+    shutil.rmtree(cards / "b")
+    (cards / "empty").rmdir()
+    write_gallery(folder)
+    assert not cards.exists()
 
 
 @pytest.mark.parametrize("plant", [*PLANTS.values(), f"[x](javascript:{MARK})", "![x](http://x.y/z.png)"])
