@@ -249,11 +249,25 @@ def _facts(record: object) -> dict[str, object]:
         "precision": _text(record.get("precision")),
         "seconds": sum(seconds.values()) if seconds else None,
         "parameters": {_text(name): _text(value) for name, value in _mapping(record.get("parameters")).items()},
+        "findings": _findings(record.get("findings")),
         "more": {
             "seed": _text(record.get("seed")),
             **{f"seconds, {_text(name)}": f"{value:g}" for name, value in seconds.items()},
             **{_text(name): _text(value) for name, value in _mapping(record.get("versions")).items()},
         },
+    }
+
+
+def _findings(recorded: object) -> dict[str, str] | None:
+    """Symptoms by finding, of several tasks by "qa: overfitting"; None where no diagnosis is recorded."""
+    if not isinstance(recorded, (list, dict)):
+        return None
+    parts = recorded.items() if isinstance(recorded, dict) else [("", recorded)]
+    return {
+        (f"{_text(task)}: " if task else "") + _text(row.get("finding")): _text(row.get("symptom"))
+        for task, rows in parts
+        for row in (rows if isinstance(rows, list) else [])
+        if isinstance(row, dict)
     }
 
 

@@ -5,12 +5,14 @@ import inspect
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -29,6 +31,7 @@ from bert_helpers import (
     parameters,
     prediction,
     qa,
+    results,
     runs,
     tasks,
     training,
@@ -118,6 +121,7 @@ def test_a_training_leaves_what_the_notebooks_leave_and_evaluate_finds_the_same_
     assert record["parameters"].keys() >= parameters.of_training(task).keys()
     assert record["parameters"]["MAX_LENGTH"] == 48
     assert record["seconds"]["train"] > 0
+    assert f'href="{task}/metrics.json"' in (at_home / "results/index.html").read_text()
     told = json.loads(printed(capsys, "evaluate", f"results/{task}", "--json"))
     assert (told["task"], told["rows"], told["metrics"].keys()) == (task, 16, record["metrics"].keys())
     for name, value in record["metrics"].items():
@@ -190,13 +194,17 @@ def test_findings_come_before_training_on_standard_error_and_it_goes_on(tiny_ber
         for i in range(120)
     ]
     pd.DataFrame(rows).to_csv("mine.csv", index=False)
-    settings = {**SETTINGS, "train-size": 0, "epochs": 1, "seed": 3, "output-dir": "results/a/b"}
+    settings = {**SETTINGS, "train-size": 0, "epochs": 1, "seed": 3, "learning-rate": 1e-7}
+    settings["output-dir"] = "results/a/b"
     assert cli.main(line("train", "classification", model=tiny_bert, data="mine.csv", **settings)) == 0
     out, err = capsys.readouterr()
     told = err.splitlines()
     assert told[0].startswith("88 train, 16 validation, 16 test rows")
-    assert any(row.startswith(("leakage: ", "duplicates: ")) and "; fix: " in row for row in told)
-    assert told[-1].startswith("epoch 1 of 1: train loss ")
+    (trained,) = (i for i, row in enumerate(told) if row.startswith("epoch 1 of 1: train loss "))
+    assert any(row.startswith(("leakage: ", "duplicates: ")) and "; fix: " in row for row in told[:trained])
+    assert not [row for row in told[trained:] if row in told[:trained]]
+    assert any(row.startswith("learning_rate_too_low: ") for row in told[trained:])
+    assert told[-1] == f"gallery: {Path('results/index.html')}"
     assert out.startswith("accuracy ")
     assert "results/a/b: history.json metrics.json model predictions.csv" in out
 
@@ -210,6 +218,36 @@ def test_a_run_is_diagnosed(at_home, capsys):
     text = printed(capsys, "diagnose", "results/ner")
     assert text.startswith(f"{found[0].name}\n  symptom   {found[0].symptom}\n  evidence  ")
     assert [row.split()[0] for row in text.splitlines()[1:5]] == ["symptom", "evidence", "cause", "fix"]
+
+
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_the_record_and_the_card_of_a_training_hold_what_diagnose_says(task, at_home, capsys):
+    told = json.loads(printed(capsys, "diagnose", f"results/{task}", "--json"))
+    again, folder = f"again-{task}", at_home / "results" / task
+    shutil.copytree(folder, f"results/{again}")
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["findings"] == [{key: row[key] for key in ("finding", "symptom", "evidence")} for row in told]
+    card = (folder / "model/README.md").read_text()
+    assert [row["finding"] for row in told if f"`{row['finding']}`, `" not in card] == []
+    del record["findings"]  # as notebooks 1, 3 and 4 leave it
+    path = results.write_json(at_home / f"results/{again}/metrics.json", record)
+    os.utime(path, (10**9, 10**9))
+    assert json.loads(printed(capsys, "diagnose", f"results/{again}", "--json")) == told
+    assert len(json.loads(path.read_text())["findings"]) == len(told)
+    assert path.stat().st_mtime == 10**9
+
+
+def test_findings_that_cannot_be_recorded_are_said(at_home, capsys, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    before = (at_home / "results/ner/metrics.json").read_bytes()
+    monkeypatch.setattr(results.os, "replace", full)
+    assert cli.main(["diagnose", "results/ner"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("learning_rate_too_low\n")
+    assert re.match(r"not recorded: .*cannot be written \(No space left on device\)", err.splitlines()[-1])
+    assert (at_home / "results/ner/metrics.json").read_bytes() == before
 
 
 def test_no_finding_is_said_and_status_0(at_home, capsys, monkeypatch):
@@ -245,7 +283,7 @@ def test_out_of_memory_names_a_smaller_batch_and_other_failures_are_not_hidden(a
         raise errors.pop(0)
 
     monkeypatch.setattr(commands.runs, "finish", fail)
-    monkeypatch.setattr(commands.runs, "diagnose", lambda run: [])
+    monkeypatch.setattr(commands.runs, "diagnose", lambda run, rows: [])
     words = line("train", "regression", model=bert, **{**SETTINGS, "output-dir": "results/failed"})
     assert cli.main(words) == 2
     assert "out of memory; fix: BATCH_SIZE = 8, GRADIENT_ACCUMULATION = 2." in capsys.readouterr().err

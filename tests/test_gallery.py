@@ -18,7 +18,8 @@ from conftest import ROOT
 from nbconvert import HTMLExporter
 from test_security import CHROMIUM, MARK, PLANTS, live, marked, page_after_scripts
 
-from bert_helpers import ParameterError, cli, gallery, notebooks, results
+from bert_helpers import ParameterError, cli, commands, gallery, notebooks, results
+from bert_helpers.diagnosis import Evidence, Finding
 from bert_helpers.gallery import write_gallery
 
 POLICY = re.compile(r'<meta[^>]*http-equiv="Content-Security-Policy"[^>]*>')
@@ -143,6 +144,20 @@ def test_a_record_of_several_tasks_names_them_and_the_first_metric_of_each(tmp_p
     assert {"cards/all/qa/model.html", "cards/all/classification/model.html"} <= set(page.links)
 
 
+def test_findings_are_shown_where_there_was_a_diagnosis(tmp_path):
+    leak = Finding("leakage", "3 rows of test", Evidence(3, 0, "none should"), "copies", {})
+    write_run(tmp_path / "sick", findings=[leak])
+    page = Page(write_gallery(tmp_path).read_text(encoding="utf-8"))
+    assert "Diagnosis: leakage" in page.text
+    assert "Findings leakage 3 rows of test" in page.text
+    path = write_run(tmp_path / "sick", findings=[])
+    assert "Diagnosis: no finding" in Page(write_gallery(tmp_path).read_text(encoding="utf-8")).text
+    results.write_json(path, {**json.loads(path.read_text()), "findings": {"qa": [leak._asdict()], "ner": []}})
+    assert "Diagnosis: qa: " in Page(write_gallery(tmp_path).read_text(encoding="utf-8")).text
+    write_run(tmp_path / "sick")
+    assert "Diagnosis" not in Page(write_gallery(tmp_path).read_text(encoding="utf-8")).text
+
+
 def test_the_picture_shows_the_history(tmp_path):
     write_run(tmp_path / "a")
     text = write_gallery(tmp_path).read_text(encoding="utf-8")
@@ -232,6 +247,7 @@ ODD = [
     {"metrics": {}}, {"metrics": {"f1": {"value": None, "low": None, "high": None}}},
     {"metrics": {"f1": {"value": 0.5}}}, {"metrics": {"f1": {"value": 1e99, "low": 0, "high": 1}}},
     {"metrics": {}, "data": [1], "seconds": "long", "parameters": 3, "versions": None, "model": {"a": [1]}},
+    {"metrics": {}, "findings": [1, {"finding": [2]}]}, {"metrics": {}, "findings": {"qa": 3, "": [{}]}},
     {"metrics": {"/": {"value": 1}}, "data": {"qa": 1, "ner": None, "x": {"source": 3}}, "seconds": {"train": None}},
     {"metrics": {"f1": {"value": 1, "low": "x", "high": [2]}}, "data": {"source": None, "rows": {"train": "many"}}},
     {"metrics": {"\ud800": {"value": 1}}, "model": "\udfff\x00\x1b", "device": "\u202eecived", "precision": 16},
@@ -389,6 +405,7 @@ def planted(folder, plant):
     path = write_run(name, rate, source=plant, model=plant, parameters={plant: plant}, precision=plant)
     record = json.loads(path.read_text())
     record.update(device=plant, seed=plant, versions={plant: plant}, seconds={plant: 1.0})
+    record.update(findings={plant: [{"finding": plant, "symptom": plant}]})
     record["data"]["rows"] = {plant: 3}
     path.write_text(json.dumps(record))
     results.write_json(name / plant.replace("/", "") / "history.json", history())
@@ -617,6 +634,20 @@ def test_run_ends_with_the_page(error, status, folder, monkeypatch, capsys):
     assert cli.main(["run", "01.ipynb"]) == status
     assert capsys.readouterr().out.splitlines()[-1] == str(Path("results/index.html"))
     assert (folder / "index.html").is_file()
+
+
+def test_a_training_ends_with_the_page_and_is_well_without_it(folder, monkeypatch, capsys):
+    """How `train` calls it: tests/test_cli.py."""
+    monkeypatch.chdir(folder.parent)
+    commands._refresh_gallery()
+    assert capsys.readouterr() == ("", f"gallery: {Path('results/index.html')}\n")
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(results.os, "replace", full)
+    commands._refresh_gallery()
+    assert "no gallery: " in capsys.readouterr().err
 
 
 def test_the_gallery_by_itself(folder, monkeypatch, capsys):
