@@ -128,7 +128,7 @@ def writing(path: Path) -> Iterator[None]:
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # torch.save's file writer
             raise
         reason = getattr(error, "strerror", None) or str(error)
-        cure = "What was there is unchanged; make room, or choose another OUTPUT_DIR"
+        cure = "What was there is unchanged; make room, or choose another folder"
         raise ParameterError(f"{path}: cannot be written ({reason}). {cure}.") from error
 
 

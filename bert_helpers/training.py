@@ -231,7 +231,7 @@ class StopOnNonFiniteLoss(TrainerCallback):
             if name.endswith("loss") and isinstance(value, float) and not math.isfinite(value):
                 raise TrainingError(
                     f"{name} is {value} at step {state.global_step}: training has diverged and cannot recover. Lower "
-                    f"the learning rate (it is {args.learning_rate:g}), or use PRECISION='fp32'."
+                    f"the learning rate (it is {args.learning_rate:g}), or set PRECISION to 'fp32'."
                 )
 
 

@@ -516,21 +516,21 @@ BAD = [
     (["train", "ner", "--epoch", "3"], "unknown argument --epoch; did you mean --epochs?"),
     (["train", "ner", "--truncation", "tail"], "unknown argument --truncation"),
     (["train", "ner", "--epochs"], "argument --epochs: expected one argument"),
-    (["train", "ner", "--epochs", "three"], "EPOCHS is 'three', a str; it must be int"),
-    (["train", "ner", "--epochs", "0"], "EPOCHS is 0; it must lie between 1 and 1000"),
-    (["train", "ner", "--learning-rate", "nan"], "LEARNING_RATE is nan"),
-    (["train", "ner", "--dropout", "1.5"], "DROPOUT is 1.5; it must lie between 0.0 and 0.9"),
-    (["train", "ner", "--precision", "half"], "PRECISION is 'half'; it must be one of auto, bf16"),
-    (["train", "classification", "--truncation", "middle"], "TRUNCATION is 'middle'; it must be one of head, tail"),
-    (["train", "ner", "--output-dir", "/tmp/mine"], "OUTPUT_DIR is '/tmp/mine'; it must be a folder below results/"),
+    (["train", "ner", "--epochs", "three"], "--epochs is 'three', a str; it must be int"),
+    (["train", "ner", "--epochs", "0"], "--epochs is 0; it must lie between 1 and 1000"),
+    (["train", "ner", "--learning-rate", "nan"], "--learning-rate is nan"),
+    (["train", "ner", "--dropout", "1.5"], "--dropout is 1.5; it must lie between 0.0 and 0.9"),
+    (["train", "ner", "--precision", "half"], "--precision is 'half'; it must be one of auto, bf16"),
+    (["train", "classification", "--truncation", "middle"], "--truncation is 'middle'; it must be one of head, tail"),
+    (["train", "ner", "--output-dir", "/tmp/mine"], "--output-dir is '/tmp/mine'; it must be a folder below results/"),
     (["train", "ner", "--output-dir", "results"], "it must be a folder below results/"),
     (["train", "ner", "--report-to", "tensorboard,x"], "it must be none, or some of tensorboard, mlflow, trackio, wan"),
     (["train", "ner", "--data", "none.conll"], "none.conll: no such file or folder"),
-    (["train", "ner", "--data", ""], "DATA is empty; leave it out for the default"),
+    (["train", "ner", "--data", ""], "--data is empty; leave it out for the default"),
     (["train", "classification", "--data", "tickets.csv"], "tickets.csv: no column 'text' in the header; it has"),
     (["train", "ner", "--model", "./none"], "./none: no model here"),
-    (["train", "ner", "--max-length", "1000"], "MAX_LENGTH is 1000; this model takes 3 to 512 tokens"),
-    (["train", "ner", "--max-length", "16"], "STRIDE is 32; with MAX_LENGTH 16 it must lie in 0 to 13"),
+    (["train", "ner", "--max-length", "1000"], "--max-length is 1000; this model takes 3 to 512 tokens"),
+    (["train", "ner", "--max-length", "16"], "--stride is 32; with --max-length 16 it must lie in 0 to 13"),
     (["evaluate"], "required: FOLDER"),
     (["evaluate", "results/none"], "results/none: no such folder; name that of a run"),
     (["evaluate", "results"], "results: no history.json; a run's folder has"),
@@ -550,8 +550,8 @@ BAD = [
     (["predict", "results/ner", "x", "--file", "lines.txt"], "texts and --file: give one of both"),
     (["predict", "results/ner", "x", "--formt", "csv"], "unknown argument --formt; did you mean --format?"),
     (["predict", "results/ner", "x", "--format", "xml"], "argument --format: invalid choice: 'xml'"),
-    (["predict", "results/ner", "x", "--batch-size", "0"], "BATCH_SIZE is 0; it must lie between 1"),
-    (["predict", "results/ner", "x", "--precision", "int8"], "PRECISION is 'int8'; it must be one of"),
+    (["predict", "results/ner", "x", "--batch-size", "0"], "--batch-size is 0; it must lie between 1"),
+    (["predict", "results/ner", "x", "--precision", "int8"], "--precision is 'int8'; it must be one of"),
     (["predict", "results/ner", "x", "--pair-column", "b"], "--pair-column: a ner model reads text, tokens."),
     (["predict", "results/ner", "--file", "none.csv"], "none.csv: no such file"),
     (["predict", "results/ner", "--file", "tickets.csv"], "tickets.csv: no column 'text' in the header"),
@@ -610,6 +610,27 @@ def test_a_bad_command_line_is_one_line_and_status_2(
     assert (status, out, err.count("\n")) == (2, "", 1), err
     assert message in err
     assert "Traceback" not in err
+
+
+NAMED = [
+    ("classification", {"data": "tickets.csv"}, "Name the right one by --text-column."),
+    ("classification", {"data": "tickets.csv", "text-column": "message"}, "Name the right one by --label-column."),
+    ("regression", {"data": "tickets.csv", "text-column": "message"}, "Name the right one by --pair-column. ("),
+    ("ner", {"data": "words.jsonl"}, "Name the right one by --tags-column."),
+    ("ner", {"data": "LABEL_COLUMN.conll"}, "LABEL_COLUMN.conll: no such file or folder"),
+    ("qa", {"data": "words.jsonl"}, "no column 'id'; it has 'text', 'tokens'. Rename it in the file."),
+]
+
+
+@pytest.mark.parametrize(("task", "options", "message"), NAMED)
+def test_an_error_names_the_options_of_the_task(task, options, message, at_home, tmp_path, monkeypatch, capsys):
+    shutil.copy("tickets.csv", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.jsonl").write_text('{"text": "a", "tokens": ["a"]}\n')
+    assert cli.main(line("train", task, **options)) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert not set(re.findall(r"[A-Z]+_[A-Z]+", err)) - {"LABEL_COLUMN"}
 
 
 def test_debug_shows_where_an_error_comes_from(at_home):
