@@ -241,11 +241,12 @@ def load_tagged_rows(
 ) -> Dataset:
     """The test rows of `source` (or its only split) with the tag names of a tagger that exists already.
 
-    As `load_entities`; raises DataError for a tag that `names` does not hold.
+    As `load_entities`; raises DataError for a tag that `names` does not hold, so call it before the training.
     """
     splits = read_source(source, sample=sample, readers=_COLUMN_READERS, need_train=False)
     splits = _tagged(splits, tokens_column, tags_column, types)
-    return _tag_classes(next(splits[name] for name in reversed(SPLITS) if name in splits), names)
+    cure = 'map its type by TRANSFER_TYPES, or leave this text out (TRANSFER_DATA "")'
+    return _tag_classes(next(splits[name] for name in reversed(SPLITS) if name in splits), names, cure)
 
 
 # --- reading -----------------------------------------------------------------------------------------------
@@ -783,14 +784,14 @@ def _map_types(labels: list[str], types: Mapping[str, str] | None) -> list[str]:
     return [f"{tag[:2]}{types[tag[2:]]}" if tag[2:] in types else "O" for tag in labels]
 
 
-def _tag_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
+def _tag_classes(dataset: Dataset, names: Sequence[str], cure: str = "retag or delete the word") -> Dataset:
     index, rows = {name: i for i, name in enumerate(names)}, []
     for number, labels in enumerate(dataset["ner_tags"]):
         unknown = next((position for position, tag in enumerate(labels) if tag not in index), None)
         if unknown is not None:
             raise DataError(
                 f"{_row_place(dataset, number, unknown)}: the tag {labels[unknown]!r} is not among those trained on, "
-                f"{', '.join(names)}; map its type by parameter or drop it."
+                f"{', '.join(names)}; {cure}."
             )
         rows.append([index[tag] for tag in labels])
     features = Features({"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=list(names)))})
