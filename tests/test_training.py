@@ -1,5 +1,6 @@
 import math
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -230,6 +231,8 @@ def test_without_trackers_none_is_imported(tiny_bert, encoded, tokenizer, tmp_pa
     assert imported() == []
     assert dict(os.environ) == environment
     assert not (tmp_path / "runs").exists()
+    found = "import sys, bert_helpers.commands; print({name.split('.')[0] for name in sys.modules} & set(sys.argv))"
+    assert subprocess.check_output([sys.executable, "-c", found, *TRACKERS], text=True) == "set()\n"
 
 
 def test_trackers_with_stores_of_their_own_keep_them_below_results(tmp_path, monkeypatch):
