@@ -134,6 +134,8 @@ def model_card(run: Path, record: Mapping[str, object], *, name: str) -> ModelCa
         return None
     place = "/".join([f"{p.get('OUTPUT_DIR', '')}", *name.split("/")[1:]])
     place = place if re.fullmatch(r"\w[\w./-]*", place) else "FOLDER"
+    findings = record.get("findings")
+    findings = findings.get(task) if isinstance(findings, dict) else findings
     given = {
         key: p[key] for key in parameters.of_training(task) if key in p and not (p.get("TRAINED") and key in TRAINING)
     }
@@ -144,7 +146,7 @@ def model_card(run: Path, record: Mapping[str, object], *, name: str) -> ModelCa
         task=task,
         facts=_facts(run, record, task, p, data),
         rows={key: metrics.format_interval(pd.Series(row, dtype=float)) for key, row in own.items()},
-        limits=_limits(run, measured, task, p, place),
+        limits=_limits(run, measured, task, p, place, findings),
         use=USES[task].format(folder=f"{place}/model", length=int(p.get("MAX_LENGTH") or 512)),
         folder=place,
         text=TEXTS[task],
@@ -218,7 +220,9 @@ def _facts(
 # --- limits ------------------------------------------------------------------------------------------------
 
 
-def _limits(run: Path, measured: Mapping[str, dict], task: str, p: Mapping[str, object], place: str) -> dict[str, str]:
+def _limits(
+    run: Path, measured: Mapping[str, dict], task: str, p: Mapping[str, object], place: str, findings: object
+) -> dict[str, str]:
     logits, seed = _logits(run / "predictions.csv") if task == "classification" else {}, p.get("SEED") or 0
     # Entities by type: "PER/f1".
     parts = {key: row for key, row in measured.items() if key.endswith("/f1") and not key.startswith("transfer/")}
@@ -231,8 +235,17 @@ def _limits(run: Path, measured: Mapping[str, dict], task: str, p: Mapping[str, 
         "Calibration": _calibration(logits, seed=seed),
         "Worst slice": _worst_class(logits, seed=seed) if task == "classification" else _worst_type(parts, task),
         "Another domain": f"{_code(p.get('TRANSFER_DATA') or 'unknown')}: {', '.join(away)}" if away else NOT_MEASURED,
-        "Diagnosis": f"not recorded; `python -m bert_helpers diagnose {place}` looks for what is wrong",
+        "Diagnosis": _diagnosis(findings)
+        or f"not recorded; `python -m bert_helpers diagnose {place}` looks for what is wrong",
     }
+
+
+def _diagnosis(findings: object) -> str:
+    """Name and symptom of each finding; "" where a record has no list of them."""
+    if not isinstance(findings, list):
+        return ""
+    rows = [row for row in findings if isinstance(row, dict)]
+    return "; ".join(f"{_code(f.get('finding', ''))}, {_code(f.get('symptom', ''))}" for f in rows) or "no finding"
 
 
 def _logits(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray, list[str]]]:

@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -85,6 +86,7 @@ HELP = {
     "DATALOADER_WORKERS": "processes that prepare batches",
     "FSDP": "share weights, gradients and optimizer among the GPUs of torchrun, for models that one cannot hold",
     "SEED": "of all randomness",
+    "REPORT_TO": "experiment trackers: tensorboard, mlflow, trackio, wandb; several with commas between; none",
     "OUTPUT_DIR": "folder below results/ for model, history, predictions and record",
 }
 
@@ -110,13 +112,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.debug:
             raise
         reads_data = isinstance(error, DataError) and options.command in ("train", "predict")
-        print(f"{type(error).__name__}: {error}" + f" ({FORMATS})" * reads_data, file=sys.stderr)
+        message = _with_options(str(error), options) + f" ({FORMATS})" * reads_data
+        print(f"{type(error).__name__}: {message}", file=sys.stderr)
         return 128 + error.signal if isinstance(error, Interrupted) else 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or flushing at the end would fail again
         return 141  # 128 + SIGPIPE, as a shell says of any program
+
+
+def _with_options(message: str, options: argparse.Namespace) -> str:
+    """A message that names notebook parameters, with the names that they have here: TEXT_COLUMN is --text-column."""
+    message = re.sub(r" \(in notebook 3 \w+\)", "", message)
+    for name in HELP:
+        option = "--" + name.lower().replace("_", "-")
+        if option in options.parser._option_string_actions:  # not in quotation marks or a path, nor a fix (NAME = 3)
+            message = re.sub(rf"(?<![\w'\"./\\-]){name}(?![\w'\"/\\:-]|\.\w| =)", option, message)
+    return message
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import datasets
@@ -20,6 +20,7 @@ from bert_helpers import (
     checks_run,
     data,
     diagnosis,
+    gallery,
     models,
     prediction,
     results,
@@ -64,21 +65,39 @@ def train(options: argparse.Namespace) -> int:
     dataset = spec.load(results.resolve(p["DATA"]), **tasks.options(spec.load, p))
     run = runs.prepare(dataset, p, task=options.task)
     say(", ".join(f"{len(split)} {name}" for name, split in dataset.items()) + f" rows; {results.device_name()}")
-    for finding in runs.diagnose(run):
-        say(f"{finding.name}: {finding.symptom}; fix: {diagnosis.fix_text(finding.fix) or finding.cause}")
+    rows = runs.diagnose_rows(run)
+    before = runs.diagnose(run, rows=rows)
+    _tell(before)
     run.trainer.add_callback(Progress())
     try:
         done = runs.finish(run)
-        table = runs.save(done, folder) if first_process() else None
+        found = runs.diagnose(done, rows=rows)
+        table = runs.save(done, folder, findings=found) if first_process() else None
     except (MemoryError, RuntimeError) as error:
         for finding in checks_run.check_failure(error, parameters=p):
             raise TrainingError(f"{finding.symptom}; fix: {diagnosis.fix_text(finding.fix)}.") from error
         raise
     if table is None:
         return 0
+    told = {finding.name for finding in before}
+    _tell(finding for finding in found if finding.name not in told)
     print(_scores(table))
     print(f"\n{p['OUTPUT_DIR']}: " + " ".join(sorted(x.name for x in folder.iterdir() if x.name != "checkpoints")))
+    _refresh_gallery()
     return 0
+
+
+def _refresh_gallery() -> None:
+    """The page over all runs, with the one that ended; 200 of them take a second. Without it the run is as good."""
+    try:
+        say(f"gallery: {os.path.relpath(gallery.write_gallery(results.base_folder() / 'results'))}")
+    except (OSError, ParameterError) as error:  # OSError: another process takes folders away
+        say(f"no gallery: {error}")
+
+
+def _tell(findings: Iterable[diagnosis.Finding]) -> None:
+    for finding in findings:
+        say(f"{finding.name}: {finding.symptom}; fix: {diagnosis.fix_text(finding.fix) or finding.cause}")
 
 
 class Progress(TrainerCallback):
@@ -132,14 +151,19 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def diagnose(options: argparse.Namespace) -> int:
-    """Findings of a run, with evidence and fix."""
-    run = runs.read(_folder(options.folder), source=options.data)
+    """Findings of a run, with evidence and fix; its record keeps them."""
+    folder = _folder(options.folder)
+    run = runs.read(folder, source=options.data)
     found = runs.diagnose(run)
     content = [
-        {"finding": f.name, "symptom": f.symptom, "evidence": f.evidence._asdict(), "cause": f.cause, "fix": f.fix}
-        for f in found
+        {**told, "cause": f.cause, "fix": f.fix} for told, f in zip(diagnosis.summary(found), found, strict=True)
     ]
-    return _show(options, content, "\n\n".join(map(_finding, found)) or "no finding")
+    status = _show(options, content, "\n\n".join(map(_finding, found)) or "no finding")
+    try:
+        runs.record_findings(folder, run.task, found)
+    except ParameterError as error:  # they have been said all the same
+        say(f"not recorded: {error}")
+    return status
 
 
 def _finding(finding: diagnosis.Finding) -> str:

@@ -43,6 +43,9 @@ QUESTIONS = Features(
     }
 )
 # White space, control characters and the like: nothing of it reaches the model
+# What names the column of a field
+PARAMETERS = {"text": "TEXT_COLUMN", "text_pair": "PAIR_COLUMN", "label": "LABEL_COLUMN", "tokens": "TOKENS_COLUMN",
+              "ner_tags": "TAGS_COLUMN"}  # fmt: skip
 INVISIBLE = r"^[\s\p{C}\p{Z}]*$"
 LONGEST = 1_000_000  # characters, as many as a long novel has
 DAMAGED = "the text holds a NUL character, as damaged files and files that are no text do"
@@ -89,10 +92,9 @@ def load_classification(
 
     Raises DataError, naming the file, row and column, when the data cannot be used.
     """
-    splits = {
-        name: _rename(split, {"text": text_column, "label": label_column})
-        for name, split in read_source(source, sample="reviews", header=(text_column, label_column)).items()
-    }
+    columns = {"text": text_column, "label": label_column}
+    splits = read_source(source, sample="reviews", header=columns)
+    splits = {name: _rename(split, columns) for name, split in splits.items()}
     for split in splits.values():
         check_texts(split, "text")
     splits = _class_labels(splits)
@@ -151,7 +153,7 @@ def load_pairs(
     Scores lie in `low` to `high`. Raises DataError, naming the file, row and column, when the data cannot be used.
     """
     columns = {"text": text_column, "text_pair": pair_column, "label": label_column}
-    table = partial(_read_table, header=tuple(columns.values()), headerless=True)
+    table = partial(_read_table, header=columns, headerless=True)
     splits = read_source(source, sample="similarity", readers={".csv": table, ".tsv": table})
     splits = {name: _rename(split, columns) for name, split in splits.items()}
     if low > -1 and "test" in splits and _number(splits["test"]["label"][0]) == -1:
@@ -180,10 +182,10 @@ def load_transfer(
     `load_classification`, or "sample": 80 product and restaurant reviews; of several splits the test split is taken.
     Raises DataError for a label that the classifier does not know.
     """
-    header = (text_column, label_column)
-    splits = read_source(source, sample="transfer_reviews", header=header, need_train=False)
+    columns = {"text": text_column, "label": label_column}
+    splits = read_source(source, sample="transfer_reviews", header=columns, need_train=False)
     rows = next(splits[name] for name in ("test", "validation", "train") if name in splits)
-    rows = _rename(rows, {"text": text_column, "label": label_column})
+    rows = _rename(rows, columns)
     check_texts(rows, "text")
     labels = _label_strings(rows)
     unknown = next((i for i, label in enumerate(labels) if label not in names), None)
@@ -239,11 +241,12 @@ def load_tagged_rows(
 ) -> Dataset:
     """The test rows of `source` (or its only split) with the tag names of a tagger that exists already.
 
-    As `load_entities`; raises DataError for a tag that `names` does not hold.
+    As `load_entities`; raises DataError for a tag that `names` does not hold, so call it before the training.
     """
     splits = read_source(source, sample=sample, readers=_COLUMN_READERS, need_train=False)
     splits = _tagged(splits, tokens_column, tags_column, types)
-    return _tag_classes(next(splits[name] for name in reversed(SPLITS) if name in splits), names)
+    cure = 'map its type by TRANSFER_TYPES, or leave this text out (TRANSFER_DATA "")'
+    return _tag_classes(next(splits[name] for name in reversed(SPLITS) if name in splits), names, cure)
 
 
 # --- reading -----------------------------------------------------------------------------------------------
@@ -253,13 +256,14 @@ def read_source(
     source: str | Path,
     *,
     sample: str,
-    header: Sequence[str] = (),
+    header: Mapping[str, str] | None = None,
     readers: Mapping[str, Reader] | None = None,
     need_train: bool = True,
 ) -> dict[str, Dataset]:
     """The raw splits of a source; `sample` names the packaged folder that "sample" stands for.
 
-    `header` lists the columns a delimited file must have; they tell its delimiter (comma, semicolon, tab, bar).
+    `header` has the columns a delimited file must have, by field of a row; they tell its delimiter (comma, semicolon,
+    tab, bar).
     `readers` read the files of a task's own formats, by suffix (".json"). Without `need_train` any split will do.
     Each split's `info.description` names the place for error messages. Raises DataError.
     """
@@ -267,7 +271,7 @@ def read_source(
         raise DataError('no data: the source is empty; give "sample", a file or folder, or a Hub id.')
     if str(source) == "sample":
         source = SAMPLES / sample
-    path, readers = Path(source).expanduser(), readers or {}
+    path, header, readers = Path(source).expanduser(), header or {}, readers or {}
     try:
         if path.is_file():
             return {"train": _read_file(path, header, readers)}
@@ -306,7 +310,7 @@ def _split_files(folder: Path, readers: Mapping[str, Reader]) -> dict[str, Path]
     return files
 
 
-def _read_file(path: Path, header: Sequence[str], readers: Mapping[str, Reader]) -> Dataset:
+def _read_file(path: Path, header: Mapping[str, str], readers: Mapping[str, Reader]) -> Dataset:
     suffix = path.suffix.lower()
     if suffix not in {*FORMATS, *readers}:
         raise DataError(f"{path.name}: unknown kind of file; known are {', '.join({**FORMATS, **readers})}.")
@@ -325,7 +329,7 @@ def _read_file(path: Path, header: Sequence[str], readers: Mapping[str, Reader])
     return dataset
 
 
-def _read_table(path: Path, header: Sequence[str], *, headerless: bool = False) -> Dataset:
+def _read_table(path: Path, header: Mapping[str, str], *, headerless: bool = False) -> Dataset:
     kind = FORMATS[path.suffix.lower()]
     if kind == "json":
         _check_json(path)
@@ -350,7 +354,7 @@ def _silent() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-def _csv_options(path: Path, header: Sequence[str], *, headerless: bool) -> dict[str, object]:
+def _csv_options(path: Path, header: Mapping[str, str], *, headerless: bool) -> dict[str, object]:
     """Every cell is text: "007" stays "007", and the word "null" stays a word.
 
     With `headerless`, a first line of as many fields as `header`, the last a number, is a row: columns are `header`.
@@ -359,12 +363,12 @@ def _csv_options(path: Path, header: Sequence[str], *, headerless: bool) -> dict
     options = {"sep": sep or _delimiter(path, header), "encoding": "utf-8-sig"}
     options["quoting"] = _quoting(path, options["sep"])
     if sep:
-        options["names"] = list(header)
-    columns = header if sep else pd.read_csv(path, nrows=0, **options).columns
+        options["names"] = list(header.values())
+    columns = header.values() if sep else pd.read_csv(path, nrows=0, **options).columns
     return {**options, "keep_default_na": False, "features": Features({name: Value("string") for name in columns})}
 
 
-def _delimiter_without_header(path: Path, header: Sequence[str]) -> str | None:
+def _delimiter_without_header(path: Path, header: Mapping[str, str]) -> str | None:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         first = file.readline()
     for sep in _delimiters(path):
@@ -404,20 +408,15 @@ def _number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _delimiter(path: Path, header: Sequence[str]) -> str:
+def _delimiter(path: Path, header: Mapping[str, str]) -> str:
     fields = {sep: _header(path, sep) for sep in _delimiters(path)}
-    found = [sep for sep, names in fields.items() if set(header) <= set(names)]
+    found = [sep for sep, names in fields.items() if set(header.values()) <= set(names)]
     if not found and header:
         names = max(fields.values(), key=len)
-        missing = [name for name in header if name not in names]
-        shown = ", ".join(repr(name[:60]) for name in names[:12])
-        raise DataError(
-            f"{path.name}: no column {missing[0]!r} in the header; it has {shown}. "
-            "Name the column by parameter (TEXT_COLUMN, LABEL_COLUMN)."
-        )
+        raise _no_column(path.name, header, names, where=" in the header")
     sep = found[0] if found else next(iter(fields))
     names = Counter(fields[sep])
-    if twice := [name for name in header if names[name] > 1]:
+    if twice := [name for name in header.values() if names[name] > 1]:
         raise DataError(f"{path.name}: the header has {names[twice[0]]} columns {twice[0]!r}; rename all but one.")
     return sep
 
@@ -586,12 +585,23 @@ def place(dataset: Dataset) -> str:
     return dataset.info.description or "data"
 
 
+def _no_column(at: str, columns: Mapping[str, str], names: Sequence[str], *, where: str = "") -> DataError:
+    """The error for the first of `columns` (by field of a row) that is not among `names`, with its parameter."""
+    field, missing = next((field, column) for field, column in columns.items() if column not in names)
+    cure = "Rename it in the file."
+    if field in PARAMETERS:
+        # Pairs stand beside other data in notebook 3, whose parameters for them have a prefix.
+        prefixed = f" (in notebook 3 STS_{PARAMETERS[field]})" if "text_pair" in columns else ""
+        cure = f"Name the right one by {PARAMETERS[field]}{prefixed}."
+    shown = ", ".join(repr(name[:60]) for name in names[:12])
+    return DataError(f"{at}: no column {missing!r}{where}; it has {shown}. {cure}")
+
+
 def _rename(dataset: Dataset, columns: dict[str, str]) -> Dataset:
     """Give the columns their canonical names (the keys of `columns`)."""
     for canonical, given in columns.items():
         if given not in dataset.column_names:
-            names = ", ".join(map(repr, dataset.column_names[:12]))
-            raise DataError(f"{place(dataset)}: no column {given!r}; it has {names}. Name it by parameter.")
+            raise _no_column(place(dataset), columns, dataset.column_names)
         twice = [other for other in columns if columns[other] == given and other != canonical]
         if twice:
             raise ParameterError(
@@ -774,14 +784,14 @@ def _map_types(labels: list[str], types: Mapping[str, str] | None) -> list[str]:
     return [f"{tag[:2]}{types[tag[2:]]}" if tag[2:] in types else "O" for tag in labels]
 
 
-def _tag_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
+def _tag_classes(dataset: Dataset, names: Sequence[str], cure: str = "retag or delete the word") -> Dataset:
     index, rows = {name: i for i, name in enumerate(names)}, []
     for number, labels in enumerate(dataset["ner_tags"]):
         unknown = next((position for position, tag in enumerate(labels) if tag not in index), None)
         if unknown is not None:
             raise DataError(
                 f"{_row_place(dataset, number, unknown)}: the tag {labels[unknown]!r} is not among those trained on, "
-                f"{', '.join(names)}; map its type by parameter or drop it."
+                f"{', '.join(names)}; {cure}."
             )
         rows.append([index[tag] for tag in labels])
     features = Features({"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=list(names)))})
@@ -791,10 +801,9 @@ def _tag_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
 
 
 def _question_columns(dataset: Dataset) -> Dataset:
-    missing = [name for name in QUESTIONS if name not in dataset.column_names and name != "title"]
-    if missing:
-        names = ", ".join(map(repr, dataset.column_names[:12]))
-        raise DataError(f"{place(dataset)}: no column {missing[0]!r}; it has {names}. Rename it in the file.")
+    needed = {name: name for name in QUESTIONS if name != "title"}
+    if not needed.keys() <= set(dataset.column_names):
+        raise _no_column(place(dataset), needed, dataset.column_names)
     kept = Features({name: feature for name, feature in QUESTIONS.items() if name in dataset.column_names})
     try:
         return dataset.select_columns(list(kept)).cast(kept)

@@ -77,6 +77,11 @@ def ranked(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(first.values(), key=lambda finding: finding.priority)
 
 
+def summary(findings: Iterable[Finding]) -> list[dict[str, object]]:
+    """What a run's record holds of its findings: `finding`, `symptom` and `evidence`, most fundamental first."""
+    return [{"finding": f.name, "symptom": f.symptom, "evidence": f.evidence._asdict()} for f in ranked(findings)]
+
+
 def table(findings: Iterable[Finding]) -> pd.DataFrame:
     """A row a finding, most fundamental first: `finding`, `symptom`, `value`, `threshold`, `why`, `cause`, `fix`."""
     rows = [

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +17,8 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from bert_helpers.errors import DataError
-from bert_helpers.metrics import format_interval
+from bert_helpers.metrics import format_interval, headline
 from bert_helpers.notebook_pages import NotebookPage, write_pages
-from bert_helpers.notebooks import headline
 from bert_helpers.results import write_text
 from bert_helpers.training import history_table
 
@@ -37,8 +37,11 @@ COLUMNS = [
 SIGNS = {"accuracy": "classification", "exact_match": "qa", "pearson": "regression", "token_accuracy": "ner"}
 SCORES = ("accuracy", "f1", "pearson")  # the first that a history has is drawn beside the loss
 WIDTH, HEIGHT, POINTS = 160, 60, 200  # of a picture, and about how many points a line may have
+RECORD = "metrics.json"
 LARGEST = 5_000_000  # bytes of a record, a history or a card; a run writes kilobytes
 LONGEST = 300  # characters of a text
+SIGNATURE = '<meta name="generator" content="bert_helpers gallery {}">'  # of a card's page, with a digest
+CARD_PAGE = b"".join(Path(__file__).with_name(f"{name}.j2").read_bytes() for name in ("card.html", "page.css"))
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def write_gallery(folder: Path) -> Path:
     Raises ParameterError when a page cannot be written; an earlier one stays as it was.
     """
     pages = write_pages(folder / "notebooks")
-    records = sorted(folder.rglob("metrics.json"))
+    # Folders may go while this looks: a training that ends removes its checkpoints.
+    records = sorted(Path(at, RECORD) for at, folders, files in os.walk(folder) if RECORD in (*folders, *files))
     folders = {path.parent for path in records}
     runs = [_run(path, folder, folders, pages) for path in records]
     runs.sort(key=lambda run: (run["error"] is None, run["date"] or datetime.min), reverse=True)
@@ -83,7 +87,29 @@ def write_gallery(folder: Path) -> Path:
         width=WIDTH,
         height=HEIGHT,
     )
-    return write_text(folder / "index.html", _encodable(html))
+    index = write_text(folder / "index.html", _encodable(html))
+    _remove_stale(folder / "cards")
+    return index
+
+
+def _remove_stale(pages: Path) -> None:
+    """Remove pages of cards that are gone, and folders that this leaves empty; no file but the gallery's own."""
+    for parent, _, names in list(os.walk(pages)):
+        for page in (Path(parent, name) for name in names if name.endswith(".html")):
+            card = pages.parent / page.relative_to(pages).with_suffix("") / "README.md"
+            if os.path.isfile(card) or SIGNATURE.split("{}")[0] not in _head(page):
+                continue
+            page.unlink(missing_ok=True)
+            with suppress(OSError):  # not empty
+                os.removedirs(page.parent)
+
+
+def _head(page: Path) -> str:
+    """The first lines of a page, in which the gallery's own say that they are; of a link or no file none."""
+    if page.is_symlink() or not os.path.isfile(page):
+        return ""
+    with page.open("rb") as file:
+        return file.read(1000).decode("utf-8", "replace")
 
 
 def _encodable(html: str) -> str:
@@ -124,22 +150,26 @@ def _run(path: Path, folder: Path, folders: Collection[Path], pages: Sequence[No
 def _card(card: Path, parent: Path, folder: Path) -> dict[str, str | None]:
     """The part of a run that a model card is of, and its HTML page: `cards/` has the folders that runs have.
 
-    A card may come from anywhere: HTML in it is shown as text, and the page's policy keeps pictures from being fetched.
+    One that is up to date is left as it is: most of the time would go into them. A card may come from anywhere: HTML in
+    it is shown as text, and the page's policy keeps pictures from being fetched.
     """
     shown = {"name": _part(card.parent, parent), "href": None, "error": None}
     try:
         text = _read_text(card)
     except DataError as error:
         return {**shown, "error": str(error)}
-    body = re.sub(r"\A---\r?\n.*?\n---\r?\n", "", text, flags=re.DOTALL)
     page = folder / "cards" / card.parent.relative_to(folder).with_suffix(".html")
-    html = _template("card").render(
-        name=card.parent.parent.relative_to(folder).as_posix(),
-        card=mistune.create_markdown(escape=True, plugins=["table"])(body),
-        index="../" * len(card.parent.relative_to(folder).parts) + "index.html",
-        source="../" * len(card.parent.relative_to(folder).parts) + _href(card, folder),
-    )
-    write_text(page, _encodable(html))
+    signature = SIGNATURE.format(hashlib.sha256(text.encode() + CARD_PAGE).hexdigest())
+    if signature not in _head(page):
+        body = re.sub(r"\A---\r?\n.*?\n---\r?\n", "", text, flags=re.DOTALL)
+        html = _template("card").render(
+            signature=signature,
+            name=card.parent.parent.relative_to(folder).as_posix(),
+            card=mistune.create_markdown(escape=True, plugins=["table"])(body),
+            index="../" * len(card.parent.relative_to(folder).parts) + "index.html",
+            source="../" * len(card.parent.relative_to(folder).parts) + _href(card, folder),
+        )
+        write_text(page, _encodable(html))
     return {**shown, "href": _href(page, folder)}
 
 
@@ -219,11 +249,25 @@ def _facts(record: object) -> dict[str, object]:
         "precision": _text(record.get("precision")),
         "seconds": sum(seconds.values()) if seconds else None,
         "parameters": {_text(name): _text(value) for name, value in _mapping(record.get("parameters")).items()},
+        "findings": _findings(record.get("findings")),
         "more": {
             "seed": _text(record.get("seed")),
             **{f"seconds, {_text(name)}": f"{value:g}" for name, value in seconds.items()},
             **{_text(name): _text(value) for name, value in _mapping(record.get("versions")).items()},
         },
+    }
+
+
+def _findings(recorded: object) -> dict[str, str] | None:
+    """Symptoms by finding, of several tasks by "qa: overfitting"; None where no diagnosis is recorded."""
+    if not isinstance(recorded, (list, dict)):
+        return None
+    parts = recorded.items() if isinstance(recorded, dict) else [("", recorded)]
+    return {
+        (f"{_text(task)}: " if task else "") + _text(row.get("finding")): _text(row.get("symptom"))
+        for task, rows in parts
+        for row in (rows if isinstance(rows, list) else [])
+        if isinstance(row, dict)
     }
 
 

@@ -297,3 +297,13 @@ def format_interval(row: pd.Series) -> str:
     if pd.isna(row["value"]):
         return "undefined"
     return f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+
+
+def headline(metrics: dict[str, dict]) -> dict[str, dict]:
+    """The first three metrics of a record; of one with several tasks ("qa/f1") only, the first of each."""
+    if plain := [name for name in metrics if "/" not in name]:
+        return {name: metrics[name] for name in plain[:3]}
+    firsts: dict[str, str] = {}
+    for name in metrics:
+        firsts.setdefault(name.split("/")[0], name)
+    return {name: metrics[name] for name in firsts.values()}

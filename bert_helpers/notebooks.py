@@ -12,7 +12,7 @@ import yaml
 from papermill.exceptions import PapermillExecutionError
 
 from bert_helpers.errors import ParameterError
-from bert_helpers.metrics import format_interval
+from bert_helpers.metrics import format_interval, headline
 from bert_helpers.parameters import check_names, check_parameters, read
 
 EXECUTED = Path("results/notebooks")
@@ -94,13 +94,3 @@ def summary(rows: Sequence[dict[str, object]]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(5)]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
     return "\n".join(table + [f"\n{row['notebook']}: {row['error']}" for row in rows if row["error"]])
-
-
-def headline(metrics: dict[str, dict]) -> dict[str, dict]:
-    """The first three metrics of a record; of one with several tasks ("qa/f1") only, the first of each."""
-    if plain := [name for name in metrics if "/" not in name]:
-        return {name: metrics[name] for name in plain[:3]}
-    firsts: dict[str, str] = {}
-    for name in metrics:
-        firsts.setdefault(name.split("/")[0], name)
-    return {name: metrics[name] for name in firsts.values()}

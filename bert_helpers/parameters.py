@@ -3,15 +3,17 @@
 import difflib
 import os
 from collections.abc import Collection, Iterable, Mapping
+from importlib.util import find_spec
 
 from bert_helpers.errors import ParameterError
 
 CHOICES = {"PRECISION": ("auto", "bf16", "fp16", "fp32"), "TRUNCATION": ("head", "tail", "head+tail")}
+TRACKERS = ("tensorboard", "mlflow", "trackio", "wandb")  # of those that Transformers reports to
 NEEDED = ("MODEL", "DATA", "OUTPUT_DIR")
 # What every training has, where its notebook has no parameter of the name
 DEFAULTS = {"GRADIENT_ACCUMULATION": 1, "EARLY_STOPPING": 0, "WEIGHT_DECAY": 0.01, "LABEL_SMOOTHING": 0.0,
             "DROPOUT": 0.1, "TRUNCATION": "head", "PRECISION": "auto", "DATALOADER_WORKERS": 0, "FSDP": False,
-            "SEED": 0}  # fmt: skip
+            "SEED": 0, "REPORT_TO": "none"}  # fmt: skip
 SHARED = {"MODEL": "sentence-transformers/all-MiniLM-L6-v2", "DATA": "sample",
           "TRAIN_SIZE": 0, "VALIDATION_SIZE": 0, "TEST_SIZE": 0, "BATCH_SIZE": 16}  # fmt: skip
 # By task, with the defaults of its notebook: 1, 3, 4, 3
@@ -114,6 +116,8 @@ def _check_range(name: str, value: object) -> None:
             raise ParameterError(f"{name} is {value!r}; it must be one of {', '.join(choices)}.")
     if isinstance(value, str) and "\0" in value:
         raise ParameterError(f"{name} is {value!r}, which holds a NUL character; write it anew.")
+    if name == "REPORT_TO":
+        trackers(value)
     if name in NEEDED and not value.strip():
         raise ParameterError(f"{name} is empty; leave it out for the default.")
     if name == "OUTPUT_DIR" and not _below_results(value):
@@ -124,6 +128,21 @@ def _check_range(name: str, value: object) -> None:
     for known, (low, high) in RANGES.items():
         if (name == known or name.endswith("_" + known)) and not low <= value <= high:
             raise ParameterError(f"{name} is {value}; it must lie between {low} and {high}.")
+
+
+def trackers(names: str) -> list[str]:
+    """The experiment trackers of REPORT_TO: "none", or one or several with commas between.
+
+    Raises ParameterError for an unknown one, and for one whose package is not installed.
+    """
+    chosen = [name.strip() for name in names.split(",") if name.strip() not in ("", "none")]
+    for name in chosen:
+        if name not in TRACKERS:
+            raise ParameterError(f"REPORT_TO is {names!r}; it must be none, or some of {', '.join(TRACKERS)}.")
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:  # without origin: a folder of logs here that has the package's name
+            raise ParameterError(f"REPORT_TO is {names!r}, and {name} is not installed: pip install {name}")
+    return chosen
 
 
 def _below_results(path: str) -> bool:

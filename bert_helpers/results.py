@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,7 @@ from transformers import BertPreTrainedModel, BertTokenizerFast
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers.data import fingerprint
+from bert_helpers.diagnosis import Finding, summary
 from bert_helpers.errors import ParameterError
 from bert_helpers.models import quiet
 
@@ -67,11 +68,13 @@ def write_record(
     precision: str,
     seed: int,
     seconds: dict[str, float],
+    findings: Iterable[Finding] | None = None,
 ) -> Path:
     """Write `metrics.json`: each metric with its interval, and all that is needed to tell what produced it.
 
-    `data` is `describe_data` of the run's data, or a dict of several by task. The models that stand in `folder` by now
-    get their cards first: a record says that the run is whole.
+    `data` is `describe_data` of the run's data, or a dict of several by task. `findings` are those of the diagnosis,
+    None where there was none. The models that stand in `folder` by now get their cards first: a record says that the
+    run is whole.
     """
     from bert_helpers.cards import write_cards  # cards are made of runs, which are written by this module
 
@@ -89,6 +92,7 @@ def write_record(
             "precision": precision,
             "seed": seed,
             "seconds": {name: round(value, 1) for name, value in seconds.items()},
+            **({} if findings is None else {"findings": summary(findings)}),
         }
     )
     write_cards(folder, record)
@@ -124,7 +128,7 @@ def writing(path: Path) -> Iterator[None]:
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # torch.save's file writer
             raise
         reason = getattr(error, "strerror", None) or str(error)
-        cure = "What was there is unchanged; make room, or choose another OUTPUT_DIR"
+        cure = "What was there is unchanged; make room, or choose another folder"
         raise ParameterError(f"{path}: cannot be written ({reason}). {cure}.") from error
 
 

@@ -4,8 +4,9 @@ For comparing many runs, as notebook 2 does, and for the command line; notebooks
 """
 
 import json
+import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from bert_helpers import (
     checks_model,
     checks_run,
     comparison,
+    diagnosis,
     models,
     regression,
     repairs,
@@ -103,6 +105,7 @@ def _trainer(
         weight_decay=p["WEIGHT_DECAY"],
         label_smoothing_factor=p["LABEL_SMOOTHING"],
         dataloader_num_workers=p["DATALOADER_WORKERS"],
+        report_to=p["REPORT_TO"],
         disable_tqdm=True,
         **(training.fully_sharded(model) if p["FSDP"] else {}),
     )
@@ -177,11 +180,11 @@ def _scores(run: Run, predicted: Sequence, truth: Sequence) -> pd.DataFrame:
     return pd.concat([table, spec.parts(predicted, truth, seed)]) if spec.parts else table
 
 
-def save(run: Run, folder: Path) -> pd.DataFrame:
+def save(run: Run, folder: Path, *, findings: Iterable[Finding] | None = None) -> pd.DataFrame:
     """Write a finished run as the notebooks do: model/, history.json, predictions, and metrics.json last of all.
 
-    A regressor's scale moves into its weights first. Returns `scores`. Raises ParameterError when `folder` cannot be
-    written.
+    The record holds the `findings` of its diagnosis, if there was one. A regressor's scale moves into its weights
+    first. Returns `scores`. Raises ParameterError when `folder` cannot be written.
     """
     spec, p, model = tasks.TASKS[run.task], run.parameters, run.trainer.model
     predicted, truth = run.judged()
@@ -201,6 +204,7 @@ def save(run: Run, folder: Path) -> pd.DataFrame:
         precision=training.resolve_precision(p["PRECISION"]),
         seed=p["SEED"],
         seconds={"train": train, "evaluate": run.test.metrics["test_runtime"]},
+        findings=findings,
     )
     return table
 
@@ -228,7 +232,8 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     spec = tasks.TASKS[task]
     parameters, described = recorded(folder, task)
     p = {**DEFAULTS, **parameters}
-    p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"], "FSDP": False}  # here is one process
+    # What is read or mended is nobody's experiment, the tracker may not be installed here, and here is one process.
+    p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"], "REPORT_TO": "none", "FSDP": False}
     where = "Say where its data lies (RUN_DATA, --data)."
     try:
         dataset = spec.load(results.resolve(p["DATA"]), **tasks.options(spec.load, p))
@@ -264,14 +269,37 @@ def recorded(folder: Path, task: str) -> tuple[dict[str, object], dict[str, obje
 
     It is metrics.json in `folder` or one level up. Raises DataError when there is none, or it is broken.
     """
+    return of_task(_record(folder)[1], task)
+
+
+def _record(folder: Path) -> tuple[Path, dict[str, object]]:
     for path in (folder / "metrics.json", folder.parent / "metrics.json"):
         if path.is_file():
             record = _json(path, dict)
             told = record.get("parameters"), record.get("data")
             if not all(isinstance(part, dict) for part in told) or not {"MODEL", "OUTPUT_DIR"} <= told[0].keys():
                 raise DataError(f"{path}: not the record of a run, which has parameters and data.")
-            return of_task(record, task)
+            return path, record
     raise DataError(f"{folder.name}: no metrics.json; a run's folder has {', '.join(FILES)} and metrics.json.")
+
+
+def record_findings(folder: Path, task: str, findings: Iterable[Finding]) -> None:
+    """Put what a diagnosis of the run in `folder` found into its record and its model's card; the date stays.
+
+    Raises ParameterError when they cannot be written.
+    """
+    from bert_helpers.cards import write_cards  # cards are made of runs
+
+    path, record = _record(folder)
+    told = diagnosis.summary(findings)
+    if task in record["data"]:  # a record of several tasks
+        before = record.get("findings")
+        told = {**(before if isinstance(before, dict) else {}), task: told}
+    record["findings"] = told
+    date = path.stat()
+    write_cards(path.parent, record)
+    results.write_json(path, record)
+    os.utime(path, ns=(date.st_atime_ns, date.st_mtime_ns))
 
 
 def of_task(record: Mapping[str, object], task: str) -> tuple[Mapping[str, object], Mapping[str, object]]:
@@ -295,17 +323,29 @@ def _json(path: Path, kind: type) -> object:
     return content
 
 
-def diagnose(run: Run, *, rate: float | None = None, memory: float | None = None) -> list[Finding]:
-    """Findings in data and tokens, and in the untrained model or the finished run, whichever it is.
-
-    `rate` is `checks_run.matrix_product_rate`'s (None: speed is not judged), `memory` what a step may take in bytes
-    (None: what is free).
-    """
+def diagnose_rows(run: Run) -> list[Finding]:
+    """Findings in data and tokens, which training does not change."""
     p, task = run.parameters, run.task
-    findings = [
+    return [
         *checks_data.check_dataset(run.dataset, task=task, difference=p.get("DIFFERENCE"), seed=p["SEED"]),
         *checks_model.check_tokens(run.dataset, run.encoded, run.tokenizer, task=task, batch_size=p["BATCH_SIZE"]),
     ]
+
+
+def diagnose(
+    run: Run,
+    *,
+    rows: Sequence[Finding] | None = None,
+    rate: float | None = None,
+    memory: float | None = None,
+) -> list[Finding]:
+    """Findings in data and tokens, and in the untrained model or the finished run, whichever it is.
+
+    `rows` are those of `diagnose_rows`, if they are known already. `rate` is `checks_run.matrix_product_rate`'s (None:
+    speed is not judged), `memory` what a step may take in bytes (None: what is free).
+    """
+    p, task = run.parameters, run.task
+    findings = diagnose_rows(run) if rows is None else list(rows)
     if run.history is None:
         return ranked(findings + checks_model.check_model(run.trainer, task=task, memory=memory, seed=p["SEED"]))
     history = run.history

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bert_helpers.errors import DataError
+from bert_helpers.errors import DataError, ParameterError
 
 TAG = re.compile(r"O|[BIES]-\S+")
 SEPARATORS = ("\t", " ", ";", ",", "|")
@@ -158,3 +158,17 @@ def tag_names(sequences: Sequence[Sequence[str]]) -> list[str]:
     """O, then B- and I- of every type that occurs, types sorted."""
     types = sorted({tag[2:] for tags in sequences for tag in tags if tag != "O"})
     return ["O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI")]
+
+
+def read_types(text: str) -> dict[str, str] | None:
+    """The parameter TRANSFER_TYPES as a table from others' types to ours; None where it is empty: types are the same.
+
+    Raises ParameterError for text of another form.
+
+    >>> read_types("person:PER, location:LOC")
+    {'person': 'PER', 'location': 'LOC'}
+    """
+    pairs = [[part.strip() for part in pair.split(":")] for pair in text.split(",") if pair.strip()]
+    if bad := next((pair for pair in pairs if len(pair) != 2 or not all(pair)), None):
+        raise ParameterError(f"TRANSFER_TYPES has {':'.join(bad)!r}; write their type, a colon and ours: person:PER.")
+    return dict(pairs) or None

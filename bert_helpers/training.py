@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,15 @@ from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import regression, results
 from bert_helpers.errors import ModelError, ParameterError, TrainingError
+from bert_helpers.parameters import trackers
 from bert_helpers.tasks import TASKS
+
+# One store for the runs of all folders, for a tracker is there to compare them
+STORES = {
+    "mlflow": ("MLFLOW_TRACKING_URI", "sqlite:///{}/mlflow.db"),
+    "trackio": ("TRACKIO_DIR", "{}/trackio"),
+    "wandb": ("WANDB_DIR", "{}"),
+}
 
 
 def resolve_precision(precision: str = "auto") -> str:
@@ -61,15 +70,18 @@ def training_arguments(
     precision: str = "auto",
     early_stopping: int = 0,
     seed: int = 0,
+    report_to: str = "none",
     **overrides: object,
 ) -> TrainingArguments:
     """Native `TrainingArguments`; `overrides` are further ones, by their own names.
 
     `batch_size` is that of one forward pass; the optimizer steps once in `gradient_accumulation` of them. Losses
     and metrics are evaluated after every epoch. `early_stopping` (epochs without a better validation loss; 0 = off)
-    keeps a checkpoint an epoch and ends with the best one.
+    keeps a checkpoint an epoch and ends with the best one. `report_to` names experiment trackers, see
+    `parameters.trackers`; TensorBoard's files go to `output_dir`/runs, a folder each training, the others' to STORES.
 
-    Raises ParameterError when nothing can be written to `output_dir`, or FSDP is asked for without several GPUs.
+    Raises ParameterError when nothing can be written to `output_dir`, a tracker cannot be used, or FSDP is asked for
+    without several GPUs.
     """
     precision = resolve_precision(precision)
     chosen = {
@@ -95,7 +107,8 @@ def training_arguments(
         "metric_for_best_model": "eval_validation_loss",
         "greater_is_better": False,
         "dataloader_pin_memory": torch.cuda.is_available(),
-        "report_to": "none",
+        "report_to": _with_stores(trackers(report_to)),
+        "run_name": _run_name(Path(output_dir)),
         "seed": seed,
     }
     args = TrainingArguments(**{**chosen, **overrides})
@@ -124,6 +137,20 @@ def gather(trainer: Trainer, model_class: type[BertPreTrainedModel]) -> None:
     trainer.model = model_class(trainer.model.config)
     if trainer.is_world_process_zero():
         trainer.model.load_state_dict(state)
+
+
+def _with_stores(names: list[str]) -> list[str]:
+    """The same trackers; each keeps its files below results/, unless its own environment variable says otherwise."""
+    for variable, place in (STORES[name] for name in names if name in STORES):
+        os.environ.setdefault(variable, place.format((results.base_folder() / "results").as_posix()))
+    return names
+
+
+def _run_name(output_dir: Path) -> str:
+    """What the gallery calls the run: "mine" of results/mine/checkpoints."""
+    folder = output_dir.parent if output_dir.name == "checkpoints" else output_dir
+    below = Path(os.path.relpath(folder, results.base_folder() / "results"))
+    return folder.name if ".." in below.parts else below.as_posix()
 
 
 def make_trainer(
@@ -231,7 +258,7 @@ class StopOnNonFiniteLoss(TrainerCallback):
             if name.endswith("loss") and isinstance(value, float) and not math.isfinite(value):
                 raise TrainingError(
                     f"{name} is {value} at step {state.global_step}: training has diverged and cannot recover. Lower "
-                    f"the learning rate (it is {args.learning_rate:g}), or use PRECISION='fp32'."
+                    f"the learning rate (it is {args.learning_rate:g}), or set PRECISION to 'fp32'."
                 )
 
 

@@ -28,7 +28,7 @@ def from_file(path: Path, columns: Columns) -> Dataset:
     """The rows of a CSV, TSV, JSON Lines or Parquet file, or of a .txt file as of a stream of plain text."""
     if not path.is_file():
         raise DataError(f"{path}: no such file (a relative path is taken from the folder '{Path.cwd().name}').")
-    header = [columns[field] for field in _texts(columns)]
+    header = {field: columns[field] for field in _texts(columns)}
     plain = {
         ".txt": lambda file: Dataset.from_dict(_from_lines(_decoded(file.read_bytes(), file.name), columns, file.name))
     }

@@ -11,7 +11,8 @@ from huggingface_hub import ModelCard
 from test_security import PLANTS, live
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import ParameterError, cards, cli, models, results, tasks
+from bert_helpers import ParameterError, cards, cli, models, results, runs, tasks
+from bert_helpers.diagnosis import Evidence, Finding
 
 PARAMETERS = {"MODEL": "bert-base-uncased", "DATA": "mine.csv", "EPOCHS": 3, "LEARNING_RATE": 1e-4, "MAX_LENGTH": 32,
               "STRIDE": 8, "SEED": 7, "PRECISION": "fp32", "OUTPUT_DIR": "results/mine"}  # fmt: skip
@@ -70,7 +71,7 @@ def test_a_card_holds_the_facts_of_its_record_and_reads_back(tiny_bert, tmp_path
     assert given == {name: value for name, value in PARAMETERS.items() if name != "STRIDE"}  # which no classifier has
     assert "python -m bert_helpers predict results/mine" in card.text
     assert [line(card, title) for title in LIMITS[:3]] == ["not measured"] * 3
-    assert "diagnose results/mine" in line(card, "Diagnosis")
+    assert line(card, "Diagnosis").startswith("not recorded; `python -m bert_helpers diagnose results/mine`")
 
 
 def test_limits_are_measured_on_the_predictions_beside_it(tiny_bert, tmp_path):
@@ -146,6 +147,37 @@ def test_a_record_of_several_tasks_gives_each_model_its_own_part(tiny_bert, tmp_
     assert "max_length=16" in read["regression"].text
 
 
+def test_findings_of_the_diagnosis_stand_among_the_limits(tiny_bert, tmp_path):
+    found = [
+        Finding("overfitting", "it climbs to 0.9", Evidence(0.9, 0.5, "as measured"), "few rows", {"EPOCHS": 2}),
+        Finding("leakage", "3 rows", Evidence(3, 0, "none should"), "copies", {"redraw_splits": True}),
+    ]
+    folder = save(tmp_path / "mine", tiny_bert)
+    card = ModelCard.load(write(folder, findings=found))
+    assert line(card, "Diagnosis") == "`leakage`, `3 rows`; `overfitting`, `it climbs to 0.9`"
+    record = json.loads((folder / "metrics.json").read_text())
+    evidence = {"value": 0.9, "threshold": 0.5, "reason": "as measured"}
+    assert record["findings"][1] == {"finding": "overfitting", "symptom": "it climbs to 0.9", "evidence": evidence}
+    assert line(ModelCard.load(write(folder, findings=[])), "Diagnosis") == "no finding"
+    assert "findings" not in json.loads((write(folder).parent.parent / "metrics.json").read_text())
+
+
+def test_findings_of_one_task_leave_those_of_the_others(tiny_bert, tmp_path):
+    folder = tmp_path / "all"
+    for task in ("classification", "qa"):
+        save(folder / task, tiny_bert, task)
+    scores = {"classification/accuracy": (0.9, 0.8, 1.0), "qa/f1": (0.3, 0.2, 0.4)}
+    write(folder, scores, data={task: {"source": task} for task in ("classification", "qa")})
+    found = [Finding("leakage", "3 rows", Evidence(3, 0, "none should"), "copies", {})]
+    runs.record_findings(folder / "qa", "qa", found)
+    runs.record_findings(folder / "classification", "classification", [])
+    told = {
+        task: line(ModelCard.load(folder / task / "model/README.md"), "Diagnosis") for task in ("qa", "classification")
+    }
+    assert told == {"qa": "`leakage`, `3 rows`", "classification": "no finding"}
+    assert json.loads((folder / "metrics.json").read_text())["findings"].keys() == told.keys()
+
+
 def test_a_record_of_other_models_writes_no_card(tiny_bert, tmp_path):
     folder = save(tmp_path / "mine", tiny_bert)
     before = write(folder).read_bytes()
@@ -154,7 +186,8 @@ def test_a_record_of_other_models_writes_no_card(tiny_bert, tmp_path):
     )
 
 
-LESS = [{}, {"metrics": {}, "data": {}, "parameters": {}, "versions": {}, "seconds": {}},
+LESS = [{}, {"findings": "none"}, {"findings": {}},
+        {"metrics": {}, "data": {}, "parameters": {}, "versions": {}, "seconds": {}},
         {"metrics": {"f1": {"value": None, "low": None, "high": None}}, "seed": None}]  # fmt: skip
 
 
@@ -211,7 +244,8 @@ def test_what_is_planted_is_text(plant, tiny_bert, tmp_path):
     record = {"metrics": {"accuracy": half, "transfer/accuracy": half},
               "parameters": {**parameters, "TRANSFER_DATA": plant, plant: plant}, "seed": plant, "model": plant,
               "data": {"source": plant, "fingerprint": plant, "rows": {plant: 3}}, "device": plant,
-              "precision": plant, "versions": {plant: plant}}  # fmt: skip
+              "precision": plant, "versions": {plant: plant},
+              "findings": [{"finding": plant, "symptom": plant}, plant]}  # fmt: skip
     (path,) = cards.write_cards(folder, record)
     card, shown = ModelCard.load(path), cards._clean(plant)
     assert set(card.data.to_dict()) <= {"base_model", "library_name", "metrics", "pipeline_tag", "tags", "model-index"}
@@ -224,9 +258,10 @@ def test_what_is_planted_is_text(plant, tiny_bert, tmp_path):
     ]
     assert not re.search("<(a|img|em|strong|del|hr|blockquote)[ >]", page)
     assert page.count("<table>") == 1
-    for title in ("Data", "Device and precision", "Versions", "Classes"):
+    for title in ("Data", "Device and precision", "Versions", "Classes", "Diagnosis"):
         text = re.search(f"<li>{title}: (.*?)</li>", page)[1]
-        assert mistune.escape(shown or {"Versions": "", "Classes": "(empty)"}.get(title, "not recorded")) in text
+        empty = {"Versions": "", "Classes": "(empty)", "Diagnosis": "(empty)"}.get(title, "not recorded")
+        assert mistune.escape(shown or empty) in text
 
 
 def test_a_card_that_cannot_be_written_leaves_no_half_and_the_run_without_a_record(tiny_bert, tmp_path, monkeypatch):

@@ -5,12 +5,14 @@ import inspect
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -29,6 +31,7 @@ from bert_helpers import (
     parameters,
     prediction,
     qa,
+    results,
     runs,
     tasks,
     training,
@@ -83,6 +86,7 @@ def home(bert, tmp_path_factory):
         for task in tasks.TASKS:
             settings = {"model": bert, **SETTINGS, **OWN.get(task, {})}
             assert cli.main(line("train", task, **settings)) == 0
+    shutil.copytree(folder / "results", folder / "as-left")  # commands change records
     return folder
 
 
@@ -118,6 +122,7 @@ def test_a_training_leaves_what_the_notebooks_leave_and_evaluate_finds_the_same_
     assert record["parameters"].keys() >= parameters.of_training(task).keys()
     assert record["parameters"]["MAX_LENGTH"] == 48
     assert record["seconds"]["train"] > 0
+    assert f'href="{task}/metrics.json"' in (at_home / "results/index.html").read_text()
     told = json.loads(printed(capsys, "evaluate", f"results/{task}", "--json"))
     assert (told["task"], told["rows"], told["metrics"].keys()) == (task, 16, record["metrics"].keys())
     for name, value in record["metrics"].items():
@@ -190,13 +195,17 @@ def test_findings_come_before_training_on_standard_error_and_it_goes_on(tiny_ber
         for i in range(120)
     ]
     pd.DataFrame(rows).to_csv("mine.csv", index=False)
-    settings = {**SETTINGS, "train-size": 0, "epochs": 1, "seed": 3, "output-dir": "results/a/b"}
+    settings = {**SETTINGS, "train-size": 0, "epochs": 1, "seed": 3, "learning-rate": 1e-7}
+    settings["output-dir"] = "results/a/b"
     assert cli.main(line("train", "classification", model=tiny_bert, data="mine.csv", **settings)) == 0
     out, err = capsys.readouterr()
     told = err.splitlines()
     assert told[0].startswith("88 train, 16 validation, 16 test rows")
-    assert any(row.startswith(("leakage: ", "duplicates: ")) and "; fix: " in row for row in told)
-    assert told[-1].startswith("epoch 1 of 1: train loss ")
+    (trained,) = (i for i, row in enumerate(told) if row.startswith("epoch 1 of 1: train loss "))
+    assert any(row.startswith(("leakage: ", "duplicates: ")) and "; fix: " in row for row in told[:trained])
+    assert not [row for row in told[trained:] if row in told[:trained]]
+    assert any(row.startswith("learning_rate_too_low: ") for row in told[trained:])
+    assert told[-1] == f"gallery: {Path('results/index.html')}"
     assert out.startswith("accuracy ")
     assert "results/a/b: history.json metrics.json model predictions.csv" in out
 
@@ -210,6 +219,38 @@ def test_a_run_is_diagnosed(at_home, capsys):
     text = printed(capsys, "diagnose", "results/ner")
     assert text.startswith(f"{found[0].name}\n  symptom   {found[0].symptom}\n  evidence  ")
     assert [row.split()[0] for row in text.splitlines()[1:5]] == ["symptom", "evidence", "cause", "fix"]
+
+
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_the_record_and_the_card_of_a_training_hold_what_diagnose_says(task, at_home, tmp_path, capsys):
+    again = tmp_path / "again"
+    shutil.copytree(f"as-left/{task}", again)
+    record, card = json.loads((again / "metrics.json").read_text()), (again / "model/README.md").read_text()
+    del record["findings"]  # as notebooks 1, 3 and 4 leave it
+    path = results.write_json(again / "metrics.json", record)
+    os.utime(path, (10**9, 10**9))
+    told = json.loads(printed(capsys, "diagnose", again, "--json"))
+    diagnosed = json.loads(path.read_text())["findings"]
+    assert diagnosed == [{key: row[key] for key in ("finding", "symptom", "evidence")} for row in told]
+    assert path.stat().st_mtime == 10**9
+    trained = json.loads((at_home / "as-left" / task / "metrics.json").read_text())["findings"]
+    assert [row["finding"] for row in trained] == [row["finding"] for row in told]
+    for row, other in zip(trained, diagnosed, strict=True):
+        assert row["evidence"]["value"] == pytest.approx(other["evidence"]["value"], rel=1e-3)
+        assert f"`{row['finding']}`, `" in card
+
+
+def test_findings_that_cannot_be_recorded_are_said(at_home, capsys, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    before = (at_home / "results/ner/metrics.json").read_bytes()
+    monkeypatch.setattr(results.os, "replace", full)
+    assert cli.main(["diagnose", "results/ner"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("learning_rate_too_low\n")
+    assert re.match(r"not recorded: .*cannot be written \(No space left on device\)", err.splitlines()[-1])
+    assert (at_home / "results/ner/metrics.json").read_bytes() == before
 
 
 def test_no_finding_is_said_and_status_0(at_home, capsys, monkeypatch):
@@ -245,7 +286,7 @@ def test_out_of_memory_names_a_smaller_batch_and_other_failures_are_not_hidden(a
         raise errors.pop(0)
 
     monkeypatch.setattr(commands.runs, "finish", fail)
-    monkeypatch.setattr(commands.runs, "diagnose", lambda run: [])
+    monkeypatch.setattr(commands.runs, "diagnose", lambda run, rows: [])
     words = line("train", "regression", model=bert, **{**SETTINGS, "output-dir": "results/failed"})
     assert cli.main(words) == 2
     assert "out of memory; fix: BATCH_SIZE = 8, GRADIENT_ACCUMULATION = 2." in capsys.readouterr().err
@@ -478,20 +519,21 @@ BAD = [
     (["train", "ner", "--epoch", "3"], "unknown argument --epoch; did you mean --epochs?"),
     (["train", "ner", "--truncation", "tail"], "unknown argument --truncation"),
     (["train", "ner", "--epochs"], "argument --epochs: expected one argument"),
-    (["train", "ner", "--epochs", "three"], "EPOCHS is 'three', a str; it must be int"),
-    (["train", "ner", "--epochs", "0"], "EPOCHS is 0; it must lie between 1 and 1000"),
-    (["train", "ner", "--learning-rate", "nan"], "LEARNING_RATE is nan"),
-    (["train", "ner", "--dropout", "1.5"], "DROPOUT is 1.5; it must lie between 0.0 and 0.9"),
-    (["train", "ner", "--precision", "half"], "PRECISION is 'half'; it must be one of auto, bf16"),
-    (["train", "classification", "--truncation", "middle"], "TRUNCATION is 'middle'; it must be one of head, tail"),
-    (["train", "ner", "--output-dir", "/tmp/mine"], "OUTPUT_DIR is '/tmp/mine'; it must be a folder below results/"),
+    (["train", "ner", "--epochs", "three"], "--epochs is 'three', a str; it must be int"),
+    (["train", "ner", "--epochs", "0"], "--epochs is 0; it must lie between 1 and 1000"),
+    (["train", "ner", "--learning-rate", "nan"], "--learning-rate is nan"),
+    (["train", "ner", "--dropout", "1.5"], "--dropout is 1.5; it must lie between 0.0 and 0.9"),
+    (["train", "ner", "--precision", "half"], "--precision is 'half'; it must be one of auto, bf16"),
+    (["train", "classification", "--truncation", "middle"], "--truncation is 'middle'; it must be one of head, tail"),
+    (["train", "ner", "--output-dir", "/tmp/mine"], "--output-dir is '/tmp/mine'; it must be a folder below results/"),
     (["train", "ner", "--output-dir", "results"], "it must be a folder below results/"),
+    (["train", "ner", "--report-to", "tensorboard,x"], "it must be none, or some of tensorboard, mlflow, trackio, wan"),
     (["train", "ner", "--data", "none.conll"], "none.conll: no such file or folder"),
-    (["train", "ner", "--data", ""], "DATA is empty; leave it out for the default"),
+    (["train", "ner", "--data", ""], "--data is empty; leave it out for the default"),
     (["train", "classification", "--data", "tickets.csv"], "tickets.csv: no column 'text' in the header; it has"),
     (["train", "ner", "--model", "./none"], "./none: no model here"),
-    (["train", "ner", "--max-length", "1000"], "MAX_LENGTH is 1000; this model takes 3 to 512 tokens"),
-    (["train", "ner", "--max-length", "16"], "STRIDE is 32; with MAX_LENGTH 16 it must lie in 0 to 13"),
+    (["train", "ner", "--max-length", "1000"], "--max-length is 1000; this model takes 3 to 512 tokens"),
+    (["train", "ner", "--max-length", "16"], "--stride is 32; with --max-length 16 it must lie in 0 to 13"),
     (["evaluate"], "required: FOLDER"),
     (["evaluate", "results/none"], "results/none: no such folder; name that of a run"),
     (["evaluate", "results"], "results: no history.json; a run's folder has"),
@@ -511,8 +553,8 @@ BAD = [
     (["predict", "results/ner", "x", "--file", "lines.txt"], "texts and --file: give one of both"),
     (["predict", "results/ner", "x", "--formt", "csv"], "unknown argument --formt; did you mean --format?"),
     (["predict", "results/ner", "x", "--format", "xml"], "argument --format: invalid choice: 'xml'"),
-    (["predict", "results/ner", "x", "--batch-size", "0"], "BATCH_SIZE is 0; it must lie between 1"),
-    (["predict", "results/ner", "x", "--precision", "int8"], "PRECISION is 'int8'; it must be one of"),
+    (["predict", "results/ner", "x", "--batch-size", "0"], "--batch-size is 0; it must lie between 1"),
+    (["predict", "results/ner", "x", "--precision", "int8"], "--precision is 'int8'; it must be one of"),
     (["predict", "results/ner", "x", "--pair-column", "b"], "--pair-column: a ner model reads text, tokens."),
     (["predict", "results/ner", "--file", "none.csv"], "none.csv: no such file"),
     (["predict", "results/ner", "--file", "tickets.csv"], "tickets.csv: no column 'text' in the header"),
@@ -571,6 +613,27 @@ def test_a_bad_command_line_is_one_line_and_status_2(
     assert (status, out, err.count("\n")) == (2, "", 1), err
     assert message in err
     assert "Traceback" not in err
+
+
+NAMED = [
+    ("classification", {"data": "tickets.csv"}, "Name the right one by --text-column."),
+    ("classification", {"data": "tickets.csv", "text-column": "message"}, "Name the right one by --label-column."),
+    ("regression", {"data": "tickets.csv", "text-column": "message"}, "Name the right one by --pair-column. ("),
+    ("ner", {"data": "words.jsonl"}, "Name the right one by --tags-column."),
+    ("ner", {"data": "LABEL_COLUMN.conll"}, "LABEL_COLUMN.conll: no such file or folder"),
+    ("qa", {"data": "words.jsonl"}, "no column 'id'; it has 'text', 'tokens'. Rename it in the file."),
+]
+
+
+@pytest.mark.parametrize(("task", "options", "message"), NAMED)
+def test_an_error_names_the_options_of_the_task(task, options, message, at_home, tmp_path, monkeypatch, capsys):
+    shutil.copy("tickets.csv", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.jsonl").write_text('{"text": "a", "tokens": ["a"]}\n')
+    assert cli.main(line("train", task, **options)) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert not set(re.findall(r"[A-Z]+_[A-Z]+", err)) - {"LABEL_COLUMN"}
 
 
 def test_debug_shows_where_an_error_comes_from(at_home):

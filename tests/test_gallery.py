@@ -18,7 +18,8 @@ from conftest import ROOT
 from nbconvert import HTMLExporter
 from test_security import CHROMIUM, MARK, PLANTS, live, marked, page_after_scripts
 
-from bert_helpers import ParameterError, cli, gallery, notebooks, results
+from bert_helpers import ParameterError, cli, commands, gallery, notebooks, results
+from bert_helpers.diagnosis import Evidence, Finding
 from bert_helpers.gallery import write_gallery
 
 POLICY = re.compile(r'<meta[^>]*http-equiv="Content-Security-Policy"[^>]*>')
@@ -143,6 +144,20 @@ def test_a_record_of_several_tasks_names_them_and_the_first_metric_of_each(tmp_p
     assert {"cards/all/qa/model.html", "cards/all/classification/model.html"} <= set(page.links)
 
 
+def test_findings_are_shown_where_there_was_a_diagnosis(tmp_path):
+    leak = Finding("leakage", "3 rows of test", Evidence(3, 0, "none should"), "copies", {})
+    write_run(tmp_path / "sick", findings=[leak])
+    page = Page(write_gallery(tmp_path).read_text(encoding="utf-8"))
+    assert "Diagnosis: leakage" in page.text
+    assert "Findings leakage 3 rows of test" in page.text
+    path = write_run(tmp_path / "sick", findings=[])
+    assert "Diagnosis: no finding" in Page(write_gallery(tmp_path).read_text(encoding="utf-8")).text
+    results.write_json(path, {**json.loads(path.read_text()), "findings": {"qa": [leak._asdict()], "ner": []}})
+    assert "Diagnosis: qa: " in Page(write_gallery(tmp_path).read_text(encoding="utf-8")).text
+    write_run(tmp_path / "sick")
+    assert "Diagnosis" not in Page(write_gallery(tmp_path).read_text(encoding="utf-8")).text
+
+
 def test_the_picture_shows_the_history(tmp_path):
     write_run(tmp_path / "a")
     text = write_gallery(tmp_path).read_text(encoding="utf-8")
@@ -232,6 +247,7 @@ ODD = [
     {"metrics": {}}, {"metrics": {"f1": {"value": None, "low": None, "high": None}}},
     {"metrics": {"f1": {"value": 0.5}}}, {"metrics": {"f1": {"value": 1e99, "low": 0, "high": 1}}},
     {"metrics": {}, "data": [1], "seconds": "long", "parameters": 3, "versions": None, "model": {"a": [1]}},
+    {"metrics": {}, "findings": [1, {"finding": [2]}]}, {"metrics": {}, "findings": {"qa": 3, "": [{}]}},
     {"metrics": {"/": {"value": 1}}, "data": {"qa": 1, "ner": None, "x": {"source": 3}}, "seconds": {"train": None}},
     {"metrics": {"f1": {"value": 1, "low": "x", "high": [2]}}, "data": {"source": None, "rows": {"train": "many"}}},
     {"metrics": {"\ud800": {"value": 1}}, "model": "\udfff\x00\x1b", "device": "\u202eecived", "precision": 16},
@@ -322,9 +338,38 @@ def test_a_card_is_a_page_of_the_gallery(folder):
     assert "hidden" not in shown
     for link in Page(shown).links:
         assert (folder / "cards/a" / link).resolve() in (folder / "index.html", folder / "a/model/README.md")
+    os.utime(folder / "cards/a/model.html", (1, 1))
+    write_gallery(folder)
+    assert (folder / "cards/a/model.html").stat().st_mtime == 1  # it is up to date
     results.write_text(folder / "a/model/README.md", "another")
     write_gallery(folder)
     assert "another" in (folder / "cards/a/model.html").read_text(encoding="utf-8")
+
+
+def test_pages_of_runs_that_are_gone_are_removed_and_no_other_file(folder):
+    for name in ("a", "b", "of mine/c", "of mine/d"):
+        write_run(folder / name)
+        results.write_text(folder / name / "model/README.md", "card")
+    write_gallery(folder)
+    cards = folder / "cards"
+    (cards / "b/notes.html").write_text("<p>somebody's</p>")
+    (cards / "b/notes.txt").write_text("somebody's")
+    (cards / "b/link.html").symlink_to(folder / "index.html")
+    (cards / "empty").mkdir()
+    shutil.copy(cards / "a/model.html", folder / "kept.html")
+    for name in ("a", "b", "of mine/d"):
+        shutil.rmtree(folder / name)
+    write_gallery(folder)
+    left = {path.relative_to(cards).as_posix() for path in cards.rglob("*") if not path.is_dir()}
+    assert (cards / "empty").is_dir()
+    assert left == {"b/notes.html", "b/notes.txt", "b/link.html", "of mine/c/model.html"}
+    assert not (cards / "a").exists()
+    assert (folder / "kept.html").is_file()
+    shutil.rmtree(folder / "of mine")
+    shutil.rmtree(cards / "b")
+    (cards / "empty").rmdir()
+    write_gallery(folder)
+    assert not cards.exists()
 
 
 @pytest.mark.parametrize("plant", [*PLANTS.values(), f"[x](javascript:{MARK})", "![x](http://x.y/z.png)"])
@@ -360,6 +405,7 @@ def planted(folder, plant):
     path = write_run(name, rate, source=plant, model=plant, parameters={plant: plant}, precision=plant)
     record = json.loads(path.read_text())
     record.update(device=plant, seed=plant, versions={plant: plant}, seconds={plant: 1.0})
+    record.update(findings={plant: [{"finding": plant, "symptom": plant}]})
     record["data"]["rows"] = {plant: 3}
     path.write_text(json.dumps(record))
     results.write_json(name / plant.replace("/", "") / "history.json", history())
@@ -588,6 +634,20 @@ def test_run_ends_with_the_page(error, status, folder, monkeypatch, capsys):
     assert cli.main(["run", "01.ipynb"]) == status
     assert capsys.readouterr().out.splitlines()[-1] == str(Path("results/index.html"))
     assert (folder / "index.html").is_file()
+
+
+def test_a_training_ends_with_the_page_and_is_well_without_it(folder, monkeypatch, capsys):
+    """How `train` calls it: tests/test_cli.py."""
+    monkeypatch.chdir(folder.parent)
+    commands._refresh_gallery()
+    assert capsys.readouterr() == ("", f"gallery: {Path('results/index.html')}\n")
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(results.os, "replace", full)
+    commands._refresh_gallery()
+    assert "no gallery: " in capsys.readouterr().err
 
 
 def test_the_gallery_by_itself(folder, monkeypatch, capsys):

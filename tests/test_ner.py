@@ -157,8 +157,16 @@ def test_a_tag_unknown_to_training_is_named(tmp_path):
         DataError, match=r"test\.conll.*line 1: the tag 'B-LOC' is not among those trained on, O, B-PER"
     ):
         data.load_entities(tmp_path)
-    with pytest.raises(DataError, match="the tag 'B-LOC'"):
+    with pytest.raises(DataError, match=r"the tag 'B-LOC' .* TRANSFER_TYPES, or leave this text out \(TRANSFER_DATA"):
         data.load_tagged_rows(tmp_path / "test.conll", ["O", "B-PER", "I-PER"])
+
+
+def test_types_of_other_data_are_read_from_a_line():
+    assert tags.read_types("town:place,human : person ,") == {"town": "place", "human": "person"}
+    assert tags.read_types(" ") is None
+    for text in ("town", "a:b:c", "town:", ":place"):
+        with pytest.raises(ParameterError, match=f"TRANSFER_TYPES has '{text}'; write their type, a colon and ours"):
+            tags.read_types(text)
 
 
 def test_types_are_renamed_and_dropped(tmp_path):

@@ -1,7 +1,9 @@
+import sys
+
 import pytest
 
 from bert_helpers import ParameterError
-from bert_helpers.parameters import check_parameters
+from bert_helpers.parameters import check_parameters, trackers
 
 ANNOTATIONS = {"DATA": str, "EPOCHS": int, "LEARNING_RATE": float, "QA_BATCH_SIZE": int, "PRECISION": str, "SHOW": bool}
 VALUES = {
@@ -50,3 +52,27 @@ def test_a_whole_number_is_a_float_too():
 def test_a_bad_parameter_is_named(changes, message):
     with pytest.raises(ParameterError, match=message):
         check(**changes)
+
+
+@pytest.mark.parametrize(("given", "expected"), [
+    ("none", []), ("", []), ("tensorboard", ["tensorboard"]), ("tensorboard, none", ["tensorboard"]),
+])  # fmt: skip
+def test_trackers_are_a_list_with_commas(given, expected):
+    assert trackers(given) == expected
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ("tensorbord", "REPORT_TO is 'tensorbord'; it must be none, or some of tensorboard, mlflow, trackio, wandb"),
+    ("tensorboard, all", "must be none, or some of"),
+    ("wandb,tensorboard", "wandb is not installed: pip install wandb$"),
+    (["wandb"], "must be str"),
+])  # fmt: skip
+def test_a_tracker_that_cannot_be_used_is_named(given, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if "site-packages" not in place])
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "tensorboard/__init__.py").touch()
+    (tmp_path / "wandb").mkdir()  # its logs, which Python takes for a package
+    with pytest.raises(ParameterError, match=message):
+        check_parameters({"__annotations__": {"REPORT_TO": str}, "REPORT_TO": given})

@@ -26,6 +26,7 @@ KINDS = {
     "options only: needs several GPUs": r"torchrun ",
     "notebook": rf"papermill \S+ \S+ -p |{RUN}",
     "command": PROGRAM,
+    "tensorboard --inspect": r"tensorboard ",
     "jupyter": r"jupyter lab notebooks$",
 }
 TINY = {"MODEL": "tiny-bert", "EPOCHS": 1, "MAX_LENGTH": 48, "STRIDE": 8, "PRECISION": "fp32"}
@@ -99,6 +100,9 @@ def test_the_command_lines_run_in_their_order_with_a_tiny_model_and_print_what_i
         assert cli.main(words) == 0, line
         printed[line] = capsys.readouterr().out
         assert printed[line] or "--out " in line, line
+    for line in lines_of("tensorboard --inspect"):  # which ends, where the server would not
+        words = [sys.executable, "-m", "tensorboard.main", *shlex.split(line)[1:], "--inspect"]
+        assert "eval/validation_loss" in subprocess.run(words, capture_output=True, text=True, check=True).stdout
     shown = [block for language, block in BLOCKS if language == "text"]
     assert shown
     for block in shown:

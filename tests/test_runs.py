@@ -40,6 +40,7 @@ def leave(run, folder, name=""):
     prefix = tasks.TASKS[run.task].prefix
     common = ("MODEL", "BATCH_SIZE", "SEED", "PRECISION", "OUTPUT_DIR")
     own = {(key if key in common else prefix + key): value for key, value in run.parameters.items()}
+    own["REPORT_TO"] = "mlflow"  # which need not be installed where the run is read
     described = results.describe_data("sample", run.dataset)
     record = {
         "parameters": {**own, "EPOCHS": 99} if prefix else own,

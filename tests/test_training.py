@@ -1,14 +1,20 @@
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import BertForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from bert_helpers import ParameterError, TrainingError, metrics, models, tasks, tokenization, training
+from bert_helpers.parameters import TRACKERS
 
 TASK = tasks.TASKS["classification"]
 
@@ -186,3 +192,55 @@ def test_the_table_in_notebooks_gets_scores_and_the_history_keeps_the_seconds(ti
     assert shown
     assert not [name for names in shown for name in names if "runtime" in name or "per_second" in name]
     assert any("eval_validation_runtime" in entry for entry in trainer.state.log_history)
+
+
+# --- trackers ----------------------------------------------------------------------------------------------
+
+
+def scalars(folder):
+    """What TensorBoard shows of a training: (name, step) -> value."""
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {(name, event.step): event.value for name in events.Tags()["scalars"] for event in events.Scalars(name)}
+
+
+def test_tensorboard_holds_the_history_a_folder_each_training(tiny_bert, encoded, tokenizer, tmp_path):
+    for output in ("first", "second"):
+        args = {"report_to": "tensorboard", "logging_steps": 1, "seed": len(output)}
+        trainer = make(tiny_bert, encoded, tokenizer, tmp_path / output / "checkpoints", **args)
+        assert trainer.args.run_name == output
+        trainer.train()
+        (folder,) = (tmp_path / output / "checkpoints/runs").iterdir()
+        logged = {
+            (name.replace("eval_", "eval/", 1) if name.startswith("eval_") else f"train/{name}", entry["step"]): value
+            for entry in trainer.state.log_history
+            for name, value in entry.items()
+            if name != "step"
+        }
+        assert {("train/loss", 1), ("eval/validation_loss", 6), ("eval/validation_accuracy", 3)} <= logged.keys()
+        assert scalars(folder) == pytest.approx(logged, rel=1e-5)
+
+
+def test_without_trackers_none_is_imported(tiny_bert, encoded, tokenizer, tmp_path, monkeypatch):
+    def imported():
+        return [name for name in sys.modules if name.split(".")[0] in TRACKERS]
+
+    for name in imported():
+        monkeypatch.delitem(sys.modules, name)
+    environment = dict(os.environ)
+    make(tiny_bert, encoded, tokenizer, tmp_path, epochs=1).train()
+    assert imported() == []
+    assert dict(os.environ) == environment
+    assert not (tmp_path / "runs").exists()
+    found = "import sys, bert_helpers.commands; print({name.split('.')[0] for name in sys.modules} & set(sys.argv))"
+    assert subprocess.check_output([sys.executable, "-c", found, *TRACKERS], text=True) == "set()\n"
+
+
+def test_trackers_with_stores_of_their_own_keep_them_below_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "trackers", lambda names: names.split(","))  # they are not installed
+    monkeypatch.setattr(os, "environ", {"TRACKIO_DIR": "mine"})
+    args = training.training_arguments(Path("results/a/b/checkpoints"), report_to="mlflow,trackio,wandb")
+    assert (args.report_to, args.run_name) == (["mlflow", "trackio", "wandb"], "a/b")
+    store = tmp_path / "results"
+    told = {"MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow.db", "TRACKIO_DIR": "mine", "WANDB_DIR": str(store)}
+    assert os.environ == told
