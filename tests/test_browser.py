@@ -23,7 +23,7 @@ import nbformat
 import psutil
 import pytest
 from conftest import ROOT
-from playwright.sync_api import Error, Page, TimeoutError, expect, sync_playwright
+from playwright.sync_api import Page, TimeoutError, expect, sync_playwright
 from test_project import NOTEBOOKS, cells
 from test_security import CHROMIUM
 
@@ -34,8 +34,8 @@ WIDTHS = {"wide": 1400, "narrow": 600}
 HEIGHT = 1500  # of a screenshot; a whole notebook in one picture is more pixels high than Chromium draws
 SECONDS = 900  # a notebook may take
 SETTINGS = {
-    # All cells in the page at once: by default JupyterLab draws those in view.
-    "notebook-extension/tracker": {"windowingMode": "none"},
+    # All cells in the page at once: by default JupyterLab draws those in view. No blank screen after the last.
+    "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False},
     # No question about news, which would lie over the notebook, and no request to anybody.
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     # One moment of writing, ours.
@@ -163,10 +163,11 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    """A page of its own for each test: no cookie, no open tab of another."""
+    """A page of its own for each test: no cookie, no open tab of another; and no kernel that keeps a model's memory."""
     with browser.new_context(viewport={"width": WIDTHS["wide"], "height": HEIGHT}) as context:
         page = context.new_page()
         yield page
+        page.evaluate("() => window.jupyterapp?.serviceManager.sessions.shutdownAll()")
 
 
 def open_notebook(page: Page, lab, path):
@@ -178,7 +179,7 @@ def open_notebook(page: Page, lab, path):
 
 def command(page: Page, name, **arguments):
     """A command of JupyterLab, where the way to it through the menus is not what is tested."""
-    page.evaluate("([name, options]) => jupyterapp.commands.execute(name, options)", [name, arguments])
+    page.evaluate("async ([name, options]) => { await jupyterapp.commands.execute(name, options) }", [name, arguments])
 
 
 def run_all(page: Page, seconds=SECONDS):
@@ -214,6 +215,8 @@ def figures(notebook_cells):
 
 def photograph(page: Page, name):
     """The notebook from top to bottom, in pictures of a screen each, numbered."""
+    for old in SCREENSHOTS.glob(f"{name}-*-*-*.png"):
+        old.unlink()
     for theme in ("light", "dark"):
         command(page, "apputils:change-theme", theme=f"JupyterLab {theme.capitalize()}")
         page.wait_for_selector(f'body[data-jp-theme-name="JupyterLab {theme.capitalize()}"]', state="attached")
@@ -295,12 +298,3 @@ def test_a_notebook_runs_from_the_top(path, lab, page):
     assert [cell.execution_count for cell in cells(saved)] == numbers(shown)
     assert figures(cells(saved)) == figures(cells(path))
     assert not [output for cell in cells(saved) for output in cell.outputs if output.output_type == "error"]
-    close_kernel(page)
-
-
-def close_kernel(page: Page):
-    """A kernel that waits keeps a model's memory."""
-    try:
-        page.evaluate("() => jupyterapp.serviceManager.sessions.shutdownAll()")
-    except Error as error:
-        pytest.fail(f"the kernel could not be shut down: {error}")
