@@ -45,7 +45,9 @@ def learning_curves(history: pd.DataFrame) -> Figure:
         for split, colour, marker in (("train", BLUE, "o"), ("validation", ORANGE, "s")):
             axis.plot(history.index, history[f"{split}_{name}"], color=colour, marker=marker, label=split)
         axis.set(
-            xlabel="epoch", ylabel="loss (nats)" if name == "loss" else name, title=LABELS.get(name, name.capitalize())
+            xlabel="epoch",
+            ylabel="loss (nats)" if name == "loss" else LABELS.get(name, name),
+            title=LABELS.get(name, name.capitalize()),
         )
         axis.set_xticks(_whole(history.index))
         axis.legend(frameon=False)
