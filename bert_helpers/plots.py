@@ -114,11 +114,14 @@ OTHER_COLOURS = ("#b2df8a", "#ffff99", "#d9d9d9", "#fccde5")
 
 def entities_html(tokens: Sequence[str], gold: Sequence[str], predicted: Sequence[str] | None = None) -> str:
     """A sentence with its entities marked, as HTML; with `predicted`, two lines to compare. All text is escaped."""
-    rows = {"": gold} if predicted is None else {"gold": gold, "predicted": predicted}
+    if predicted is None:
+        return f'<div style="margin:.6em 0;line-height:2">{_marked(tokens, gold)}</div>'
+    # Long sentences go on beside the label, not below it.
+    label = "display:inline-block;width:5.5em;margin-left:-5.5em;opacity:.7"
     lines = [
-        f'<div style="line-height:2"><span style="display:inline-block;width:5.5em;opacity:.7">{label}</span>'
+        f'<div style="padding-left:5.5em;line-height:2"><span style="{label}">{name}</span>'
         f"{_marked(tokens, tags)}</div>"
-        for label, tags in rows.items()
+        for name, tags in (("gold", gold), ("predicted", predicted))
     ]
     return f'<div style="margin:.6em 0">{"".join(lines)}</div>'
 
@@ -136,8 +139,9 @@ def _marked(tokens: Sequence[str], tags: Sequence[str]) -> str:
 
 def _mark(text: str, kind: str) -> str:
     colour = ENTITY_COLOURS.get(kind) or OTHER_COLOURS[sum(kind.encode()) % len(OTHER_COLOURS)]
-    style = f"background:{colour};color:#111;padding:.15em .35em;border-radius:.3em"
-    return f'<mark style="{style}">{text} <small><b>{html.escape(kind)}</b></small></mark>'
+    # A name that goes over the end of a line is rounded on both, and its type stays with its last word.
+    style = f"background:{colour};color:#111;padding:.15em .35em;border-radius:.3em;box-decoration-break:clone"
+    return f'<mark style="{style}">{text}&nbsp;<small><b>{html.escape(kind)}</b></small></mark>'
 
 
 def type_confusion(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Figure:
