@@ -30,7 +30,10 @@ def _literal(texts: Sequence[str]) -> list[str]:
 def length_histogram(lengths: Sequence[int], *, max_length: int) -> Figure:
     """How long are the texts in tokens, and where does `max_length` cut?"""
     figure, (axis,) = _figure()
-    axis.hist(lengths, bins=40, color=BLUE)
+    step = max(
+        1, -(-int(np.ptp(lengths) + 1) // 40)
+    )  # whole tokens: bins that hold now 2 lengths, now 3, look like teeth
+    axis.hist(lengths, bins=np.arange(min(lengths), max(lengths) + step + 1, step) - 0.5, color=BLUE)
     axis.axvline(max_length, color=ORANGE, linestyle="--", label=f"max_length = {max_length}")
     axis.set(xlabel="tokens in a text", ylabel="texts", title="Length of the training texts")
     axis.legend(frameon=False)
