@@ -30,9 +30,8 @@ def _literal(texts: Sequence[str]) -> list[str]:
 def length_histogram(lengths: Sequence[int], *, max_length: int) -> Figure:
     """How long are the texts in tokens, and where does `max_length` cut?"""
     figure, (axis,) = _figure()
-    step = max(
-        1, -(-int(np.ptp(lengths) + 1) // 40)
-    )  # whole tokens: bins that hold now 2 lengths, now 3, look like teeth
+    # Some 40 bins of whole tokens: bins that hold now two lengths, now three, look like the teeth of a comb.
+    step = -(-int(np.ptp(lengths) + 1) // 40)
     axis.hist(lengths, bins=np.arange(min(lengths), max(lengths) + step + 1, step) - 0.5, color=BLUE)
     axis.axvline(max_length, color=ORANGE, linestyle="--", label=f"max_length = {max_length}")
     axis.set(xlabel="tokens in a text", ylabel="texts", title="Length of the training texts")
