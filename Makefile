@@ -9,7 +9,7 @@ export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: run test test-slow lint lab refresh fuzz bench bench-faults clean
+.PHONY: run test test-slow test-browser lint lab refresh fuzz bench bench-faults clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bert_helpers run $(NOTEBOOKS)
@@ -21,6 +21,10 @@ test: $(VENV)/installed lint
 # What takes over a minute: ten kills, ten runs at once, the notebook lines of README.
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
+
+# Every notebook in JupyterLab in Chromium, with screenshots in results/screenshots: a quarter of an hour. ONLY=04_ner for one.
+test-browser: $(VENV)/installed
+	$(BIN)/python -m pytest -m browser -rP tests/test_browser.py $(if $(ONLY),-k $(ONLY))
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -30,7 +30,9 @@ def _literal(texts: Sequence[str]) -> list[str]:
 def length_histogram(lengths: Sequence[int], *, max_length: int) -> Figure:
     """How long are the texts in tokens, and where does `max_length` cut?"""
     figure, (axis,) = _figure()
-    axis.hist(lengths, bins=40, color=BLUE)
+    # Some 40 bins of whole tokens: bins that hold now two lengths, now three, look like the teeth of a comb.
+    step = -(-int(np.ptp(lengths) + 1) // 40)
+    axis.hist(lengths, bins=np.arange(min(lengths), max(lengths) + step + 1, step) - 0.5, color=BLUE)
     axis.axvline(max_length, color=ORANGE, linestyle="--", label=f"max_length = {max_length}")
     axis.set(xlabel="tokens in a text", ylabel="texts", title="Length of the training texts")
     axis.legend(frameon=False)
@@ -45,7 +47,9 @@ def learning_curves(history: pd.DataFrame) -> Figure:
         for split, colour, marker in (("train", BLUE, "o"), ("validation", ORANGE, "s")):
             axis.plot(history.index, history[f"{split}_{name}"], color=colour, marker=marker, label=split)
         axis.set(
-            xlabel="epoch", ylabel="loss (nats)" if name == "loss" else name, title=LABELS.get(name, name.capitalize())
+            xlabel="epoch",
+            ylabel="loss (nats)" if name == "loss" else LABELS.get(name, name),
+            title=LABELS.get(name, name.capitalize()),
         )
         axis.set_xticks(_whole(history.index))
         axis.legend(frameon=False)
@@ -112,11 +116,14 @@ OTHER_COLOURS = ("#b2df8a", "#ffff99", "#d9d9d9", "#fccde5")
 
 def entities_html(tokens: Sequence[str], gold: Sequence[str], predicted: Sequence[str] | None = None) -> str:
     """A sentence with its entities marked, as HTML; with `predicted`, two lines to compare. All text is escaped."""
-    rows = {"": gold} if predicted is None else {"gold": gold, "predicted": predicted}
+    if predicted is None:
+        return f'<div style="margin:.6em 0;line-height:2">{_marked(tokens, gold)}</div>'
+    # Long sentences go on beside the label, not below it.
+    label = "display:inline-block;width:5.5em;margin-left:-5.5em;opacity:.7"
     lines = [
-        f'<div style="line-height:2"><span style="display:inline-block;width:5.5em;opacity:.7">{label}</span>'
+        f'<div style="padding-left:5.5em;line-height:2"><span style="{label}">{name}</span>'
         f"{_marked(tokens, tags)}</div>"
-        for label, tags in rows.items()
+        for name, tags in (("gold", gold), ("predicted", predicted))
     ]
     return f'<div style="margin:.6em 0">{"".join(lines)}</div>'
 
@@ -134,8 +141,9 @@ def _marked(tokens: Sequence[str], tags: Sequence[str]) -> str:
 
 def _mark(text: str, kind: str) -> str:
     colour = ENTITY_COLOURS.get(kind) or OTHER_COLOURS[sum(kind.encode()) % len(OTHER_COLOURS)]
-    style = f"background:{colour};color:#111;padding:.15em .35em;border-radius:.3em"
-    return f'<mark style="{style}">{text} <small><b>{html.escape(kind)}</b></small></mark>'
+    # A name that goes over the end of a line is rounded on both, and its type stays with its last word.
+    style = f"background:{colour};color:#111;padding:.15em .35em;border-radius:.3em;box-decoration-break:clone"
+    return f'<mark style="{style}">{text}&nbsp;<small><b>{html.escape(kind)}</b></small></mark>'
 
 
 def type_confusion(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Figure:
