@@ -208,3 +208,17 @@ def test_the_summary_shows_headlines_and_failures(tmp_path):
     assert "exact_match" not in text
     assert re.search(r"04.ipynb +FAILED +see below", text)
     assert text.endswith("\n\n04.ipynb: DataError: no such file")  # whole: it names the cure
+
+
+def test_a_tagger_of_other_types_says_so_before_it_trains_or_leaves_the_transfer_out(tiny, tmp_path):
+    (tmp_path / "mine.conll").write_text("Anna\tB-person\nsings\tO\n\nin\tO\nBrask\tB-place\n\n" * 30)
+    settings = {"MODEL": str(tiny), "DATA": "mine.conll", "EPOCHS": 1, "STRIDE": 8, "MAX_LENGTH": 32}
+    settings["OUTPUT_DIR"] = "results/mine"
+    done = papermill(NER, tmp_path, **settings)  # TRANSFER_DATA is the sample
+    assert done.returncode == 1
+    assert 'map its type by TRANSFER_TYPES, or leave this text out (TRANSFER_DATA "")' in done.stderr
+    assert not (tmp_path / "results").exists()
+    record = run(NER, tmp_path, tiny, **settings, TRANSFER_DATA="", REPORT_TO="tensorboard")
+    assert {"f1", "place/f1"} <= set(record["metrics"])
+    assert not [name for name in record["metrics"] if name.startswith("transfer/")]
+    assert list((tmp_path / "results/mine/checkpoints/runs").glob("*/events*"))
