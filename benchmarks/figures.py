@@ -96,7 +96,7 @@ def draw_growth(rows, lengths):
     axes[2].plot(lengths.index, lengths.train_us_per_token, marker="o", color=COLOURS["ours"], label="train")
     axes[2].plot(lengths.index, lengths.predict_us_per_token, marker="o", color=COLOURS["switches"], label="predict")
     axes[2].set(xscale="log", xlabel="tokens a text", ylabel="microseconds a token", ylim=(0, None))
-    axes[2].set_xticks(lengths.index, lengths.index)
+    axes[2].set_xticks(lengths.index, [f"{length:g}" for length in lengths.index])
     axes[2].minorticks_off()
     axes[2].legend(fontsize=8, frameon=False)
     for axis in axes:
