@@ -68,7 +68,7 @@ class Lab(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def lab(browser, tmp_path_factory):  # the browser first: without one there is nothing to serve
     """JupyterLab on loopback, with a token and nobody's settings, on copies of the notebooks."""
     home = tmp_path_factory.mktemp("jupyter")
     shutil.copytree(ROOT / "notebooks", home / "root/committed", ignore=shutil.ignore_patterns("results", ".*"))
