@@ -32,7 +32,7 @@ pytestmark = pytest.mark.browser
 SCREENSHOTS = ROOT / "results/screenshots"
 WIDTHS = {"wide": 1400, "narrow": 600}
 HEIGHT = 1500  # of a screenshot; a whole notebook in one picture is more pixels high than Chromium draws
-SECONDS = 900  # a notebook may take
+SECONDS = 1500  # a notebook may take; six minutes on two free cores
 SETTINGS = {
     # All cells in the page at once: by default JupyterLab draws those in view. No blank screen after the last.
     "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False},
@@ -68,7 +68,7 @@ class Lab(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def lab(browser, tmp_path_factory):  # the browser first: without one there is nothing to serve
     """JupyterLab on loopback, with a token and nobody's settings, on copies of the notebooks."""
     home = tmp_path_factory.mktemp("jupyter")
     shutil.copytree(ROOT / "notebooks", home / "root/committed", ignore=shutil.ignore_patterns("results", ".*"))
