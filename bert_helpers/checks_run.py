@@ -78,7 +78,8 @@ def check_history(
     trained = [entry["eval_train_loss"] for entry in log_history if "eval_train_loss" in entry]
     if not trained or trained[-1] <= LEARNED * chance:
         return findings
-    return [*findings, _not_learned(trained[-1], chance, _learning_rates(log_history, learning_rate), weight)]
+    rates = _learning_rates(log_history, learning_rate)
+    return [*findings, _not_learned(trained[-1], chance, rates, weight, highest=max(learning_rate, rates.max()))]
 
 
 def _recovered(entry: Mapping[str, float]) -> Finding:
@@ -99,8 +100,11 @@ def _learning_rates(log_history: Sequence[Mapping[str, float]], learning_rate: f
     return np.interp(steps, *zip(*logged, strict=True)) if logged else np.full(len(steps), learning_rate)
 
 
-def _not_learned(loss: float, chance: float, rates: np.ndarray, weight: float) -> Finding:
-    """Why the training rows were not learned: steps too long, a way too short, or neither."""
+def _not_learned(loss: float, chance: float, rates: np.ndarray, weight: float, *, highest: float) -> Finding:
+    """Why the training rows were not learned: steps too long, a way too short, or neither.
+
+    `highest` is the learning rate that was asked for: the first that a short run logs has fallen already.
+    """
     path, peak, usual = float(rates.sum() / weight), float(rates.max() / weight), USUAL_STEP * weight
     symptom = f"the training loss ends at {loss:.2f}; knowing nothing is {chance:.2f}"
     if peak > LARGE_STEP:
@@ -108,13 +112,13 @@ def _not_learned(loss: float, chance: float, rates: np.ndarray, weight: float) -
         cause = "the learning rate is too high: each step overshoots, and what was learned before is lost"
         evidence = Evidence(peak, LARGE_STEP, reason)
         return Finding("learning_rate_too_high", symptom, evidence, cause, {"LEARNING_RATE": usual})
-    if path < SMALL_PATH and peak < USUAL_STEP / 3:
+    if path < SMALL_PATH and highest / weight < USUAL_STEP / 3:
         reason = "over the whole run a weight can move by 2% of its size: as good as not at all"
         cause = "the learning rate is too low for so few steps"
         evidence = Evidence(path, SMALL_PATH, reason)
         return Finding("learning_rate_too_low", symptom, evidence, cause, {"LEARNING_RATE": usual})
     reason = "more than half of what could be learned is not, on rows that it was trained on"
-    fix = {"LEARNING_RATE": max(usual, float(rates.max())), "EPOCHS_FACTOR": max(3, math.ceil(FEW_STEPS / len(rates)))}
+    fix = {"LEARNING_RATE": max(usual, float(highest)), "EPOCHS_FACTOR": max(3, math.ceil(FEW_STEPS / len(rates)))}
     cause = "too few steps, too much dropout or weight decay, or texts that do not tell the label"
     return Finding("underfitting", symptom, Evidence(loss / chance, LEARNED, reason), cause, fix)
 

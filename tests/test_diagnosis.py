@@ -544,7 +544,8 @@ def log(train_loss, *, rate=1e-4, steps=100, **last):
     ],
 )
 def test_history(entries, expected):
-    assert names(checks_run.check_history(entries, chance=0.7, learning_rate=1e-4, weight=0.05)) == expected
+    rate = next((entry["learning_rate"] for entry in entries if "learning_rate" in entry), 1e-4)
+    assert names(checks_run.check_history(entries, chance=0.7, learning_rate=rate, weight=0.05)) == expected
 
 
 def test_a_learning_rate_is_mended_to_a_usual_one():
@@ -557,6 +558,12 @@ def test_a_learning_rate_is_mended_to_a_usual_one():
 def test_too_few_steps_become_a_hundred_at_least(steps, times):
     (found,) = checks_run.check_history(log(0.7, steps=steps), chance=0.7, learning_rate=1e-4, weight=0.05)
     assert found.fix == {"LEARNING_RATE": pytest.approx(1e-4), "EPOCHS_FACTOR": times}
+
+
+def test_a_run_of_few_steps_is_not_told_to_lower_its_learning_rate():
+    late = [{"step": 10, "learning_rate": 6e-5}, {"step": 12, "eval_train_loss": 0.7}]  # of 12 steps, at 2e-4
+    (found,) = checks_run.check_history(late, chance=0.7, learning_rate=2e-4, weight=0.05)
+    assert found.fix == {"LEARNING_RATE": pytest.approx(2e-4), "EPOCHS_FACTOR": 9}
 
 
 def test_errors_that_end_a_run():
