@@ -95,9 +95,10 @@ def load_classification(
     columns = {"text": text_column, "label": label_column}
     splits = read_source(source, sample="reviews", header=columns)
     splits = {name: _rename(split, columns) for name, split in splits.items()}
-    for split in splits.values():
-        check_texts(split, "text")
-    splits = _class_labels(splits)
+    with _own_names(columns):
+        for split in splits.values():
+            check_texts(split, "text")
+        splits = _class_labels(splits)
     sizes = {"train": train_size, "validation": validation_size, "test": test_size}
     splits = split_missing(splits, sizes, seed=seed)
     dataset = DatasetDict({name: subsample(splits[name], sizes[name], seed=seed) for name in SPLITS})
@@ -158,10 +159,11 @@ def load_pairs(
     splits = {name: _rename(split, columns) for name, split in splits.items()}
     if low > -1 and "test" in splits and _number(splits["test"]["label"][0]) == -1:
         _drop_unlabelled(splits)
-    splits = {name: _scored(split, low, high) for name, split in splits.items()}
-    for split in splits.values():
-        check_texts(split, "text")
-        check_texts(split, "text_pair")
+    with _own_names(columns):
+        splits = {name: _scored(split, low, high) for name, split in splits.items()}
+        for split in splits.values():
+            check_texts(split, "text")
+            check_texts(split, "text_pair")
     sizes = {"train": train_size, "validation": validation_size, "test": test_size}
     splits = split_missing(splits, sizes, seed=seed)
     return DatasetDict({name: subsample(splits[name], sizes[name], seed=seed) for name in SPLITS})
@@ -186,14 +188,15 @@ def load_transfer(
     splits = read_source(source, sample="transfer_reviews", header=columns, need_train=False)
     rows = next(splits[name] for name in ("test", "validation", "train") if name in splits)
     rows = _rename(rows, columns)
-    check_texts(rows, "text")
-    labels = _label_strings(rows)
-    unknown = next((i for i, label in enumerate(labels) if label not in names), None)
-    if unknown is not None:
-        raise DataError(
-            f"{place(rows)}, row {unknown + 1}, column 'label': {labels[unknown]!r} is no class of the model, "
-            f"which has {', '.join(map(repr, names))}; rename the labels to these."
-        )
+    with _own_names(columns):
+        check_texts(rows, "text")
+        labels = _label_strings(rows)
+        unknown = next((i for i, label in enumerate(labels) if label not in names), None)
+        if unknown is not None:
+            raise DataError(
+                f"{place(rows)}, row {unknown + 1}, column 'label': {labels[unknown]!r} is no class of the model, "
+                f"which has {', '.join(map(repr, names))}; rename the labels to these."
+            )
     return subsample(_replace_label(rows, labels, ClassLabel(names=list(names))), test_size, seed=seed)
 
 
@@ -412,8 +415,11 @@ def _delimiter(path: Path, header: Mapping[str, str]) -> str:
     fields = {sep: _header(path, sep) for sep in _delimiters(path)}
     found = [sep for sep, names in fields.items() if set(header.values()) <= set(names)]
     if not found and header:
+        if problem := _undecodable(path):  # a name with an umlaut is not found for that
+            raise DataError(problem)
         names = max(fields.values(), key=len)
-        raise _no_column(path.name, header, names, where=" in the header")
+        other = "" if len(names) > 1 else " Delimiters that are read: comma, semicolon, tab, bar."
+        raise DataError(f"{_no_column(path.name, header, names, where=' in the header')}{other}")
     sep = found[0] if found else next(iter(fields))
     names = Counter(fields[sep])
     if twice := [name for name in header.values() if names[name] > 1]:
@@ -612,6 +618,16 @@ def _rename(dataset: Dataset, columns: dict[str, str]) -> Dataset:
         [name for name in columns if name in set(dataset.column_names) - {*columns.values()}]
     )
     return dataset.rename_columns({given: canonical for canonical, given in columns.items() if given != canonical})
+
+
+@contextmanager
+def _own_names(columns: Mapping[str, str]) -> Iterator[None]:
+    """Errors of renamed columns, with the names that the file has: 'label' may be 'team' there."""
+    try:
+        yield
+    except DataError as error:
+        told = re.sub(r", column '(\w+)':", lambda at: f", column {columns.get(at[1], at[1])!r}:", str(error), count=1)
+        raise DataError(told) from error
 
 
 def check_texts(dataset: Dataset, column: str) -> None:

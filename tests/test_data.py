@@ -150,6 +150,29 @@ BAD = {
 }
 
 
+OWN = "Was passiert ist;Zuständig\n" + "a;Müll\nb;3b\n" * 20
+OWN_BAD = {
+    "no text": (OWN + ";3b\n", "mine.csv, row 41, column 'Was passiert ist': the text is empty"),
+    "no label": (OWN + "c;\n", "mine.csv, row 41, column 'Zuständig': the label is missing"),
+    "code page": (OWN.encode("cp1252"), "mine.csv, line 1: byte 22 is not UTF-8; save the file as UTF-8"),
+    "other delimiter": (OWN.replace(";", "~"), "has 'Was passiert ist~Zuständig'.*read: comma, semicolon, tab, bar"),
+}
+
+
+@pytest.mark.parametrize("case", OWN_BAD)
+def test_errors_name_the_columns_of_the_file(case, tmp_path):
+    content, message = OWN_BAD[case]
+    write(tmp_path / "mine.csv", content)
+    with pytest.raises(DataError, match=message):
+        data.load_classification(tmp_path / "mine.csv", text_column="Was passiert ist", label_column="Zuständig")
+
+
+def test_errors_keep_apart_columns_whose_names_are_swapped(tmp_path):
+    write(tmp_path / "mine.csv", GOOD + "c,\n")
+    with pytest.raises(DataError, match="row 41, column 'label': the text is empty"):
+        data.load_classification(tmp_path / "mine.csv", text_column="label", label_column="text")
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_named_with_its_place(case, tmp_path, monkeypatch):
     name, content, message = BAD[case]
