@@ -221,12 +221,13 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         "text",
         metavar="TEXT",
         nargs="*",
+        default=[],  # or argparse calls it required
         help="a text; two by two for pairs, and for question and context. None: standard input, a text a line (two "
         "with a tab between), or JSON Lines",
     )
     parser.add_argument("--file", metavar="FILE", help="CSV, TSV, JSON Lines, Parquet, or .txt; - for standard input")
     parser.add_argument("--out", metavar="FILE", help="file to write, whole or not at all; else standard output")
-    parser.add_argument("--format", choices=("csv", "jsonl"), help="csv, but jsonl for entities")
+    parser.add_argument("--format", choices=("csv", "jsonl"), help="as --out ends; else csv, but jsonl for entities")
     for option, field in {"text": "text", "pair": "text_pair", "tokens": "tokens"}.items():
         told = HELP[f"{option.upper()}_COLUMN"]
         parser.add_argument(f"--{option}-column", metavar="STR", help=f"{told} (as in the run, else {field})")

@@ -226,7 +226,8 @@ def predict(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
         show_progress=sys.stderr.isatty(),
     )
-    text = _written(table, options.format or ("jsonl" if predictor.task == "ner" else "csv"))
+    by_name = {".csv": "csv", ".jsonl": "jsonl"}.get(out.suffix.lower()) if out else None
+    text = _written(table, options.format or by_name or ("jsonl" if predictor.task == "ner" else "csv"))
     if out:
         results.write_text(out, text)
     else:
@@ -251,6 +252,9 @@ def _columns(options: argparse.Namespace, predictor: prediction.Predictor) -> di
 
 def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> datasets.Dataset:
     if options.text:
+        for text in options.text:
+            if Path(text).suffix.lower() in {*data.FORMATS, ".txt"} and os.path.isfile(results.resolve(text)):
+                raise ParameterError(f"{text} is a file, not a text; name it by --file.")
         return unlabelled.from_arguments(options.text, columns)
     if options.file and options.file != "-":
         return unlabelled.from_file(Path(results.resolve(options.file)), columns)

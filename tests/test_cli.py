@@ -473,6 +473,13 @@ def test_a_file_is_written_whole_or_not_at_all(at_home, tmp_path, monkeypatch, c
     assert os.listdir(out.parent) == ["labelled.csv"]
 
 
+def test_the_name_of_the_file_tells_the_format(at_home, tmp_path, capsys):
+    words = ["predict", "results/classification", *TEXTS]
+    for name, form in {"a.jsonl": "jsonl", "a.txt": "csv"}.items():
+        printed(capsys, *words, out=tmp_path / name)
+        assert (tmp_path / name).read_text() == printed(capsys, *words, format=form)
+
+
 def test_info_counts_what_is_packaged(capsys):
     told = json.loads(printed(capsys, "info", "--json"))
     assert told["precision"] == training.resolve_precision()
@@ -545,7 +552,7 @@ BAD = [
     (["diagnose", "results/ner/model"], "model: no history.json"),
     (["compare", "results/ner", "results/qa"], "results/ner is a run of ner, results/qa of qa."),
     (["compare", "results/ner", "./results/ner"], "are one folder; name two runs"),
-    (["predict"], "required: FOLDER"),
+    (["predict"], "required: FOLDER\n"),
     (["predict", "none", "x"], "none: no such folder; name that of a run or of a fine-tuned model."),
     (["predict", "results", "x"], "no model here (a folder with config.json and model.safetensors is needed)"),
     (["predict", "TINY", "x"], "a BertModel is of none of the tasks"),
@@ -557,6 +564,7 @@ BAD = [
     (["predict", "results/ner", "x", "--precision", "int8"], "--precision is 'int8'; it must be one of"),
     (["predict", "results/ner", "x", "--pair-column", "b"], "--pair-column: a ner model reads text, tokens."),
     (["predict", "results/ner", "--file", "none.csv"], "none.csv: no such file"),
+    (["predict", "results/ner", "tickets.csv"], "tickets.csv is a file, not a text; name it by --file."),
     (["predict", "results/ner", "--file", "tickets.csv"], "tickets.csv: no column 'text' in the header"),
     (["predict", "results/ner", "--file", "words.jsonl"], "words.jsonl, row 2, column 'tokens': a list of words"),
     (["predict", "results/ner", "--file", "lines.txt"], "lines.txt, row 2, column 'text': the text is empty"),
