@@ -312,7 +312,7 @@ def test_columns_of_other_names_and_a_scale_of_ones_own(tmp_path):
     assert len(dataset["test"]) == 5
     assert max(dataset["train"]["label"]) == 100
     assert set(dataset["train"].column_names) == {"number", "text", "text_pair", "label"}
-    with pytest.raises(DataError, match=r"a\.csv, row 2, column 'label': 10 lies outside the scale of 0 to 5"):
+    with pytest.raises(DataError, match=r"a\.csv, row 2, column 'stars': 10 lies outside the scale of 0 to 5"):
         load(tmp_path / "a.csv", content, **columns)
 
 
