@@ -89,13 +89,14 @@ def test_fsdp_without_gpus_is_refused(tiny_bert, tmp_path):
     process = started([*command("classification", tiny_bert, 1, processes=1, batch=16), "--fsdp"], tmp_path)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert error.splitlines()[-1].startswith("ParameterError: FSDP shares a model among several GPUs")
+    assert error.splitlines()[-1].startswith("ParameterError: --fsdp shares a model among several GPUs")
 
 
 def test_accelerate_launch_trains_as_one_process_does(tiny_bert, tmp_path):
+    # As for two GPUs: for CPUs accelerate starts one process, and leaves more to mpirun.
     (tmp_path / "two.yaml").write_text(
-        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nuse_cpu: true\nnum_processes: 2\n"
-        "num_machines: 1\nmachine_rank: 0\nmixed_precision: 'no'\n"
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_processes: 2\nnum_machines: 1\n"
+        "machine_rank: 0\nmixed_precision: 'no'\n"
     )
     finished(command("classification", tiny_bert, 1, processes=1, batch=16), tmp_path)
     launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", "two.yaml", "-m"]
