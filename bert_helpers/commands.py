@@ -183,9 +183,8 @@ def compare(options: argparse.Namespace) -> int:
         raise ParameterError(f"{options.first} and {options.second} are one folder; name two runs.")
     first, second = (runs.read(_folder(name), source=options.data) for name in (options.first, options.second))
     told = runs.compare(first, second, names=(options.first, options.second))
-    table = told.table.rename(columns={"value": "difference"})
-    content = {"sentence": told.sentence, "p_value": told.p_value, "metrics": table.to_dict(orient="index")}
-    return _show(options, content, f"{told.sentence}\n\n{table.round(3).to_string()}")
+    content = {"sentence": told.sentence, "p_value": told.p_value, "metrics": told.table.to_dict(orient="index")}
+    return _show(options, content, f"{told.sentence}\n\n{told.table.round(3).to_string()}")
 
 
 def _folder(name: str) -> Path:

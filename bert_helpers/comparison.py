@@ -18,7 +18,7 @@ LOWER_IS_BETTER = ("log_loss", "brier", "mse")
 class Comparison(NamedTuple):
     """Two runs side by side."""
 
-    table: pd.DataFrame  # a row a metric: both values, then `value` (second - first), `low`, `high`
+    table: pd.DataFrame  # a row a metric: both values, then `difference` (second - first), `low`, `high`
     p_value: float | None  # McNemar's exact test; None where examples are not right or wrong
     sentence: str
 
@@ -55,6 +55,7 @@ def compare(
         return {name: other[name] - one[name] for name in one}
 
     table = intervals(difference, measures[0].units, n_resamples=n_resamples, seed=seed)
+    table = table.rename(columns={"value": "difference"})
     for position, name in enumerate(names):
         table.insert(position, name, [float(values[position][metric]) for metric in table.index])
     metric, (one, other) = metric or table.index[0], (run.correct for run in measures)
@@ -90,7 +91,7 @@ def _sentence(
         figures += f"; McNemar p = {p_value:.2g}: only {names[0]} right {counts[0]} times, only {names[1]} {counts[1]}"
     what = f"{metric} is {row[names[0]]:.3f} for {names[0]}, {row[names[1]]:.3f} for {names[1]} ({figures})"
     if all(real):
-        better = names[int((row["value"] > 0) != (metric in LOWER_IS_BETTER))]
+        better = names[int((row["difference"] > 0) != (metric in LOWER_IS_BETTER))]
         return f"{what}: the difference is real, {better} is better."
     if not any(real):
         return f"{what}: on these {examples} examples the difference may well be chance."

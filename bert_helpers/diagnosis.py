@@ -83,12 +83,14 @@ def summary(findings: Iterable[Finding]) -> list[dict[str, object]]:
 
 
 def table(findings: Iterable[Finding]) -> pd.DataFrame:
-    """A row a finding, most fundamental first: `finding`, `symptom`, `value`, `threshold`, `why`, `cause`, `fix`."""
+    """A row a finding, named so, most fundamental first: `symptom`, `value`, `threshold`, `why`, `cause`, `fix`."""
     rows = [
         (f.name, f.symptom, f.evidence.value, f.evidence.threshold, f.evidence.reason, f.cause, fix_text(f.fix))
         for f in ranked(findings)
     ]
-    return pd.DataFrame(rows, columns=["finding", "symptom", "value", "threshold", "why", "cause", "fix"])
+    return pd.DataFrame(rows, columns=["finding", "symptom", "value", "threshold", "why", "cause", "fix"]).set_index(
+        "finding"
+    )
 
 
 def fix_text(fix: Mapping[str, object]) -> str:

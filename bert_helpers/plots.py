@@ -1,11 +1,13 @@
-"""Figures, one question each. Every function returns a matplotlib `Figure` and shows nothing."""
+"""Figures, one question each, as matplotlib `Figure`s that nothing shows yet; and text as HTML."""
 
 import html
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 from seqeval.metrics.sequence_labeling import get_entities
 from sklearn.metrics import ConfusionMatrixDisplay
 from sklearn.metrics import confusion_matrix as confusion_counts
@@ -112,6 +114,24 @@ def confusion_matrix(labels: Sequence[int], predicted: Sequence[int], names: Seq
 # Backgrounds for dark text, readable in dark themes too: CoNLL-2003's types, then those for any other
 ENTITY_COLOURS = {"PER": "#fdbf6f", "ORG": "#fb9a99", "LOC": "#a6cee3", "MISC": "#cab2d6"}
 OTHER_COLOURS = ("#b2df8a", "#ffff99", "#d9d9d9", "#fccde5")
+
+
+def prose(table: pd.DataFrame, *, width: int = 220) -> Styler:
+    """A table of sentences for a notebook: text to the left (JupyterLab sets it to the right), numbers to 3 digits.
+
+    A text is cut before the word that goes beyond `width` characters; what looks like HTML in it is shown as it is.
+    """
+
+    def shown(value: object) -> object:
+        if isinstance(value, str):
+            return textwrap.shorten(value, width, placeholder=" …")
+        return f"{value:.3g}" if isinstance(value, float) else value
+
+    # `uuid`: one that is drawn would change the page at every run.
+    cells = Styler(table.map(shown), uuid="prose", cell_ids=False).format(escape="html")
+    for axis in (0, 1):
+        cells = cells.format_index(escape="html", axis=axis)
+    return cells.set_table_styles([{"selector": "th, td", "props": "text-align: left"}])
 
 
 def entities_html(tokens: Sequence[str], gold: Sequence[str], predicted: Sequence[str] | None = None) -> str:

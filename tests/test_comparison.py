@@ -38,7 +38,7 @@ def test_the_difference_and_its_interval_are_scipys_paired_bootstrap(labels):
         "accuracy": [x.argmax(axis=1) == labels for x in (first, second)],
         "log_loss": [-np.log(p) for p in losses],
     }.items():
-        assert table.loc[name, "value"] == pytest.approx(other.mean() - one.mean())
+        assert table.loc[name, "difference"] == pytest.approx(other.mean() - one.mean())
         for paired, same in ((True, True), (False, False)):
             reference = scipy_bootstrap(
                 (other.astype(float), one.astype(float)),
@@ -59,18 +59,18 @@ def test_the_difference_and_its_interval_are_scipys_paired_bootstrap(labels):
 def test_the_table_holds_both_runs_under_their_names(labels):
     first, second = run(labels, 0.5, 1), run(labels, 2, 2)
     table = comparison.compare(first, second, labels, names=("plain", "tuned"), n_resamples=100).table
-    assert table.columns.tolist() == ["plain", "tuned", "value", "low", "high"]
+    assert table.columns.tolist() == ["plain", "tuned", "difference", "low", "high"]
     for column, logits in (("plain", first), ("tuned", second)):
         assert table.loc["accuracy", column] == accuracy_score(labels, logits.argmax(axis=1))
         assert table.loc["log_loss", column] == pytest.approx(log_loss(labels, metrics.probabilities(logits)))
-    assert table["value"].to_numpy() == pytest.approx((table["tuned"] - table["plain"]).to_numpy())
+    assert table["difference"].to_numpy() == pytest.approx((table["tuned"] - table["plain"]).to_numpy())
 
 
 def test_identical_runs_may_well_differ_by_chance(labels):
     logits = run(labels, 1, 1)
     result = comparison.compare(logits, logits, labels, n_resamples=200)
     assert result.p_value == 1
-    assert (result.table[["value", "low", "high"]] == 0).all(axis=None)
+    assert (result.table[["difference", "low", "high"]] == 0).all(axis=None)
     assert result.sentence.endswith("on these 300 examples the difference may well be chance.")
 
 
@@ -160,7 +160,7 @@ def test_questions_of_one_context_are_resampled_together():
     options = {"measure": metrics.question_answering, "n_resamples": 2000}
     alone = comparison.compare(none, some, references, **options).table.loc["f1"]
     together = comparison.compare(none, some, references, groups=np.arange(600) // 10, **options).table.loc["f1"]
-    assert alone["value"] == together["value"]
+    assert alone["difference"] == together["difference"]
     wider = (together["high"] - together["low"]) / (alone["high"] - alone["low"])
     assert wider == pytest.approx(np.sqrt(10), rel=0.15)
 

@@ -103,11 +103,19 @@ def test_data_stands_before_training_and_each_name_once():
 
 
 def test_a_table_shows_evidence_and_fix():
-    row = diagnosis.table([finding("label_noise", LEARNING_RATE=1e-5, remove_rows=[1, 2, 3, 4], shuffle=True)]).iloc[0]
-    assert row.tolist() == [
-        "label_noise", "seen", 2.0, 1.0, "by hand", "because", "LEARNING_RATE = 1e-05, remove_rows (4), shuffle",
+    table = diagnosis.table([finding("label_noise", LEARNING_RATE=1e-5, remove_rows=[1, 2, 3, 4], shuffle=True)])
+    assert table.loc["label_noise"].tolist() == [
+        "seen", 2.0, 1.0, "by hand", "because", "LEARNING_RATE = 1e-05, remove_rows (4), shuffle",
     ]  # fmt: skip
     assert diagnosis.table([]).empty
+
+
+def test_a_table_of_sentences_is_cut_between_words():
+    table = pd.DataFrame({"text": ["three short words", "one two three four"], "confidence": [0.98765, 0.00008]})
+    shown = plots.prose(table, width=17).to_html()
+    for cell in ("three short words", "one two three …", "0.988", "8e-05"):
+        assert f">{cell}<" in shown
+    assert plots.prose(table, width=17).to_html() == shown
 
 
 def test_a_fix_changes_parameters_and_leaves_actions_alone():

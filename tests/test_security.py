@@ -72,7 +72,9 @@ def test_html_of_ours_shows_what_is_planted_and_does_nothing(plant):
     tags = [f"B-{text.replace(' ', '')}", "O", f"B-{text.replace(' ', '')}"]
     html = plots.entities_html([text, "and", text], tags, ["O", *tags[:2]])
     assert live(html) == []
-    assert live(pd.DataFrame({text: [text]}, index=[text]).to_html()) == []
+    table = pd.DataFrame({text: [text]}, index=[text])
+    assert live(table.to_html()) == []
+    assert live(plots.prose(table).to_html()) == []
     assert live(text) != [] or plant in ("entity", "formula")  # the search sees what is live
 
 
