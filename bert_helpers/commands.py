@@ -22,6 +22,7 @@ from bert_helpers import (
     diagnosis,
     gallery,
     models,
+    parameters,
     prediction,
     results,
     runs,
@@ -67,7 +68,7 @@ def train(options: argparse.Namespace) -> int:
     say(", ".join(f"{len(split)} {name}" for name, split in dataset.items()) + f" rows; {results.device_name()}")
     rows = runs.diagnose_rows(run)
     before = runs.diagnose(run, rows=rows)
-    _tell(before)
+    _tell(before, run)
     run.trainer.add_callback(Progress())
     try:
         done = runs.finish(run)
@@ -75,12 +76,12 @@ def train(options: argparse.Namespace) -> int:
         table = runs.save(done, folder, findings=found) if first_process() else None
     except (MemoryError, RuntimeError) as error:
         for finding in checks_run.check_failure(error, parameters=p):
-            raise TrainingError(f"{finding.symptom}; fix: {diagnosis.fix_text(finding.fix)}.") from error
+            raise TrainingError(f"{finding.symptom}; fix: {_fix(finding.fix, run)}.") from error
         raise
     if table is None:
         return 0
     told = {finding.name for finding in before}
-    _tell(finding for finding in found if finding.name not in told)
+    _tell((finding for finding in found if finding.name not in told), run)
     print(_scores(table))
     print(f"\n{p['OUTPUT_DIR']}: " + " ".join(sorted(x.name for x in folder.iterdir() if x.name != "checkpoints")))
     _refresh_gallery()
@@ -95,9 +96,24 @@ def _refresh_gallery() -> None:
         say(f"no gallery: {error}")
 
 
-def _tell(findings: Iterable[diagnosis.Finding]) -> None:
+def _tell(findings: Iterable[diagnosis.Finding], run: runs.Run) -> None:
     for finding in findings:
-        say(f"{finding.name}: {finding.symptom}; fix: {diagnosis.fix_text(finding.fix) or finding.cause}")
+        say(f"{finding.name}: {finding.symptom}; fix: {_fix(finding.fix, run) or finding.cause}")
+
+
+def _fix(fix: Mapping[str, object], run: runs.Run) -> str:
+    """A fix as options of `train`, with the values to give; what no option does (a data action) as it is."""
+    options, values = parameters.of_training(run.task), diagnosis.changed(run.parameters, fix)
+    given, rest = [], {}
+    for name, value in fix.items():
+        known = name.removesuffix("_FACTOR")
+        if known in options:
+            number = values[known]
+            text = f"{number:.3g}" if isinstance(number, float) else str(number)
+            given.append(f"--{known.lower().replace('_', '-')} {text}")
+        else:
+            rest[name] = value
+    return ", ".join(part for part in (" ".join(given), diagnosis.fix_text(rest)) if part)
 
 
 class Progress(TrainerCallback):
@@ -158,7 +174,7 @@ def diagnose(options: argparse.Namespace) -> int:
     content = [
         {**told, "cause": f.cause, "fix": f.fix} for told, f in zip(diagnosis.summary(found), found, strict=True)
     ]
-    status = _show(options, content, "\n\n".join(map(_finding, found)) or "no finding")
+    status = _show(options, content, "\n\n".join(_finding(f, run) for f in found) or "no finding")
     try:
         runs.record_findings(folder, run.task, found)
     except ParameterError as error:  # they have been said all the same
@@ -166,13 +182,13 @@ def diagnose(options: argparse.Namespace) -> int:
     return status
 
 
-def _finding(finding: diagnosis.Finding) -> str:
+def _finding(finding: diagnosis.Finding, run: runs.Run) -> str:
     value, threshold, reason = finding.evidence
     rows = {
         "symptom": finding.symptom,
         "evidence": f"{value:.4g}, threshold {threshold:.4g}: {reason}",
         "cause": finding.cause,
-        "fix": diagnosis.fix_text(finding.fix) or "none by parameter",
+        "fix": _fix(finding.fix, run) or "none by option",
     }
     return "\n".join([finding.name, *(f"  {name:<9} {text}" for name, text in rows.items())])
 

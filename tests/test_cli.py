@@ -13,6 +13,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -204,10 +205,19 @@ def test_findings_come_before_training_on_standard_error_and_it_goes_on(tiny_ber
     (trained,) = (i for i, row in enumerate(told) if row.startswith("epoch 1 of 1: train loss "))
     assert any(row.startswith(("leakage: ", "duplicates: ")) and "; fix: " in row for row in told[:trained])
     assert not [row for row in told[trained:] if row in told[:trained]]
-    assert any(row.startswith("learning_rate_too_low: ") for row in told[trained:])
+    (low,) = (row for row in told[trained:] if row.startswith("learning_rate_too_low: "))
+    assert re.search(r"; fix: --learning-rate \S+$", low)
     assert told[-1] == f"gallery: {Path('results/index.html')}"
     assert out.startswith("accuracy ")
     assert "results/a/b: history.json metrics.json model predictions.csv" in out
+
+
+def test_a_fix_is_told_by_options_with_the_numbers_to_give():
+    run = SimpleNamespace(task="ner", parameters={"LEARNING_RATE": 2e-4, "EPOCHS": 3})
+    fix = {"LEARNING_RATE_FACTOR": 0.5, "EPOCHS_FACTOR": 2, "remove_rows": [1, 2, 3, 4], "oversample": True}
+    assert commands._fix(fix, run) == "--learning-rate 0.0001 --epochs 6, remove_rows (4), oversample"
+    assert commands._fix({"LABEL_SMOOTHING": 0.1}, run) == "--label-smoothing 0.1"
+    assert commands._fix({}, run) == ""
 
 
 def test_a_run_is_diagnosed(at_home, capsys):
@@ -289,7 +299,7 @@ def test_out_of_memory_names_a_smaller_batch_and_other_failures_are_not_hidden(a
     monkeypatch.setattr(commands.runs, "diagnose", lambda run, rows: [])
     words = line("train", "regression", model=bert, **{**SETTINGS, "output-dir": "results/failed"})
     assert cli.main(words) == 2
-    assert "out of memory; fix: BATCH_SIZE = 8, GRADIENT_ACCUMULATION = 2." in capsys.readouterr().err
+    assert "out of memory; fix: --batch-size 8 --gradient-accumulation 2." in capsys.readouterr().err
     with pytest.raises(RuntimeError, match="something else"):
         cli.main(words)
 
