@@ -36,6 +36,7 @@ lab: $(VENV)/installed
 # Execute in place, so that the committed outputs are those of this code.
 refresh: $(VENV)/installed
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+	$(BIN)/python docs/picture.py
 
 # Damaged files and made-up input, new ones each time; half an hour with the default number of examples a test.
 EXAMPLES ?= 3000

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -55,6 +56,13 @@ def test_every_command_line_has_a_runner():
     assert len(LINES) > 20
     assert [line for line in LINES if kind(line) is None] == []
     assert [name for name in KINDS if not lines_of(name)] == []
+
+
+def test_pictures_exist_and_that_of_the_runs_is_the_notebook_s_own():
+    for target in re.findall(r"!\[[^]]+\]\((.*?)\)", README):
+        assert (ROOT / target).is_file(), target
+    picture = runpy.run_path(str(ROOT / "docs/picture.py"))
+    assert picture["PICTURE"].read_bytes() == picture["from_notebook"]()
 
 
 def test_lines_that_need_the_network_or_change_the_shell_are_not_run_what_they_name_exists():
