@@ -746,6 +746,7 @@ def _tagged(
     renaming = {"tokens": tokens_column, "ner_tags": tags_column}
     splits = {name: _rename(split, renaming) for name, split in splits.items()}
     sequences = {name: _tag_strings(split) for name, split in splits.items()}
+    _check_types(splits, sequences, types or {})
     scheme = _scheme(splits, sequences)
     for name, split in splits.items():
         converted = [_map_types(tags.to_iob2(row, scheme), types) for row in sequences[name]]
@@ -753,6 +754,19 @@ def _tagged(
         splits[name] = split.remove_columns("ner_tags").add_column("ner_tags", converted)
         splits[name].info.description = description
     return splits
+
+
+def _check_types(
+    splits: Mapping[str, Dataset], sequences: Mapping[str, list[list[str]]], types: Mapping[str, str]
+) -> None:
+    """Raise DataError for a type that is to be mapped and occurs nowhere: mistyped, it would drop its entities."""
+    found = sorted({tag[2:] for rows in sequences.values() for row in rows for tag in row if tag != "O"})
+    for kind in types:
+        if kind not in found:
+            places = ", ".join(place(split) for split in splits.values())
+            raise DataError(
+                f"{places}: no entity of the type {kind!r}, which TRANSFER_TYPES maps; there are {', '.join(found)}."
+            )
 
 
 def _row_place(dataset: Dataset, row: int, position: int = 0) -> str:

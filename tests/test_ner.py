@@ -173,6 +173,8 @@ def test_types_are_renamed_and_dropped(tmp_path):
     path = write(tmp_path / "a.conll", "Anna B-person\nin O\nBrask B-place\n")
     rows = data.load_tagged_rows(path, ["O", "B-PER", "I-PER"], types={"person": "PER"})
     assert rows[0] == {"tokens": ["Anna", "in", "Brask"], "ner_tags": [1, 0, 0]}
+    with pytest.raises(DataError, match=r"a\.conll: no entity of the type 'persn', .* there are person, place\."):
+        data.load_tagged_rows(path, ["O", "B-PER", "I-PER"], types={"persn": "PER"})
 
 
 def test_files_named_as_conll_2003_names_them_are_splits_and_the_scheme_is_reported(tmp_path):
