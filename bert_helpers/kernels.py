@@ -39,8 +39,8 @@ def attention_by_length(
     attention dropout, padding that is not at the end.
     """
     seen = None if attention_mask is None else attention_mask[:, 0, 0]  # the same for every query, but in causal models
-    at_end = seen is None or bool((seen[:, 1:] <= seen[:, :-1]).all())
-    if query.device.type != "cpu" or module.is_causal or kwargs.get("dropout") or not at_end:
+    # The mask is read last: on a GPU that would be a wait in every layer.
+    if query.device.type != "cpu" or module.is_causal or kwargs.get("dropout") or not _padded_at_end(seen):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     batch, heads, length, size = query.shape
     with torch.autocast("cpu", enabled=False):  # or the softmax would be computed and kept in fp32
@@ -53,6 +53,10 @@ def attention_by_length(
         lengths = [length] * batch if seen is None else seen.sum(dim=1).tolist()
         texts = zip(query.unbind(), key.unbind(), value.unbind(), lengths, strict=True)
         return torch.stack([_text(*text) for text in texts]), None
+
+
+def _padded_at_end(seen: torch.Tensor | None) -> bool:
+    return seen is None or bool((seen[:, 1:] <= seen[:, :-1]).all())
 
 
 def _text(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, length: int) -> torch.Tensor:
