@@ -9,7 +9,13 @@ import platform
 
 import torch
 from torch import nn
-from transformers import AttentionInterface, AttentionMaskInterface, BertForSequenceClassification, BertPreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    BertConfig,
+    BertForSequenceClassification,
+    BertPreTrainedModel,
+)
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.models.bert.modeling_bert import BertLayer
@@ -103,8 +109,12 @@ class FirstTokenLayer(BertLayer):
 def _ask_for_first_token(
     model: BertForSequenceClassification, args: tuple[object, ...], kwargs: dict[str, object]
 ) -> tuple[tuple[object, ...], dict[str, object]]:
-    all_tokens = any(kwargs.get(name) for name in ("output_hidden_states", "output_attentions"))
-    return args, kwargs if all_tokens else {**kwargs, "first_token_only": True}
+    return args, kwargs if _asks_for_layers(model.config, kwargs) else {**kwargs, "first_token_only": True}
+
+
+def _asks_for_layers(config: BertConfig, kwargs: dict[str, object]) -> bool:
+    """Whether hidden states or attentions are to be returned, by an argument or else by the config."""
+    return any(kwargs.get(name, getattr(config, name)) for name in ("output_hidden_states", "output_attentions"))
 
 
 class ByteDropout(nn.Dropout):

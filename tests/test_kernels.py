@@ -57,10 +57,13 @@ def test_all_tokens_are_there_for_who_asks_for_them():
         for asked in (lambda model: model.bert(**rows), lambda model: model.base_model(**rows)):
             one, other = (asked(model).last_hidden_state[seen] for model in (ours, sdpa))
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
-        one, other = (model(**rows, output_hidden_states=True).hidden_states for model in (ours, sdpa))
-        assert len(one) == len(other)
-        for state, expected in zip(one, other, strict=True):
-            torch.testing.assert_close(state[seen], expected[seen], atol=1e-5, rtol=1e-4)
+        for asked in ({"output_hidden_states": True}, {}):  # by an argument, by the config
+            one, other = (model(**rows, **asked).hidden_states for model in (ours, sdpa))
+            assert len(one) == len(other)
+            for state, expected in zip(one, other, strict=True):
+                torch.testing.assert_close(state[seen], expected[seen], atol=1e-5, rtol=1e-4)
+            for model in (ours, sdpa):
+                model.config.output_hidden_states = True
 
 
 def test_the_first_token_alone_goes_through_the_rest_of_the_last_layer():
