@@ -106,7 +106,8 @@ def order(contender, lengths, size, seed):
 def chosen(contender, lengths, batches, size, seed):
     """Rows of the batches that warm up, and of so many batches, evenly spaced by work.
 
-    One of the middle warms up; for torch.compile one of each shape, for at each it may compile anew.
+    One of the middle warms up; for torch.compile one of each shape, for at each it may compile anew, and all of them
+    twice, for the first step changes the config (`problem_type`), and it compiles once more.
     """
     rows = order(contender, lengths, size, seed)
     whole = [rows[i : i + size] for i in range(0, len(rows) - size + 1, size)]
@@ -115,7 +116,8 @@ def chosen(contender, lengths, batches, size, seed):
     picked = [whole[place] for place in np.random.default_rng(seed).permutation(places)]
     if contender != "compiled":
         return [whole[len(whole) // 2]], picked
-    return list({-(-max(lengths[row] for row in batch) // MULTIPLE): batch for batch in picked}.values()), picked
+    shapes = {-(-max(lengths[row] for row in batch) // MULTIPLE): batch for batch in picked}
+    return 2 * list(shapes.values()), picked
 
 
 def computed(contender, lengths, max_length):
