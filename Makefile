@@ -9,7 +9,7 @@ export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: run test test-slow test-browser lint lab refresh fuzz bench bench-faults clean
+.PHONY: run test test-slow test-browser lint lab refresh fuzz bench bench-gpu bench-faults clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bert_helpers run $(NOTEBOOKS)
@@ -49,6 +49,14 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/speed.py predict
 	$(BIN)/python benchmarks/speed.py train --task ner --contenders stock switches ours
 	$(BIN)/python benchmarks/speed.py predict --task ner
+
+# The same on a GPU, with a model of BERT-base's shape, short and long texts, attention without padding and torch.compile.
+# DATA=../imdb for other long texts.
+BENCH_GPU = $(BIN)/python benchmarks/speed.py train --model base --batch-size 32 --batches 40 \
+	--contenders lesson stock switches ours packed compiled --out results/speed_gpu.jsonl
+bench-gpu: $(VENV)/installed
+	$(BENCH_GPU) --max-length 128
+	$(BENCH_GPU) --max-length 512 --data $(or $(DATA),joined)
 
 # Plant faults in the samples, diagnose, mend: hours. Goes on where it was stopped; SEEDS="0 1 2" for other seeds.
 bench-faults: $(VENV)/installed

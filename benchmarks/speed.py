@@ -3,10 +3,12 @@
     python benchmarks/speed.py                                        # on the sample reviews
     python benchmarks/speed.py --task classification --data ../imdb --max-length 512 --batches 8 --rounds 3
     python benchmarks/speed.py predict --task ner --data ../conll2003
+    python benchmarks/speed.py --model base --data joined --contenders ours packed compiled       # for a GPU
 
 Every contender orders the training rows as it would in a run over all of them; of its batches some are taken, evenly
 from the one with the least work to the one with the most, and trained on. Tokens are real ones, padding not counted;
 the share of the machine's rate is that of the arithmetic that these tokens need, whatever a contender does beyond it.
+Peak memory is the process's on a CPU, what PyTorch allocated on a GPU. Steps that warm up are timed apart: compiling.
 """
 
 import argparse
@@ -25,11 +27,20 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 import numpy as np
 import pandas as pd
 import torch
-from datasets import DatasetDict, disable_progress_bars
-from transformers import Trainer, TrainerCallback, TrainingArguments, logging, pipeline, set_seed
+from datasets import Dataset, DatasetDict, disable_progress_bars
+from transformers import (
+    BertConfig,
+    BertModel,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    logging,
+    pipeline,
+    set_seed,
+)
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from bert_helpers import checks_run, models, prediction, results, tasks, training
+from bert_helpers import checks_run, kernels, models, prediction, regression, results, tasks, training
 
 MODEL = models.DEFAULT_MODEL
 BATCH = 16
@@ -38,40 +49,83 @@ CONTENDERS = {
     "stock": "Trainer as in Transformers' examples: each batch padded to its longest, fp32",
     "switches": "the same with bf16 and group_by_length",
     "ours": "bert_helpers",
+    "packed": "the same with attention 'packed': no padding, flash attention on a GPU",
+    "compiled": "ours with torch.compile, each batch padded to a multiple of 64, so that there are few shapes",
 }
+USUAL = ["lesson", "stock", "switches", "ours"]
+OURS = ("ours", "packed", "compiled")
+PREDICTORS = ("pipeline", "ours", "packed")
+MULTIPLE = 64
 LENGTHS = {"classification": 512, "ner": 128, "qa": 384, "regression": 128}
 
 
-class Clock(TrainerCallback):
-    """Seconds from the end of the first step, which warms up, to the end of the last."""
+def now():
+    """Seconds, when a GPU has done what it was given so far."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
-    def __init__(self):
-        self.ends = []
+
+def peak_gb():
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+class Clock(TrainerCallback):
+    """Seconds from the end of the first steps, which warm up, to the end of the last.
+
+    A GPU is waited for at these two moments only: in between it may lag behind, as it does in a run.
+    """
+
+    def __init__(self, warm_up=1):
+        self.warm_up = warm_up
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.begun = now()
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.ends.append(time.perf_counter())
+        if state.global_step == self.warm_up:
+            self.warm = now()
+        if state.global_step == state.max_steps:
+            self.ended = now()
 
     @property
     def seconds(self):
-        return self.ends[-1] - self.ends[0]
+        return self.ended - self.warm
 
 
-def order(contender, lengths, seed):
-    if contender == "ours":
-        return list(training.SeededLengthGroups(BATCH, lengths, seed))
+def order(contender, lengths, size, seed):
+    if contender in OURS:
+        return list(training.SeededLengthGroups(size, lengths, seed))
     if contender == "switches":
-        return list(LengthGroupedSampler(BATCH, lengths=list(lengths)))
+        return list(LengthGroupedSampler(size, lengths=list(lengths)))
     return np.random.default_rng(seed).permutation(len(lengths)).tolist()
 
 
-def chosen(contender, lengths, batches, max_length, seed):
-    """Rows of so many batches, evenly spaced by work; before them one of the middle, to warm up."""
-    rows = order(contender, lengths, seed)
-    whole = [rows[i : i + BATCH] for i in range(0, len(rows) - BATCH + 1, BATCH)]
+def chosen(contender, lengths, batches, size, seed):
+    """Rows of the batches that warm up, and of so many batches, evenly spaced by work.
+
+    One of the middle warms up; for torch.compile one of each shape, for at each it may compile anew, and all of them
+    twice, for the first step changes the config (`problem_type`), and it compiles once more.
+    """
+    rows = order(contender, lengths, size, seed)
+    whole = [rows[i : i + size] for i in range(0, len(rows) - size + 1, size)]
     whole.sort(key=lambda batch: max(lengths[row] for row in batch))
     places = np.linspace(0, len(whole) - 1, batches + 2).round().astype(int)[1:-1]
     picked = [whole[place] for place in np.random.default_rng(seed).permutation(places)]
-    return [whole[len(whole) // 2], *picked]
+    if contender != "compiled":
+        return [whole[len(whole) // 2]], picked
+    shapes = {-(-max(lengths[row] for row in batch) // MULTIPLE): batch for batch in picked}
+    return 2 * list(shapes.values()), picked
+
+
+def computed(contender, lengths, max_length):
+    """Tokens that a batch is computed with, padding too."""
+    if contender == "packed":
+        return sum(lengths)
+    longest = max_length if contender == "lesson" else max(lengths)
+    return len(lengths) * (-(-longest // MULTIPLE) * MULTIPLE if contender == "compiled" else longest)
 
 
 def work(lengths, config):
@@ -82,25 +136,54 @@ def work(lengths, config):
     return float(3 * (2 * weights * lengths.sum() + 4 * layers * hidden * (lengths**2).sum()))
 
 
-def make(contender, task, rows, fields, folder, *, max_length, seed, epochs=1, **options):
+def random_base(folder):
+    """A model of BERT-base's shape, for whose speed random weights will do, with the packaged tokenizer."""
+    torch.manual_seed(0)
+    BertModel(BertConfig()).save_pretrained(folder)
+    models.load_tokenizer(MODEL).save_pretrained(folder)
+
+
+def joined(rows=2048):
+    """One to a dozen of the sample reviews in a text: half of them under 220 tokens, one in twenty over 512."""
+    reviews, rng = tasks.TASKS["classification"].load("sample")["train"], np.random.default_rng(0)
+    counts = np.ceil(rng.lognormal(np.log(2.2), 0.6, rows)).astype(int)
+    texts = [" ".join(rng.choice(reviews["text"], count)) for count in counts]
+    labels = rng.choice(reviews["label"], rows)
+    features = reviews.select_columns(["text", "label"]).features
+    return DatasetDict(train=Dataset.from_dict({"text": texts, "label": labels}, features=features))
+
+
+def make_ours(contender, task, rows, fields, folder, *, model, batch_size, seed, **options):
+    spec, tokenizer = tasks.TASKS[task], models.load_tokenizer(model)
+    attention = kernels.PACKED if contender == "packed" else kernels.BY_LENGTH
+    loaded = models.load_model(model, spec.model_class, seed=seed, attention=attention, **fields)
+    options = {"eval_strategy": "no", "torch_compile": contender == "compiled", **options}
+    args = training.training_arguments(folder, batch_size=batch_size, seed=seed, **options)
+    splits = DatasetDict(train=rows, validation=rows.select(range(2)))
+    trainer = training.make_trainer(loaded, args, splits, task=task, tokenizer=tokenizer)
+    if contender == "compiled":
+        collator = spec.collator(tokenizer, pad_to_multiple_of=MULTIPLE)
+        trainer.data_collator = regression.scaling_collator(collator, loaded.config) if spec.numeric else collator
+    return trainer
+
+
+def make(
+    contender, task, rows, fields, folder, *, max_length, seed, epochs=1, model=MODEL, batch_size=BATCH, **options
+):
     """The contender's Trainer over encoded rows: its model, padding, precision and kernels."""
-    spec, tokenizer = tasks.TASKS[task], models.load_tokenizer(MODEL)
-    if contender == "ours":
-        model = models.load_model(MODEL, spec.model_class, seed=seed, **fields)
-        args = training.training_arguments(
-            folder, epochs=epochs, batch_size=BATCH, eval_strategy="no", seed=seed, **options
-        )
-        splits = DatasetDict(train=rows, validation=rows.select(range(2)))
-        return training.make_trainer(model, args, splits, task=task, tokenizer=tokenizer)
+    if contender in OURS:
+        options = {"model": model, "batch_size": batch_size, "seed": seed, "epochs": epochs, **options}
+        return make_ours(contender, task, rows, fields, folder, **options)
+    spec, tokenizer = tasks.TASKS[task], models.load_tokenizer(model)
     set_seed(seed)  # which draws the new head
     own = {name: value for name, value in fields.items() if "target" not in name}
-    model = spec.model_class.from_pretrained(models.locate(MODEL), **own)
+    loaded = spec.model_class.from_pretrained(models.locate(model), **own)
     if contender == "switches":
         options = {"train_sampling_strategy": "group_by_length", **options}
     args = TrainingArguments(
         folder,
         num_train_epochs=epochs,
-        per_device_train_batch_size=BATCH,
+        per_device_train_batch_size=batch_size,
         bf16=contender == "switches",
         use_cpu=not torch.cuda.is_available(),
         report_to="none",
@@ -108,65 +191,71 @@ def make(contender, task, rows, fields, folder, *, max_length, seed, epochs=1, *
         **options,
     )
     padding = {"padding": "max_length", "max_length": max_length} if contender == "lesson" else {}
-    return Trainer(model, args, spec.collator(tokenizer, **padding), rows, processing_class=tokenizer)
+    return Trainer(loaded, args, spec.collator(tokenizer, **padding), rows, processing_class=tokenizer)
 
 
-def train(contender, task, source, max_length, batches, seed, folder):
-    spec = tasks.TASKS[task]
-    dataset = spec.load(source)
-    tokenizer = models.load_tokenizer(MODEL)
+def train(options, folder):
+    contender, task, seed, max_length = options.child, options.task, options.seed, options.max_length
+    spec, size = tasks.TASKS[task], options.batch_size
+    dataset = joined() if options.data == "joined" else spec.load(options.data)
+    tokenizer = models.load_tokenizer(options.model)
     encoded = spec.encode(DatasetDict(train=dataset["train"]), tokenizer, max_length=max_length)["train"]
     lengths = encoded["length"]
-    groups = chosen(contender, lengths, batches, max_length, seed)
+    warm_up, groups = chosen(contender, lengths, options.batches, size, seed)
     fields = spec.model_fields(dataset["train"])
-    rows = encoded.select([row for group in groups for row in group])
+    rows = encoded.select([row for group in [*warm_up, *groups] for row in group])
     # The order is made here, the Trainer keeps it.
-    options = {"train_sampling_strategy": "sequential", "disable_tqdm": True, "logging_strategy": "no"}
-    trainer = make(contender, task, rows, fields, folder, max_length=max_length, seed=seed, **options)
-    clock = Clock()
+    settings = {"train_sampling_strategy": "sequential", "disable_tqdm": True, "logging_strategy": "no"}
+    settings |= {"model": options.model, "batch_size": size}
+    trainer = make(contender, task, rows, fields, folder, max_length=max_length, seed=seed, **settings)
+    clock = Clock(len(warm_up))
     trainer.add_callback(clock)
     trainer.train()
-    used = [lengths[row] for group in groups[1:] for row in group]
-    longest = [max_length if contender == "lesson" else max(lengths[row] for row in group) for group in groups[1:]]
+    used = [[lengths[row] for row in group] for group in groups]
+    tokens = sum(map(sum, used))
     return {
-        "examples_per_s": len(used) / clock.seconds,
-        "tokens_per_s": sum(used) / clock.seconds,
-        "padding": 1 - sum(used) / (BATCH * sum(longest)),
-        "operations_per_s": work(used, trainer.model.config) / clock.seconds,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "examples_per_s": size * len(groups) / clock.seconds,
+        "tokens_per_s": tokens / clock.seconds,
+        "padding": 1 - tokens / sum(computed(contender, batch, max_length) for batch in used),
+        "operations_per_s": work(np.concatenate(used), trainer.model.config) / clock.seconds,
+        "warm_up_s": clock.warm - clock.begun,
+        "peak_gb": peak_gb(),
     }
 
 
-def predict(contender, task, source, max_length, batches, seed, folder):
-    """Of `batches` x 16 test texts, tokenization included: `pipeline`, as its documentation has it, or ours."""
-    spec = tasks.TASKS[task]
-    dataset = spec.load(source, test_size=batches * BATCH, seed=seed)
-    tokenizer = models.load_tokenizer(MODEL)
+def predict(options, folder):
+    """Of so many batches of test texts, tokenization included: `pipeline`, as its documentation has it, or ours."""
+    contender, task, seed, max_length = options.child, options.task, options.seed, options.max_length
+    spec, size = tasks.TASKS[task], options.batch_size
+    dataset = spec.load(options.data, test_size=options.batches * size, seed=seed)
+    tokenizer = models.load_tokenizer(options.model)
     texts = DatasetDict(test=dataset["test"])
     fields = spec.model_fields(dataset["train"])
     encoded = spec.encode(texts, tokenizer, max_length=max_length)["test"]
     if contender == "pipeline":
         kind = {"classification": "text-classification", "ner": "token-classification"}[task]
-        model = spec.model_class.from_pretrained(models.locate(MODEL), **fields)
-        run = pipeline(kind, model=model, tokenizer=tokenizer, device="cpu", batch_size=BATCH)
+        model = spec.model_class.from_pretrained(models.locate(options.model), **fields)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        run = pipeline(kind, model=model, tokenizer=tokenizer, device=device, batch_size=size)
         column = (
             list(texts["test"]["text"]) if task == "classification" else [" ".join(t) for t in texts["test"]["tokens"]]
         )
-        options = {"truncation": True, "max_length": max_length} if task == "classification" else {}
-        run(column[:BATCH], **options)
-        started = time.perf_counter()
-        run(column, **options)
+        settings = {"truncation": True, "max_length": max_length} if task == "classification" else {}
+        run(column[:size], **settings)
+        started = now()
+        run(column, **settings)
     else:
-        model = models.load_model(MODEL, spec.model_class, seed=seed, **fields)
+        attention = kernels.PACKED if contender == "packed" else kernels.BY_LENGTH
+        model = models.load_model(options.model, spec.model_class, seed=seed, attention=attention, **fields)
         wanted = prediction.TASKS[task].fields
         rows = texts["test"].select_columns([name for name in texts["test"].column_names if name in wanted])
         predictor = prediction.Predictor(task, model, tokenizer, {"MAX_LENGTH": max_length, "STRIDE": max_length // 4})
-        prediction.predict(predictor, rows.select(range(BATCH)))
-        started = time.perf_counter()
-        prediction.predict(predictor, rows)
-    seconds = time.perf_counter() - started
+        prediction.predict(predictor, rows.select(range(size)), batch_size=size)
+        started = now()
+        prediction.predict(predictor, rows, batch_size=size)
+    seconds = now() - started
     return {"examples_per_s": len(texts["test"]) / seconds, "tokens_per_s": sum(encoded["length"]) / seconds,
-            "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}  # fmt: skip
+            "peak_gb": peak_gb()}  # fmt: skip
 
 
 def child(options):
@@ -174,9 +263,7 @@ def child(options):
     logging.set_verbosity_error()
     measure = predict if options.what == "predict" else train
     with tempfile.TemporaryDirectory() as folder:
-        row = measure(
-            options.child, options.task, options.data, options.max_length, options.batches, options.seed, folder
-        )
+        row = measure(options, folder)
     print(json.dumps(row))
 
 
@@ -188,43 +275,64 @@ def in_child(file, words):
     return done.stdout
 
 
-def measured(options, contender, seed):
-    words = [options.what, "--child", contender, "--seed", str(seed)]
-    for name in ("task", "data", "max_length", "batches"):
+def measured(options, model, contender, seed):
+    words = [options.what, "--child", contender, "--seed", str(seed), "--model", model]
+    for name in ("task", "data", "max_length", "batches", "batch_size"):
         words += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     return json.loads(in_child(__file__, words).splitlines()[-1])
 
 
-def main():
+def compare(options, model, contenders):
+    """All rounds of all contenders, a row each; written down as they come."""
+    rows = []
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    for seed in range(options.rounds):
+        for contender in contenders:
+            row = {"contender": contender, "round": seed, **measured(options, model, contender, seed)}
+            rows.append(row)
+            of_run = {name: getattr(options, name) for name in ("what", "task", "max_length", "model", "batch_size")}
+            with options.out.open("a") as file:
+                file.write(json.dumps({**of_run, "data": Path(options.data).name, **row}) + "\n")
+            print(json.dumps(row), flush=True)
+    return pd.DataFrame(rows)
+
+
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("train", "predict"), nargs="?", default="train")
     parser.add_argument("--task", choices=tuple(tasks.TASKS), default="classification")
-    parser.add_argument("--data", default="sample")
+    parser.add_argument("--data", default="sample", help="a source, or 'joined': longer texts made of the samples")
+    parser.add_argument("--model", default=MODEL, help="a name, or 'base': BERT-base's shape with random weights")
     parser.add_argument("--max-length", type=int, default=0)
     parser.add_argument("--batches", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=BATCH)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--contenders", nargs="+")
+    parser.add_argument("--contenders", nargs="+", metavar="NAME", help=f"train: {', '.join(CONTENDERS)}; "
+                        f"predict: {', '.join(PREDICTORS)}")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("results/speed.jsonl"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.max_length = options.max_length or LENGTHS[options.task]
+    unknown = set(options.contenders or ()) - set(CONTENDERS if options.what == "train" else PREDICTORS)
+    if unknown:
+        parser.error(f"no such contender to {options.what}: {', '.join(sorted(unknown))}")
+    return options
+
+
+def main():
+    options = arguments()
     if options.child:
         child(options)
         return
-    contenders = options.contenders or (["pipeline", "ours"] if options.what == "predict" else list(CONTENDERS))
-    rate = checks_run.matrix_product_rate(precision=training.resolve_precision())
-    rows = []
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    for seed in range(options.rounds):
-        for contender in contenders:
-            row = {"contender": contender, "round": seed, **measured(options, contender, seed)}
-            rows.append(row)
-            with options.out.open("a") as file:
-                file.write(json.dumps({"what": options.what, "task": options.task, "data": Path(options.data).name,
-                                       "max_length": options.max_length, **row}) + "\n")  # fmt: skip
-            print(json.dumps(row), flush=True)
-    table = pd.DataFrame(rows).groupby("contender", sort=False).median(numeric_only=True).drop(columns="round")
+    contenders = options.contenders or (["pipeline", "ours"] if options.what == "predict" else USUAL)
+    size = 8192 if torch.cuda.is_available() else 1024  # smaller products take a GPU less time than they take to start
+    rate = checks_run.matrix_product_rate(precision=training.resolve_precision(), size=size)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.model == "base":
+            random_base(folder)
+        rows = compare(options, folder if options.model == "base" else options.model, contenders)
+    table = rows.groupby("contender", sort=False).median(numeric_only=True).drop(columns="round")
     if "operations_per_s" in table:
         table["share_of_rate"] = table.pop("operations_per_s") / rate
     table["ours_is_faster"] = table.examples_per_s["ours"] / table.examples_per_s if "ours" in table.index else None
