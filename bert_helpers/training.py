@@ -205,9 +205,13 @@ def make_trainer(
 
 
 class SeededLengthGroups(LengthGroupedSampler):
-    """Transformers' sampler, whose order depends on seed and epoch alone: a run that goes on sees the same rows.
+    """Transformers' batches of rows of similar length, in random order, which depends on seed and epoch alone.
 
-    As it is, it draws from the global random numbers, of which an interrupted run has drawn others.
+    As it is, `LengthGroupedSampler` leaves the batches of each stretch (50 of them, or a quarter of an epoch) sorted
+    from long to short: a model then learns from long texts first and from short ones last, again and again, and short
+    trainings end worse for it (benchmarks/quality.py; README, "Speed", has the figures). Here the longest batch stays
+    first, so that memory runs out at the first step or not at all, and the others are shuffled. The random numbers are
+    the sampler's own: from the global ones an interrupted run would go on with other rows than it had begun with.
     """
 
     def __init__(self, batch_size: int, lengths: Sequence[int], seed: int) -> None:
@@ -221,7 +225,13 @@ class SeededLengthGroups(LengthGroupedSampler):
 
     def __iter__(self) -> Iterator[int]:
         self.generator.manual_seed(hash((self.seed, self.epoch)))
-        return super().__iter__()
+        rows = list(super().__iter__())
+        batches = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
+        first, others = batches[:1], batches[1:]
+        # A last batch that is not full has to stay last: whoever cuts this order into batches counts rows.
+        short = [others.pop()] if others and len(others[-1]) < self.batch_size else []
+        shuffled = [others[place] for place in torch.randperm(len(others), generator=self.generator)]
+        return (row for batch in (*first, *shuffled, *short) for row in batch)
 
 
 def balanced_loss(labels: Sequence[int], classes: int) -> Callable[..., torch.Tensor]:

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from interrupted import make
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from bert_helpers import TrainingError, checkpoints, training
 
@@ -85,6 +87,29 @@ def test_the_order_of_the_rows_depends_on_seed_and_epoch_alone():
     assert list(sampler) != first
     assert sorted(sampler) == list(range(50))
     assert list(training.SeededLengthGroups(4, list(range(50)), seed=4)) != first
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 5, 8, 9, 399, 400])
+def test_the_batches_are_those_of_transformers_in_random_order_with_the_longest_first(rows):
+    lengths = np.random.default_rng(0).integers(2, 500, rows).tolist()
+
+    def batches(order):
+        return [order[start : start + 4] for start in range(0, len(order), 4)]
+
+    sampler = training.SeededLengthGroups(4, lengths, seed=3)
+    generator = torch.Generator().manual_seed(hash((3, 0)))
+    theirs = batches(list(LengthGroupedSampler(4, lengths=lengths, generator=generator)))
+    ours = batches(list(sampler))
+    assert sorted(ours) == sorted(theirs)
+    assert len(sampler) == rows
+    assert lengths[ours[0][0]] == max(lengths)
+    assert len(ours[-1]) == (rows % 4 or 4)
+    if rows > 300:
+        longest = np.array([max(lengths[row] for row in batch) for batch in ours])
+        assert abs(np.corrcoef(longest[1:-1], longest[2:])[0, 1]) < 0.25
+        sampler.set_epoch(1)
+        other = [max(lengths[row] for row in batch) for batch in batches(list(sampler))]
+        assert np.argsort(other).tolist() != np.argsort(longest).tolist()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -116,6 +116,7 @@ def test_a_table_of_sentences_is_cut_between_words():
     for cell in ("three short words", "one two three …", "0.988", "8e-05"):
         assert f">{cell}<" in shown
     assert plots.prose(table, width=17).to_html() == shown
+    assert repr(plots.prose(table, width=17)).splitlines()[1].split() == ["0", "three", "short", "words", "0.988"]
 
 
 def test_a_fix_changes_parameters_and_leaves_actions_alone():

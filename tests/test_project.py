@@ -72,6 +72,8 @@ def test_nbval_compares_more_than_it_ignores(path):
         for output in cell.outputs:  # bars never compare: their state depends on the moment
             assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {}), cell.source
             assert output.get("data", {}).get("text/html") != "", cell.source
+            # an address in memory, another at every run
+            assert " at 0x" not in output.get("data", {}).get("text/plain", ""), cell.source
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
