@@ -92,7 +92,7 @@ def _sentence(
     what = f"{metric} is {row[names[0]]:.3f} for {names[0]}, {row[names[1]]:.3f} for {names[1]} ({figures})"
     if all(real):
         better = names[int((row["difference"] > 0) != (metric in LOWER_IS_BETTER))]
-        return f"{what}: the difference is real, {better} is better."
+        return f"{what}: {better} is better, beyond what the choice of these {examples} examples explains."
     if not any(real):
         return f"{what}: on these {examples} examples the difference may well be chance."
     return f"{what}: on these {examples} examples the difference is on the edge of chance."

@@ -18,9 +18,9 @@ def encode_texts(
     """Token ids of column `text`; `label` becomes `labels`, the name a model's forward takes.
 
     Rows of the result: `input_ids` and `attention_mask` (lists of `length` integers), `labels`, `length` (tokens,
-    [CLS] and [SEP] counted), `truncated` (whether the text was longer than `max_length` tokens). `truncation` says
-    what is left of such a text: "head", "tail", or "head+tail", a quarter from its beginning and the rest from its
-    end, which was best for film reviews (Sun et al. 2019).
+    [CLS] and [SEP] counted), `whole_length` (what that would be without a cut). `truncation` says what is left of a
+    text longer than `max_length` tokens: "head", "tail", or "head+tail", a quarter from its beginning and the rest
+    from its end, which was best for film reviews (Sun et al. 2019).
     Raises ParameterError when `max_length` is more than the model has positions for, or `truncation` is something else.
     """
     check_max_length(max_length, tokenizer)
@@ -39,7 +39,7 @@ def encode_texts(
             "attention_mask": [[1] * len(ids) for ids in encoded],
             "labels": rows["label"],
             "length": [len(ids) for ids in encoded],
-            "truncated": [len(ids) > room for ids in whole],
+            "whole_length": [len(ids) + 2 for ids in whole],
         }
 
     return _map(dataset, encode)
@@ -48,8 +48,8 @@ def encode_texts(
 def encode_pairs(dataset: DatasetDict, tokenizer: BertTokenizerFast, *, max_length: int) -> DatasetDict:
     """Token ids of [CLS] `text` [SEP] `text_pair` [SEP]; `label` becomes `labels`.
 
-    As `encode_texts`, with `token_type_ids` (0 for the first text, 1 for the second). Of a pair that is longer than
-    `max_length` tokens the longer text is cut first.
+    As `encode_texts`, with `token_type_ids` (0 for the first text, 1 for the second) and without `whole_length`. Of a
+    pair that is longer than `max_length` tokens the longer text is cut first.
     """
     check_max_length(max_length, tokenizer)
 
@@ -59,7 +59,6 @@ def encode_pairs(dataset: DatasetDict, tokenizer: BertTokenizerFast, *, max_leng
             **encoded,
             "labels": rows["label"],
             "length": [len(ids) for ids in encoded["input_ids"]],
-            "truncated": [bool(encoding.overflowing) for encoding in encoded.encodings],
         }
 
     return _map(dataset, encode)

@@ -717,7 +717,7 @@ def test_what_is_kept_of_a_long_text(tokenizer):
         rows = tokenization.encode_texts(dataset, tokenizer, max_length=8, truncation=keep)["train"]
         assert tokenization.row_to_text(rows, 0, tokenizer) == f"[CLS] {kept} [SEP]"
         assert tokenization.row_to_text(rows, 1, tokenizer) == "[CLS] one [SEP]"
-        assert rows["truncated"] == [True, False]
+        assert rows["whole_length"] == [12, 3]
 
 
 def test_small_multiples_share_a_scale():

@@ -13,7 +13,7 @@ def test_rows_are_those_of_the_tokenizer_and_nothing_is_padded(small_dataset, to
         assert row["input_ids"] == tokenizer(source["text"], truncation=True, max_length=32)["input_ids"]
         assert row["labels"] == source["label"]
         assert row["length"] == len(row["input_ids"]) == sum(row["attention_mask"]) <= 32
-        assert row["truncated"] == (len(whole) > 32)
+        assert row["whole_length"] == len(whole)
 
 
 def test_a_decoded_row_is_the_text(small_dataset):
