@@ -191,11 +191,12 @@ def load_transfer(
     with _own_names(columns):
         check_texts(rows, "text")
         labels = _label_strings(rows)
-        unknown = next((i for i, label in enumerate(labels) if label not in names), None)
-        if unknown is not None:
+        unknown = [i for i, label in enumerate(labels) if label not in names]
+        if unknown:
+            at = f"{place(rows)}, row {unknown[0] + 1}, column 'label'"
             raise DataError(
-                f"{place(rows)}, row {unknown + 1}, column 'label': {labels[unknown]!r} is no class of the model, "
-                f"which has {', '.join(map(repr, names))}; rename the labels to these."
+                f"{at}: {labels[unknown[0]]!r} is no class of the model, which has {', '.join(map(repr, names))}; "
+                f"rename the labels to these{_also(unknown)}."
             )
     return subsample(_replace_label(rows, labels, ClassLabel(names=list(names))), test_size, seed=seed)
 
@@ -645,9 +646,16 @@ def check_texts(dataset: Dataset, column: str) -> None:
         f"{TOO_LONG}; split it, or mend the file": pc.greater_equal(pc.utf8_length(values), LONGEST),
     }
     for problem, found in tests.items():
-        row = pc.index(found, True).as_py()
-        if row >= 0:
-            raise DataError(f"{place(dataset)}, row {row + 1}, column {column!r}: {problem}.")
+        rows = np.flatnonzero(pc.fill_null(found, False))
+        if len(rows):
+            raise DataError(f"{place(dataset)}, row {rows[0] + 1}, column {column!r}: {problem}{_also(rows)}.")
+
+
+def _also(rows: Sequence[int]) -> str:
+    """The rows (counted from 0) after the first that have its fault, so that a file can be mended in one go."""
+    shown = ", ".join(str(row + 1) for row in rows[1:9])
+    more = f" and {len(rows) - 9} more" if len(rows) > 9 else ""
+    return f" (also row{'s' * (len(rows) > 2)} {shown}{more})" if shown else ""
 
 
 def _class_labels(splits: dict[str, Dataset]) -> dict[str, Dataset]:
@@ -660,11 +668,11 @@ def _class_labels(splits: dict[str, Dataset]) -> dict[str, Dataset]:
     names = sorted(set(keys["train"]), key=_natural)
     known = set(names)
     for split_name, values in keys.items():
-        row = next((i for i, value in enumerate(values) if value not in known), None)
-        if row is not None:
+        rows = [i for i, value in enumerate(values) if value not in known]
+        if rows:
             raise DataError(
-                f"{place(splits[split_name])}, row {row + 1}, column 'label': {values[row]!r} does not occur in the "
-                f"training rows, whose labels are {', '.join(map(repr, names[:12]))}."
+                f"{place(splits[split_name])}, row {rows[0] + 1}, column 'label': {values[rows[0]]!r} does not occur "
+                f"in the training rows, whose labels are {', '.join(map(repr, names[:12]))}{_also(rows)}."
             )
     feature = ClassLabel(names=names)
     return {name: _replace_label(split, keys[name], feature) for name, split in splits.items()}
@@ -683,12 +691,14 @@ def _natural(name: str) -> tuple[int, float, str]:
 
 def _label_strings(dataset: Dataset) -> list[str]:
     values = dataset.with_format("arrow")[:]["label"].to_pylist()
+    missing = [i for i, value in enumerate(values) if value is None or (isinstance(value, str) and not value.strip())]
+    if missing:
+        at = f"{place(dataset)}, row {missing[0] + 1}, column 'label'"
+        raise DataError(f"{at}: the label is missing; fill it or delete the row{_also(missing)}.")
     feature = dataset.features["label"]
     strings = []
     for row, value in enumerate(values, 1):
         at = f"{place(dataset)}, row {row}, column 'label'"
-        if value is None or (isinstance(value, str) and not value.strip()):
-            raise DataError(f"{at}: the label is missing; fill it or delete the row.")
         if isinstance(feature, ClassLabel):
             value = feature.int2str(value)
         if isinstance(value, float) and not value.is_integer():
@@ -717,14 +727,15 @@ def _scored(dataset: Dataset, low: float, high: float) -> Dataset:
     """Turn the `label` column into floats, all of them in `low` to `high`."""
     values = dataset.with_format("arrow")[:]["label"].to_pylist()
     scores = [_number(value) for value in values]
-    for row, (value, score) in enumerate(zip(values, scores, strict=True), 1):
+    bad = [i for i, score in enumerate(scores) if score is None or not low <= score <= high]
+    if bad:
+        value, score = values[bad[0]], scores[bad[0]]
         if score is None:
             what = "the score is missing" if value in (None, "") else f"{value!r} is no finite number"
-        elif not low <= score <= high:
-            what = f"{score:g} lies outside the scale of {low:g} to {high:g}"
         else:
-            continue
-        raise DataError(f"{place(dataset)}, row {row}, column 'label': {what}; mend or delete the row.")
+            what = f"{score:g} lies outside the scale of {low:g} to {high:g}"
+        at = f"{place(dataset)}, row {bad[0] + 1}, column 'label'"
+        raise DataError(f"{at}: {what}; mend or delete the row{_also(bad)}.")
     return dataset.remove_columns("label").add_column("label", scores, feature=Value("float64"))
 
 

@@ -333,6 +333,7 @@ def jsonl(*changes):
 BAD = {
     "score above the scale": ("bad.csv", HEAD + "a,b,5.1\n", "row 21, column 'label': 5.1 lies outside .* 0 to 5"),
     "score below the scale": ("bad.csv", HEAD + "a,b,-0.1\n", "row 21, column 'label': -0.1 lies outside"),
+    "several": ("bad.csv", HEAD + "a,b,7\na,b,\na,b,1\na,b,x\n", r"row 21, .*: 7 lies .* row \(also rows 22, 24\)\.$"),
     "NaN": ("bad.csv", HEAD + "a,b,nan\n", "row 21, column 'label': 'nan' is no finite number"),
     "NaN in JSON": ("bad.jsonl", jsonl({"label": float("nan")}), "row 11, column 'label': nan is no finite number"),
     "infinity": ("bad.csv", HEAD + "a,b,inf\n", "row 21, column 'label': 'inf' is no finite number"),
