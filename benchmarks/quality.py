@@ -90,7 +90,7 @@ def train_all(options):
 
 
 def report(options):
-    """Each run's metrics, and the difference of the first two contenders with its interval."""
+    """Each run's metrics, and the difference of the first two contenders, if there are two, with its interval."""
     spec, dataset, encoded = load(options)
     encoded = DatasetDict(test=encoded["test"])
     results = {name: judged(options, name, spec, dataset, encoded) for name in options.contenders}
@@ -100,6 +100,8 @@ def report(options):
             values = measure.statistic(np.ones(measure.units))
             told = ", ".join(f"{metric} {value:.4f}" for metric, value in list(values.items())[:3])
             print(json.dumps({"contender": name, "seed": seed, "seconds": round(spent), "result": told}))
+    if len(results) < 2:
+        return
     (first, (one, truth, _)), (second, (other, _, _)) = list(results.items())[:2]
     measures = [[spec.measure(p, t) for p, t in zip(side, truth, strict=True)] for side in (one, other)]
 
