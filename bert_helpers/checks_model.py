@@ -87,7 +87,7 @@ def check_truncation(split: Dataset, rows: Dataset, tokenizer: BertTokenizerFast
     if lost > CUT:
         symptom = f"{lost:.0%} of the training tokens are cut off"
         return [Finding("truncation", symptom, Evidence(lost, CUT, "more is thrown away than read"), cause, fix)]
-    if task == "classification" and np.mean(lengths + extra > max(rows["length"])) > 0.05:
+    if task == "classification" and np.mean(lengths + extra > np.asarray(rows["length"])) > 0.05:
         chosen = np.random.default_rng(0).permutation(len(split))[:SAMPLE]
         sides = [whole[i] for i in chosen], rows[chosen]["input_ids"]
         readable = [[tokenizer.decode(ids) for ids in side] for side in sides]

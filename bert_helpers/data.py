@@ -193,10 +193,9 @@ def load_transfer(
         labels = _label_strings(rows)
         unknown = [i for i, label in enumerate(labels) if label not in names]
         if unknown:
-            at = f"{place(rows)}, row {unknown[0] + 1}, column 'label'"
             raise DataError(
-                f"{at}: {labels[unknown[0]]!r} is no class of the model, which has {', '.join(map(repr, names))}; "
-                f"rename the labels to these{_also(unknown)}."
+                f"{_at(rows, unknown, 'label')}: {labels[unknown[0]]!r} is no class of the model, which has "
+                f"{', '.join(map(repr, names))}; rename the labels to these."
             )
     return subsample(_replace_label(rows, labels, ClassLabel(names=list(names))), test_size, seed=seed)
 
@@ -648,14 +647,15 @@ def check_texts(dataset: Dataset, column: str) -> None:
     for problem, found in tests.items():
         rows = np.flatnonzero(pc.fill_null(found, False))
         if len(rows):
-            raise DataError(f"{place(dataset)}, row {rows[0] + 1}, column {column!r}: {problem}{_also(rows)}.")
+            raise DataError(f"{_at(dataset, rows, column)}: {problem}.")
 
 
-def _also(rows: Sequence[int]) -> str:
-    """The rows (counted from 0) after the first that have its fault, so that a file can be mended in one go."""
+def _at(dataset: Dataset, rows: Sequence[int], column: str) -> str:
+    """Where a fault stands: its first row (of `rows`, counted from 0), and the others, to be mended in one go."""
     shown = ", ".join(str(row + 1) for row in rows[1:9])
     more = f" and {len(rows) - 9} more" if len(rows) > 9 else ""
-    return f" (also row{'s' * (len(rows) > 2)} {shown}{more})" if shown else ""
+    also = f" (also row{'s' * (len(rows) > 2)} {shown}{more})" if shown else ""
+    return f"{place(dataset)}, row {rows[0] + 1}{also}, column {column!r}"
 
 
 def _class_labels(splits: dict[str, Dataset]) -> dict[str, Dataset]:
@@ -671,8 +671,8 @@ def _class_labels(splits: dict[str, Dataset]) -> dict[str, Dataset]:
         rows = [i for i, value in enumerate(values) if value not in known]
         if rows:
             raise DataError(
-                f"{place(splits[split_name])}, row {rows[0] + 1}, column 'label': {values[rows[0]]!r} does not occur "
-                f"in the training rows, whose labels are {', '.join(map(repr, names[:12]))}{_also(rows)}."
+                f"{_at(splits[split_name], rows, 'label')}: {values[rows[0]]!r} does not occur in the training rows, "
+                f"whose labels are {', '.join(map(repr, names[:12]))}."
             )
     feature = ClassLabel(names=names)
     return {name: _replace_label(split, keys[name], feature) for name, split in splits.items()}
@@ -693,8 +693,7 @@ def _label_strings(dataset: Dataset) -> list[str]:
     values = dataset.with_format("arrow")[:]["label"].to_pylist()
     missing = [i for i, value in enumerate(values) if value is None or (isinstance(value, str) and not value.strip())]
     if missing:
-        at = f"{place(dataset)}, row {missing[0] + 1}, column 'label'"
-        raise DataError(f"{at}: the label is missing; fill it or delete the row{_also(missing)}.")
+        raise DataError(f"{_at(dataset, missing, 'label')}: the label is missing; fill it or delete the row.")
     feature = dataset.features["label"]
     strings = []
     for row, value in enumerate(values, 1):
@@ -734,8 +733,7 @@ def _scored(dataset: Dataset, low: float, high: float) -> Dataset:
             what = "the score is missing" if value in (None, "") else f"{value!r} is no finite number"
         else:
             what = f"{score:g} lies outside the scale of {low:g} to {high:g}"
-        at = f"{place(dataset)}, row {bad[0] + 1}, column 'label'"
-        raise DataError(f"{at}: {what}; mend or delete the row{_also(bad)}.")
+        raise DataError(f"{_at(dataset, bad, 'label')}: {what}; mend or delete the row.")
     return dataset.remove_columns("label").add_column("label", scores, feature=Value("float64"))
 
 

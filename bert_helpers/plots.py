@@ -116,14 +116,14 @@ ENTITY_COLOURS = {"PER": "#fdbf6f", "ORG": "#fb9a99", "LOC": "#a6cee3", "MISC": 
 OTHER_COLOURS = ("#b2df8a", "#ffff99", "#d9d9d9", "#fccde5")
 
 
-class Prose(Styler):
+class _Prose(Styler):
     """A styled table whose plain text is the table: pandas' own names an address in memory, another at every run."""
 
     def __repr__(self) -> str:
         return repr(self.data)
 
 
-def prose(table: pd.DataFrame, *, width: int = 220) -> Prose:
+def prose(table: pd.DataFrame, *, width: int = 220) -> Styler:
     """A table of sentences for a notebook: text to the left (JupyterLab sets it to the right), numbers to 3 digits.
 
     A text is cut before the word that goes beyond `width` characters; what looks like HTML in it is shown as it is.
@@ -135,7 +135,7 @@ def prose(table: pd.DataFrame, *, width: int = 220) -> Prose:
         return f"{value:.3g}" if isinstance(value, float) else value
 
     # `uuid`: one that is drawn would change the page at every run.
-    cells = Prose(table.map(shown), uuid="prose", cell_ids=False).format(escape="html")
+    cells = _Prose(table.map(shown), uuid="prose", cell_ids=False).format(escape="html")
     for axis in (0, 1):
         cells = cells.format_index(escape="html", axis=axis)
     return cells.set_table_styles([{"selector": "th, td", "props": "text-align: left"}])

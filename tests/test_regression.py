@@ -312,7 +312,7 @@ def test_columns_of_other_names_and_a_scale_of_ones_own(tmp_path):
     assert len(dataset["test"]) == 5
     assert max(dataset["train"]["label"]) == 100
     assert set(dataset["train"].column_names) == {"number", "text", "text_pair", "label"}
-    with pytest.raises(DataError, match=r"a\.csv, row 2, column 'stars': 10 lies outside the scale of 0 to 5"):
+    with pytest.raises(DataError, match=r"a\.csv, row 2 .also rows .*, column 'stars': 10 lies outside the scale"):
         load(tmp_path / "a.csv", content, **columns)
 
 
@@ -333,19 +333,19 @@ def jsonl(*changes):
 BAD = {
     "score above the scale": ("bad.csv", HEAD + "a,b,5.1\n", "row 21, column 'label': 5.1 lies outside .* 0 to 5"),
     "score below the scale": ("bad.csv", HEAD + "a,b,-0.1\n", "row 21, column 'label': -0.1 lies outside"),
-    "several": ("bad.csv", HEAD + "a,b,7\na,b,\na,b,1\na,b,x\n", r"row 21, .*: 7 lies .* row \(also rows 22, 24\)\.$"),
+    "several": ("bad.csv", HEAD + "a,b,7\na,b,\na,b,1\na,b,x\n", r"row 21 \(also rows 22, 24\), column 'label': 7"),
     "NaN": ("bad.csv", HEAD + "a,b,nan\n", "row 21, column 'label': 'nan' is no finite number"),
-    "NaN in JSON": ("bad.jsonl", jsonl({"label": float("nan")}), "row 11, column 'label': nan is no finite number"),
+    "NaN in JSON": ("bad.jsonl", jsonl({"label": float("nan")}), "row 11 .*, column 'label': nan is no finite number"),
     "infinity": ("bad.csv", HEAD + "a,b,inf\n", "row 21, column 'label': 'inf' is no finite number"),
     "no number": ("bad.csv", HEAD + "a,b,high\n", "row 21, column 'label': 'high' is no finite number"),
     "decimal comma": ("bad.tsv", HEAD.replace(",", "\t") + "a\tb\t2,5\n", "row 21, column 'label': '2,5' is no finite"),
-    "boolean": ("bad.jsonl", jsonl().replace("1.0", "true"), "row 1, column 'label': True is no finite number"),
+    "boolean": ("bad.jsonl", jsonl().replace("1.0", "true"), "row 1 .*, column 'label': True is no finite number"),
     "no score": ("bad.csv", HEAD + "a,b,\n", "row 21, column 'label': the score is missing"),
-    "null score": ("bad.jsonl", jsonl({"label": None}), "row 11, column 'label': the score is missing"),
+    "null score": ("bad.jsonl", jsonl({"label": None}), "row 11 .*, column 'label': the score is missing"),
     "no text": ("bad.csv", HEAD + ",b,1\n", "row 21, column 'text': the text is empty"),
     "no second text": ("bad.csv", HEAD + "a,  ,1\n", "row 21, column 'text_pair': the text is empty"),
     "no text, no header": ("bad.tsv", lines(pairs(), "\t") + "\tb\t1\n", "row 21, column 'text': the text is empty"),
-    "null text": ("bad.jsonl", jsonl({"text_pair": None}), "row 11, column 'text_pair': the text is null"),
+    "null text": ("bad.jsonl", jsonl({"text_pair": None}), "row 11 .*, column 'text_pair': the text is null"),
     "no column": ("bad.jsonl", '{"text": "a", "label": 1}\n' * 9, "no column 'text_pair'; it has 'text', 'label'"),
     "no column in CSV": ("bad.csv", "text,label\na,1\n", "no column 'text_pair' in the header; it has 'text', 'label'"),
     "too many fields": ("bad.csv", HEAD + "a,b,1,2\n", "22"),
