@@ -26,6 +26,7 @@ from bert_helpers import (
     prediction,
     results,
     runs,
+    sources,
     tasks,
     training,
     unlabelled,
@@ -268,7 +269,7 @@ def _columns(options: argparse.Namespace, predictor: prediction.Predictor) -> di
 def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> datasets.Dataset:
     if options.text:
         for text in options.text:
-            if Path(text).suffix.lower() in {*data.FORMATS, ".txt"} and os.path.isfile(results.resolve(text)):
+            if Path(text).suffix.lower() in {*sources.FORMATS, ".txt"} and os.path.isfile(results.resolve(text)):
                 raise ParameterError(f"{text} is a file, not a text; name it by --file.")
         return unlabelled.from_arguments(options.text, columns)
     if options.file and options.file != "-":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from bert_helpers import data
+from bert_helpers import data, sources
 from bert_helpers.errors import DataError
 
 Columns = Mapping[str, str]
@@ -32,7 +32,7 @@ def from_file(path: Path, columns: Columns) -> Dataset:
     plain = {
         ".txt": lambda file: Dataset.from_dict(_from_lines(_decoded(file.read_bytes(), file.name), columns, file.name))
     }
-    rows = data.read_source(path.absolute(), sample="", header=header, readers=plain)["train"]
+    rows = sources.read_source(path.absolute(), sample="", header=header, readers=plain)["train"]
     return _rows(rows.to_dict(), columns, path.name)
 
 
@@ -109,7 +109,7 @@ def _rows(values: Mapping[str, Sequence], columns: Columns, name: str) -> Datase
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and not data.SURROGATE.search(value)
+    return isinstance(value, str) and not sources.SURROGATE.search(value)
 
 
 def _is_words(value: object) -> bool:

@@ -8,7 +8,7 @@ from datasets import ClassLabel, Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert_helpers import DataError, data
+from bert_helpers import DataError, data, sampling
 
 ROWS = [{"text": f"text number {i}", "label": ["bad", "good", "so-so"][i % 3]} for i in range(60)]
 
@@ -109,7 +109,7 @@ def test_a_class_of_one_row_and_500_classes_do_no_harm(tmp_path):
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=300), st.data())
 def test_stratified_sampling_keeps_shares_to_within_a_row(labels, draw):
     size = draw.draw(st.integers(1, len(labels)))
-    rows = data.stratified_indices(labels, size, seed=draw.draw(st.integers(0, 9)))
+    rows = sampling.stratified_indices(labels, size, seed=draw.draw(st.integers(0, 9)))
     assert len(set(rows.tolist())) == size
     labels = np.array(labels)
     for label in set(labels.tolist()):
@@ -214,11 +214,11 @@ def test_other_columns_are_kept(tmp_path):
 
 
 def test_thinning_out_keeps_one_in_so_many_rows_of_the_rarest_class(small_dataset):
-    thin = data.thin_out(small_dataset, 4, seed=0)
+    thin = sampling.thin_out(small_dataset, 4, seed=0)
     assert data.label_counts(thin).to_numpy().tolist() == [[24, 8, 8], [6, 2, 2]]
     assert set(thin["train"]["text"]) < set(small_dataset["train"]["text"])
-    assert thin["train"]["text"] != data.thin_out(small_dataset, 4, seed=1)["train"]["text"]
-    assert data.thin_out(small_dataset, 1, seed=0)["train"]["text"] == small_dataset["train"]["text"]
+    assert thin["train"]["text"] != sampling.thin_out(small_dataset, 4, seed=1)["train"]["text"]
+    assert sampling.thin_out(small_dataset, 1, seed=0)["train"]["text"] == small_dataset["train"]["text"]
 
 
 def test_a_column_to_slice_by_is_named_when_it_is_not_there(small_dataset):

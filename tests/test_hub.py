@@ -266,7 +266,7 @@ CLIENT = """
 import hashlib, json, os, signal, sys, time
 
 answers, sys.stdout = sys.stdout, sys.stderr  # a library that prints must not come between
-from bert_helpers import data, hub, models
+from bert_helpers import data, hub, models, sources
 from transformers import BertForSequenceClassification
 
 
@@ -277,7 +277,7 @@ def load_data(name):
         "rows": {split: len(rows) for split, rows in dataset.items()},
         "texts": sorted({text.rsplit(" ", 1)[0] for split in dataset.values() for text in split["text"]}),
         "labels": train.features["label"].names,
-        "place": data.place(train),
+        "place": sources.place(train),
     }
 
 

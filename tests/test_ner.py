@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from seqeval.metrics import accuracy_score, classification_report, f1_score, precision_score, recall_score
 from seqeval.scheme import IOB2
 
-from bert_helpers import DataError, ParameterError, data, entities, models, tags, tasks, tokenization, training
+from bert_helpers import (
+    DataError,
+    ParameterError,
+    data,
+    entities,
+    models,
+    sources,
+    tags,
+    tasks,
+    tokenization,
+    training,
+)
 
 # --- schemes -----------------------------------------------------------------------------------------------
 
@@ -183,7 +194,7 @@ def test_files_named_as_conll_2003_names_them_are_splits_and_the_scheme_is_repor
         write(tmp_path / name, iob1)
     dataset = data.load_entities(tmp_path)
     assert {name: len(split) for name, split in dataset.items()} == {"train": 2, "validation": 2, "test": 2}
-    assert data.place(dataset["validation"]) == "eng.testa, tags in IO"
+    assert sources.place(dataset["validation"]) == "eng.testa, tags in IO"
     assert dataset["train"].features["ner_tags"].feature.names == ["O", "B-PER", "I-PER"]
     assert dataset["train"][0]["ner_tags"] == [1, 2, 0]
 

@@ -10,7 +10,20 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from transformers import BertForQuestionAnswering, BertForSequenceClassification, pipeline
 
-from bert_helpers import DataError, ModelError, ParameterError, data, metrics, models, qa, tasks, tokenization, training
+from bert_helpers import (
+    DataError,
+    ModelError,
+    ParameterError,
+    data,
+    metrics,
+    models,
+    qa,
+    sampling,
+    sources,
+    tasks,
+    tokenization,
+    training,
+)
 
 MAX_LENGTH, STRIDE = 64, 16  # the tiny model has 64 positions
 WORDS = [
@@ -103,7 +116,7 @@ def test_every_format_gives_the_same_rows(name, tmp_path):
     dataset = data.load_questions(path)
     assert {split: len(rows) for split, rows in dataset.items()} == {"train": 32, "validation": 4, "test": 4}
     assert sorted((r for split in dataset.values() for r in split), key=lambda r: int(r["id"][1:])) == many()
-    assert dataset["train"].features == data.QUESTIONS
+    assert dataset["train"].features == sources.QUESTIONS
 
 
 def test_a_folder_of_squad_files_and_the_sizes(tmp_path):
@@ -121,9 +134,9 @@ def test_held_out_rows_are_whole_contexts(contexts, per_context, seed):
     sizes = {"train": 0, "validation": 0, "test": 0}
     if contexts < 3:
         with pytest.raises(DataError, match="too few to hold out"):
-            data.split_missing({"train": rows}, sizes, seed=seed, draw=data.draw_contexts)
+            sampling.split_missing({"train": rows}, sizes, seed=seed, draw=sampling.draw_contexts)
         return
-    splits = data.split_missing({"train": rows}, sizes, seed=seed, draw=data.draw_contexts)
+    splits = sampling.split_missing({"train": rows}, sizes, seed=seed, draw=sampling.draw_contexts)
     held = [set(split["context"]) for split in splits.values()]
     assert sum(map(len, held)) == len(set.union(*held)) == contexts
     assert sum(map(len, splits.values())) == n
