@@ -5,6 +5,7 @@ Imported when one is called, not for --help: the libraries take seconds.
 
 import argparse
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -269,8 +270,11 @@ def _columns(options: argparse.Namespace, predictor: prediction.Predictor) -> di
 def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> datasets.Dataset:
     if options.text:
         for text in options.text:
-            if Path(text).suffix.lower() in {*sources.FORMATS, ".txt"} and os.path.isfile(results.resolve(text)):
-                raise ParameterError(f"{text} is a file, not a text; name it by --file.")
+            # one word with a file's ending: also where there is no such file, or its name would be classified
+            if Path(text).suffix.lower() in {*sources.FORMATS, ".txt"} and (
+                os.path.isfile(results.resolve(text)) or not re.search(r"\s", text)
+            ):
+                raise ParameterError(f"{text} is the name of a file, not a text; name it by --file.")
         return unlabelled.from_arguments(options.text, columns)
     if options.file and options.file != "-":
         return unlabelled.from_file(Path(results.resolve(options.file)), columns)

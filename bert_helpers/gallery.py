@@ -16,7 +16,7 @@ import mistune
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from bert_helpers.errors import DataError
+from bert_helpers.errors import DataError, ParameterError
 from bert_helpers.metrics import format_interval, headline
 from bert_helpers.notebook_pages import NotebookPage, write_pages
 from bert_helpers.results import write_text
@@ -40,6 +40,7 @@ WIDTH, HEIGHT, POINTS = 160, 60, 200  # of a picture, and about how many points 
 RECORD = "metrics.json"
 LARGEST = 5_000_000  # bytes of a record, a history or a card; a run writes kilobytes
 LONGEST = 300  # characters of a text
+MADE_BY = "python -m bert_helpers gallery"  # stands at the end of its page
 SIGNATURE = '<meta name="generator" content="bert_helpers gallery {}">'  # of a card's page, with a digest
 CARD_PAGE = b"".join(Path(__file__).with_name(f"{name}.j2").read_bytes() for name in ("card.html", "page.css"))
 
@@ -70,8 +71,14 @@ def write_gallery(folder: Path) -> Path:
     A run is a metrics.json and what stands beside it; one that cannot be read is listed with the reason. The page
     asks for nothing but files below `folder`. Returns its path.
 
-    Raises ParameterError when a page cannot be written; an earlier one stays as it was.
+    Raises ParameterError when a page cannot be written, and an earlier one stays as it was; also when the folder's
+    index.html is somebody else's.
     """
+    index = folder / "index.html"
+    if _is_foreign(index):
+        raise ParameterError(
+            f"{index}: is no page of the gallery, and would be replaced; move it, or name the folder of the runs."
+        )
     pages = write_pages(folder / "notebooks")
     # Folders may go while this looks: a training that ends removes its checkpoints.
     records = sorted(Path(at, RECORD) for at, folders, files in os.walk(folder) if RECORD in (*folders, *files))
@@ -84,12 +91,21 @@ def write_gallery(folder: Path) -> Path:
         notebooks=[_notebook(page, folder) for page in pages if _owner(page, folder) not in folders],
         folder=folder.resolve().name,
         built=datetime.now(),
+        made_by=MADE_BY,
         width=WIDTH,
         height=HEIGHT,
     )
-    index = write_text(folder / "index.html", _encodable(html))
+    write_text(index, _encodable(html))
     _remove_stale(folder / "cards")
     return index
+
+
+def _is_foreign(index: Path) -> bool:
+    """Whether somebody else wrote the page; one that cannot be read cannot be written either, which says more."""
+    try:
+        return index.is_file() and MADE_BY not in index.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
 
 
 def _remove_stale(pages: Path) -> None:

@@ -205,6 +205,15 @@ def test_one_epoch_is_a_point_and_a_flat_line_is_flat(tmp_path):
     assert f'points="0.0,{gallery.HEIGHT / 2} {gallery.WIDTH}.0,{gallery.HEIGHT / 2}"' in text
 
 
+def test_a_page_of_somebody_else_is_not_replaced(folder):
+    index = write_gallery(folder)
+    assert write_gallery(folder) == index  # its own page is
+    index.write_text("<h1>My photographs</h1>")
+    with pytest.raises(ParameterError, match=r"index.html: is no page of the gallery, and would be replaced; move it"):
+        write_gallery(folder)
+    assert index.read_text() == "<h1>My photographs</h1>"
+
+
 def test_no_runs_is_a_page_that_says_how_to_make_one(tmp_path):
     text = write_gallery(tmp_path / "results").read_text(encoding="utf-8")
     assert "No runs yet" in text
