@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from pandas.io.formats.style import Styler
 from seqeval.metrics.sequence_labeling import get_entities
 from sklearn.metrics import ConfusionMatrixDisplay
@@ -16,9 +17,9 @@ LABELS = {"f1": "F1"}
 BLUE, ORANGE = "#0072b2", "#d55e00"  # of the Okabe-Ito palette: told apart by the colour-blind
 
 
-def _figure(width: float = 6.4, height: float = 3.2, columns: int = 1) -> tuple[Figure, list]:
+def _figure(width: float = 6.4, height: float = 3.2, columns: int = 1, *, sharey: bool = False) -> tuple[Figure, list]:
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
+    axes = figure.subplots(1, columns, squeeze=False, sharey=sharey)[0]
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     return figure, list(axes)
@@ -53,7 +54,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
             ylabel="loss (nats)" if name == "loss" else LABELS.get(name, name),
             title=LABELS.get(name, name.capitalize()),
         )
-        axis.set_xticks(_whole(history.index))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.legend(frameon=False)
     return figure
 
@@ -79,7 +80,7 @@ def small_multiples(histories: Mapping[str, pd.DataFrame], *, columns: int = 3) 
         for split, colour, marker in (("train", BLUE, "o"), ("validation", ORANGE, "s")):
             axis.plot(history.index, history[f"{split}_loss"], color=colour, marker=marker, markersize=3, label=split)
         axis.set_title(*_literal([name]), fontsize="medium")
-        axis.set_xticks(_whole(history.index))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[len(histories) :]:
         axis.set_visible(False)
@@ -87,11 +88,6 @@ def small_multiples(histories: Mapping[str, pd.DataFrame], *, columns: int = 3) 
     figure.supxlabel("epoch", fontsize="medium")
     figure.supylabel("loss (nats)", fontsize="medium")
     return figure
-
-
-def _whole(epochs: Sequence[float]) -> np.ndarray:
-    last = int(np.ceil(max(epochs)))
-    return np.arange(0, last + 1, max(1, last // 8))
 
 
 def confusion_matrix(labels: Sequence[int], predicted: Sequence[int], names: Sequence[str]) -> Figure:
@@ -187,16 +183,18 @@ def type_confusion(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
 
 
 def reliability_diagram(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Is 80% confident right 80% of the time? `calibration.reliability` tables by name, one or two."""
-    figure, (axis,) = _figure(width=4.6, height=4.2)
-    axis.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1, label="perfectly calibrated")
-    for (name, table), colour, marker in zip(tables.items(), (BLUE, ORANGE), "os", strict=False):
+    """Is 80% confident right 80% of the time? `calibration.reliability` tables by name, a panel each."""
+    figure, axes = _figure(width=0.8 + 3.4 * len(tables), height=3.8, columns=len(tables), sharey=True)
+    lowest = min(min(table.confidence.min(), table.low.min()) for table in tables.values()) - 0.03
+    for axis, (name, table) in zip(axes, tables.items(), strict=True):
+        axis.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1, label="perfectly calibrated")
         errors = [(table.accuracy - table.low).clip(lower=0), (table.high - table.accuracy).clip(lower=0)]
-        axis.errorbar(table.confidence, table.accuracy, errors, color=colour, marker=marker, capsize=2, label=name)
-    lowest = min(min(table.confidence.min(), table.low.min()) for table in tables.values())
-    axis.set(xlim=(lowest - 0.03, 1.02), ylim=(lowest - 0.03, 1.02), title="Confidence against accuracy")
-    axis.set(xlabel="mean confidence in the bin", ylabel="accuracy in the bin (95% interval)")
-    axis.legend(frameon=False)
+        axis.errorbar(table.confidence, table.accuracy, errors, color=BLUE, fmt="o", capsize=2, label="a bin, 95%")
+        axis.set(
+            xlim=(lowest, 1.02), ylim=(lowest, 1.02), title=_literal([name])[0], xlabel="mean confidence in the bin"
+        )
+    axes[0].set_ylabel("accuracy in the bin")
+    axes[0].legend(frameon=False)
     return figure
 
 

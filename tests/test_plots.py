@@ -1,0 +1,33 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from bert_helpers import calibration, plots
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 6, 12, 40])
+def test_the_epochs_of_learning_curves_are_whole_and_were_all_trained(epochs):
+    columns = ("train_loss", "validation_loss", "train_f1", "validation_f1")
+    history = pd.DataFrame(dict.fromkeys(columns, np.linspace(0, 1, epochs)), index=range(1, epochs + 1))
+    for figure in (plots.learning_curves(history), plots.small_multiples({"a": history})):
+        axis = figure.axes[0]
+        first, last = axis.get_xlim()
+        ticks = [tick for tick in axis.get_xticks() if first <= tick <= last]
+        assert ticks
+        assert set(ticks) <= set(range(epochs <= 18, epochs + 1))  # the margin of a long axis reaches over 0
+
+
+def test_a_reliability_diagram_has_a_panel_for_each_table_all_on_one_scale():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 200)
+    logits = np.stack([1.0 - labels, labels], axis=1) + rng.normal(size=(200, 2))
+    tables = {f"$times {factor}": calibration.reliability(factor * logits, labels) for factor in (1, 2, 3)}
+    figure = plots.reliability_diagram(tables)
+    figure.draw_without_rendering()
+    assert [axis.get_title() for axis in figure.axes] == [rf"\$times {factor}" for factor in (1, 2, 3)]
+    assert len({(axis.get_xlim(), axis.get_ylim()) for axis in figure.axes}) == 1
+    for axis, table in zip(figure.axes, tables.values(), strict=True):
+        points = axis.containers[0].lines[0].get_xydata()
+        assert np.allclose(points, table[["confidence", "accuracy"]])
+        assert axis.get_xlim()[0] < points[:, 0].min()
+        assert axis.get_ylim()[0] < table.low.min()
