@@ -212,34 +212,52 @@ def check_target(trainer: Trainer) -> list[Finding]:
 
 @torch.inference_mode()
 def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], *, task: str) -> list[Finding]:
-    """`initial_loss`: the untrained model's loss is not that of a model that knows nothing.
+    """`initial_loss`: a new head's logits, or the loss they make, are not those of a model that knows nothing.
 
-    That is ln(classes); for questions ln(tokens); for regression the mean square of the target.
+    That loss is ln(classes); for questions ln(tokens); for regression the mean square of the target. A head that has
+    learned before (its bias is not 0, where a new one begins) is not judged: what it should say depends on what it saw.
     """
     model, features = trainer.model.eval(), []
     head = model.qa_outputs if task == "qa" else model.classifier
-    hook = head.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0].float()))
+    if head.bias.any():
+        return []
+    hook = head.register_forward_hook(lambda module, inputs, logits: features.extend((inputs[0], logits)))
     loss = float(model(**batch).loss)
     hook.remove()
-    # Logits of a head drawn with the config's deviation differ by this much, three standard deviations
-    reach = 3 * math.sqrt(2) * model.config.initializer_range * float(features[0].norm(dim=-1).mean())
+    read, logits = (values.float() for values in features)
+    # A head drawn with the config's deviation gives logits of this deviation; so much is three of them
+    large = 3 * model.config.initializer_range * float(read.norm(dim=-1).square().mean().sqrt())
+    size = float(logits.square().mean().sqrt())
+    reach = math.sqrt(2) * large
     if task == "regression":
         expected = float((batch["labels"].float() ** 2).mean())
         reach = reach**2 + 2 * reach * math.sqrt(expected)
     else:
         expected = math.log(batch["input_ids"].shape[1] if task == "qa" else model.config.num_labels)
-    if abs(loss - expected) <= reach:
-        return []
-    over = loss > expected
-    return [
-        Finding(
-            "initial_loss",
-            f"the untrained model's loss is {loss:.2f}; knowing nothing would be {expected:.2f}",
-            Evidence(abs(loss - expected), reach, "how far a head drawn with the config's deviation can be (3 sigma)"),
-            "the head's weights are too large" if over else "the model is not untrained, or sees the labels",
-            {"new_head": True},
-        )
-    ]
+    reason = "how far a head drawn with the config's deviation can be (3 sigma)"
+    if size > large:
+        return [
+            Finding(
+                "initial_loss",
+                f"the untrained head's logits are {size:.2g} in size, the loss {loss:.2f}; knowing nothing would be 0 "
+                f"and {expected:.2f}",
+                Evidence(size, large, reason),
+                "the head's weights are too large",
+                {"new_head": True},
+            )
+        ]
+    if abs(loss - expected) > reach:
+        return [
+            Finding(
+                "initial_loss",
+                f"the untrained model's loss is {loss:.2f}; knowing nothing would be {expected:.2f}",
+                Evidence(abs(loss - expected), reach, reason),
+                "the logits are small, as they should be: the loss is not the task's own, or the labels are changed on "
+                "the way to it",
+                {},
+            )
+        ]
+    return []
 
 
 def check_gradients(trainer: Trainer, batch: dict[str, torch.Tensor]) -> list[Finding]:

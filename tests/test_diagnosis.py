@@ -1,6 +1,7 @@
 """Each finding: the smallest case that makes it, and one that just does not."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -457,6 +458,30 @@ def test_initial_loss(scale, expected, trainer):
     with torch.no_grad():
         trainer.model.classifier.weight *= scale
     assert check(trainer, checks_model.check_initial_loss, task="classification") == expected
+
+
+def test_a_head_that_is_too_large_is_found_also_where_the_loss_is_that_of_chance(trainer):
+    with torch.no_grad():
+        trainer.model.classifier.weight[:] = 100 * trainer.model.classifier.weight[0]  # all classes alike
+    batch = checks_model.batch_of(trainer, np.arange(8))
+    (found,) = checks_model.check_initial_loss(trainer, batch, task="classification")
+    assert (found.cause, found.fix) == ("the head's weights are too large", {"new_head": True})
+    assert trainer.model(**batch).loss.item() == pytest.approx(math.log(trainer.model.config.num_labels))
+
+
+def test_a_loss_that_is_not_the_tasks_own(trainer):
+    loss, batch = trainer.model.forward, checks_model.batch_of(trainer, np.arange(8))
+    trainer.model.forward = lambda **inputs: SimpleNamespace(loss=3 * loss(**inputs).loss)
+    (found,) = checks_model.check_initial_loss(trainer, batch, task="classification")
+    assert found.cause.startswith("the logits are small")
+    assert found.fix == {}
+
+
+def test_a_head_that_has_learned_before_is_not_held_to_know_nothing(trainer):
+    with torch.no_grad():
+        trainer.model.classifier.weight *= 100
+        trainer.model.classifier.bias += 1e-4
+    assert check(trainer, checks_model.check_initial_loss, task="classification") == []
 
 
 @pytest.mark.parametrize(("frozen", "expected"), [(["bert.embeddings"], ["frozen_parameters"]), ([], [])])
