@@ -110,7 +110,7 @@ def report(options):
         return {name: np.mean([v[name] for v in values[1]], axis=0) - np.mean([v[name] for v in values[0]], axis=0)
                 for name in values[0][0]}  # fmt: skip
 
-    table = intervals.intervals(difference, measures[0][0].units, seed=0)
+    table = intervals.intervals(difference, measures[0][0].units, seed=0, difference=True)
     print(f"\n{second} less {first}, mean of {len(options.seeds)} seeds\n{table.round(4).to_string()}")
 
 

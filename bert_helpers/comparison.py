@@ -54,7 +54,7 @@ def compare(
         one, other = (run.statistic(weights) for run in measures)
         return {name: other[name] - one[name] for name in one}
 
-    table = intervals(difference, measures[0].units, n_resamples=n_resamples, seed=seed)
+    table = intervals(difference, measures[0].units, n_resamples=n_resamples, seed=seed, difference=True)
     table = table.rename(columns={"value": "difference"})
     for position, name in enumerate(names):
         table.insert(position, name, [float(values[position][metric]) for metric in table.index])

@@ -93,7 +93,7 @@ def load_questions(
 
     Raises DataError, naming the file and the question's id, when the data cannot be used.
     """
-    splits = read_source(source, sample="qa", readers={".json": read_squad})
+    splits = read_source(source, sample="qa", readers={".json": read_squad, ".csv": _no_table, ".tsv": _no_table})
     splits = {name: _question_columns(split) for name, split in splits.items()}
     for split in splits.values():
         check_questions(split)
@@ -122,6 +122,8 @@ def load_pairs(
     A test split without labels (GLUE's are all -1) is left out with a warning, and taken from the training rows.
     Scores lie in `low` to `high`. Raises DataError, naming the file, row and column, when the data cannot be used.
     """
+    if not low < high:
+        raise ParameterError(f"LOW ({low:g}) must be below HIGH ({high:g}).")
     columns = {"text": text_column, "text_pair": pair_column, "label": label_column}
     table = partial(read_table, header=columns, headerless=True)
     splits = read_source(source, sample="similarity", readers={".csv": table, ".tsv": table})
@@ -226,8 +228,10 @@ def load_tagged_rows(
 
 def _rename(dataset: Dataset, columns: dict[str, str]) -> Dataset:
     """Give the columns their canonical names (the keys of `columns`)."""
+    names = set(dataset.column_names)  # those of a CSV without the blanks around them
+    columns = {field: name if name in names else name.strip() for field, name in columns.items()}
     for canonical, given in columns.items():
-        if given not in dataset.column_names:
+        if given not in names:
             raise no_column(place(dataset), columns, dataset.column_names)
         twice = [other for other in columns if columns[other] == given and other != canonical]
         if twice:
@@ -249,6 +253,13 @@ def _own_names(columns: Mapping[str, str]) -> Iterator[None]:
     except DataError as error:
         told = re.sub(r", column '(\w+)':", lambda at: f", column {columns.get(at[1], at[1])!r}:", str(error), count=1)
         raise DataError(told) from error
+
+
+def _no_table(path: Path) -> Dataset:
+    raise DataError(
+        f"{path.name}: questions are not read from a table; they are read from SQuAD's JSON (.json), JSON Lines or "
+        "Parquet."
+    )
 
 
 def check_texts(dataset: Dataset, column: str) -> None:
@@ -306,8 +317,8 @@ def _replace_label(dataset: Dataset, values: list[str], feature: ClassLabel) -> 
 
 
 def _natural(name: str) -> tuple[int, float, str]:
-    """Sort "2" before "10", numbers before words."""
-    return (0, int(name), "") if re.fullmatch(r"-?\d{1,15}", name) else (1, 0, name)
+    """Sort "2" before "10", numbers before words; "7" and "07" by their letters, or a set's order would decide."""
+    return (0, int(name), name) if re.fullmatch(r"-?\d{1,15}", name) else (1, 0, name)
 
 
 def _label_strings(dataset: Dataset) -> list[str]:
@@ -351,7 +362,9 @@ def _scored(dataset: Dataset, low: float, high: float) -> Dataset:
     if bad:
         value, score = values[bad[0]], scores[bad[0]]
         if score is None:
-            what = "the score is missing" if value in (None, "") else f"{value!r} is no finite number"
+            comma = isinstance(value, str) and re.fullmatch(r"[-+]?\d+,\d+", value.strip())
+            what = f"{value!r} is no finite number" + (", write a point for the comma" if comma else "")
+            what = "the score is missing" if value in (None, "") else what
         else:
             what = f"{score:g} lies outside the scale of {low:g} to {high:g}"
         raise DataError(f"{_at(dataset, bad, 'label')}: {what}; mend or delete the row.")

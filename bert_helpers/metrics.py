@@ -293,9 +293,11 @@ def sum_by_group(columns: np.ndarray, groups: Sequence[Hashable]) -> np.ndarray:
 
 
 def format_interval(row: pd.Series) -> str:
-    """A row of a metrics table as text: "0.871 (0.829 to 0.912)", or "undefined"."""
+    """A row of a metrics table as text: "0.871 (0.829 to 0.912)", "0.571 (no interval)" or "undefined"."""
     if pd.isna(row["value"]):
         return "undefined"
+    if pd.isna(row["low"]) or pd.isna(row["high"]):
+        return f"{row['value']:.3f} (no interval)"
     return f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
 
 

@@ -7,6 +7,7 @@ import csv
 import json
 import math
 import re
+import string
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -178,8 +179,46 @@ def _csv_options(path: Path, header: Mapping[str, str], *, headerless: bool) -> 
     options["quoting"] = _quoting(path, options["sep"])
     if sep:
         options["names"] = list(header.values())
-    columns = header.values() if sep else pd.read_csv(path, nrows=0, **options).columns
+    if sep:
+        columns = list(header.values())
+    else:  # blanks at the ends of names are nobody's
+        columns = [name.strip() for name in pd.read_csv(path, nrows=0, **options).columns]
+        options |= {"names": columns, "header": 0}
+    _check_rows(path, options["sep"], options["quoting"], len(columns))
     return {**options, "keep_default_na": False, "features": Features({name: Value("string") for name in columns})}
+
+
+def _check_rows(path: Path, sep: str, quoting: int, width: int) -> None:
+    """Raise DataError at the first row that is not quoted by the rules, or too wide; a million rows take 1 s.
+
+    pandas takes what stands between two stray marks for one text, rows and all, and says nothing of it.
+    """
+    first = 1  # line of the row that is read
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file, _fields_of_any_length():
+        reader = csv.reader(file, delimiter=sep, quoting=quoting, strict=True)
+        try:
+            for fields in reader:
+                if len(fields) > width:
+                    raise DataError(
+                        f"{path.name}, line {first}: {len(fields)} fields where the header has {width}; put a text "
+                        f"that holds the delimiter {sep!r} in quotation marks."
+                    )
+                first = reader.line_num + 1
+        except csv.Error as error:
+            if "NUL" not in str(error):  # on Python 3.10; what to do with it is said of the text
+                raise DataError(
+                    f"{path.name}, line {first}: a quotation mark opens a text and is not closed, or the text goes on "
+                    'behind the closing one; close it, and write "" for a mark within a text.'
+                ) from error
+
+
+@contextmanager
+def _fields_of_any_length() -> Iterator[None]:
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _delimiter_without_header(path: Path, header: Mapping[str, str]) -> str | None:
@@ -199,7 +238,7 @@ def _quoting(path: Path, sep: str) -> int:
     """
     if sep != "\t":
         return csv.QUOTE_MINIMAL
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file, _fields_of_any_length():
         try:
             deque(csv.reader(file, delimiter=sep, strict=True), maxlen=0)
         except csv.Error:
@@ -211,19 +250,39 @@ def _delimiters(path: Path) -> list[str]:
     return ["\t"] if path.suffix.lower() == ".tsv" else [",", ";", "\t", "|"]
 
 
+def _unusual_delimiters(path: Path) -> list[str]:
+    """Other signs of the first line that may stand between names; none for .tsv, whose delimiter is known."""
+    if path.suffix.lower() == ".tsv":
+        return []
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        counts = Counter(sign for sign in file.readline(10_000) if sign in string.punctuation and sign not in "\"'_-.")
+    return [sign for sign, _ in counts.most_common() if sign not in _delimiters(path)]
+
+
 def _delimiter(path: Path, header: Mapping[str, str]) -> str:
+    wanted = {name.strip() for name in header.values()}
     fields = {sep: _header(path, sep) for sep in _delimiters(path)}
-    found = [sep for sep, names in fields.items() if set(header.values()) <= set(names)]
+    found = [sep for sep, names in fields.items() if wanted <= set(names)]
+    if not found and header:
+        found = [sep for sep in _unusual_delimiters(path) if wanted <= set(_header(path, sep))]
+        fields |= {sep: _header(path, sep) for sep in found}
     if not found and header:
         if problem := _undecodable(path):  # a name with an umlaut is not found for that
             raise DataError(problem)
         names = max(fields.values(), key=len)
-        other = "" if len(names) > 1 else " Delimiters that are read: comma, semicolon, tab, bar."
+        if names and names[0].lower().startswith("sep="):
+            raise DataError(f"{path.name}: the first line is Excel's {names[0]!r}, not a header; delete it.")
+        # one field: the delimiter is unusual, and the names asked for are not there either
+        other = "" if len(names) > 1 else " Give each column's name by itself; the delimiter is found by them."
+        if any(to_number(name) is not None or len(name.split()) > 4 for name in names):
+            other += " Is that a row of data? Then write a line with names above it."
         raise DataError(f"{no_column(path.name, header, names, where=' in the header')}{other}")
     sep = found[0] if found else next(iter(fields))
     names = Counter(fields[sep])
-    if twice := [name for name in header.values() if names[name] > 1]:
-        raise DataError(f"{path.name}: the header has {names[twice[0]]} columns {twice[0]!r}; rename all but one.")
+    if twice := [name for name in header.values() if names[name.strip()] > 1]:
+        raise DataError(
+            f"{path.name}: the header has {names[twice[0].strip()]} columns {twice[0]!r}; rename all but one."
+        )
     return sep
 
 

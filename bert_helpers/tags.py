@@ -19,6 +19,7 @@ Sentence = tuple[list[str], list[str], int]  # words, tags, number of the first 
 def read_columns(path: Path) -> list[Sentence]:
     """Sentences of a CoNLL-style file: a word a line, its tag in the last column, a blank line between sentences.
 
+    The word stands in the first column, or in the second if the first counts the words of each sentence from 1.
     Columns are separated by tabs, blanks, semicolons, commas or bars. `-DOCSTART-` lines and comments (# and no tag)
     are passed over. Raises DataError, naming the line.
     """
@@ -33,7 +34,8 @@ def read_columns(path: Path) -> list[Sentence]:
     if not words:
         raise DataError(f"{path.name}: the file holds no words.")
     separator, width = _layout(path, words)
-    sentences, open_sentence = [], False
+    sentences: list[tuple[int, list[list[str]]]] = []
+    open_sentence = False
     for number, line in rows:
         if not line.strip():
             open_sentence = False
@@ -41,11 +43,23 @@ def read_columns(path: Path) -> list[Sentence]:
         fields = _split(line, separator)
         _check_fields(path, number, fields, width)
         if not open_sentence:
-            sentences.append(([], [], number))
+            sentences.append((number, []))
             open_sentence = True
-        sentences[-1][0].append(fields[0])
-        sentences[-1][1].append(fields[-1])
-    return sentences
+        sentences[-1][1].append(fields)
+    word = _word_column(path, [fields for _, fields in sentences], width)
+    return [([row[word] for row in fields], [row[-1] for row in fields], number) for number, fields in sentences]
+
+
+def _word_column(path: Path, sentences: Sequence[list[list[str]]], width: int) -> int:
+    """0, or 1 where the first column numbers each sentence's words, as in GermEval's files and CoNLL-U.
+
+    Raises DataError for any other column of numbers alone: those would be learned in place of the words.
+    """
+    if width < 3 or not all(re.fullmatch(r"\d+([-.]\d+)?", row[0]) for fields in sentences for row in fields):
+        return 0
+    if all([row[0] for row in fields] == [str(i + 1) for i in range(len(fields))] for fields in sentences):
+        return 1
+    raise DataError(f"{path.name}: the first column holds numbers only; it has to hold the words. Delete it.")
 
 
 def _is_skipped(line: str) -> bool:

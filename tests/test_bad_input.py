@@ -90,9 +90,13 @@ FILES = {
         "misspelt header": ("a.csv", REVIEWS.replace("label", "lable"), "no column 'label'.*'lable'"),
         "header twice": ("a.csv", "text,text,label\n" + "x,y,a\nz,w,b\n" * 20, "2 columns 'text'; rename"),
         "label header twice": ("a.csv", "text,label,label\n" + "x,a,b\n" * 40, "2 columns 'label'; rename"),
-        "too many fields": ("a.csv", REVIEWS + "x,y,z,a\n", "a.csv.*line 42"),
+        "too many fields": ("a.csv", REVIEWS + "x,y,z,a\n", "a.csv, line 42: 4 fields where the header has 2"),
         "too few fields": ("a.csv", REVIEWS + "x\n", "row 41, column 'label'"),
-        "quote not closed": ("a.csv", REVIEWS + '"never closed,a\nx,b\n', "EOF inside string starting at row 41"),
+        "quote not closed": (
+            "a.csv",
+            REVIEWS + '"never closed,a\nx,b\n',
+            "line 42: a quotation mark opens a text and is not closed",
+        ),
         "JSON object": ("a.json", '{"data": {"a": 1}}', "no column 'text'"),
         "null before a row": ("a.jsonl", "null" + json_lines(), "line 1: not valid JSON"),
         "null for a row": ("a.jsonl", json_lines() + "null\n", "line 41: no object"),
@@ -183,7 +187,7 @@ FILES = {
             ),
             "20 questions on 1 contexts are too few",
         ),
-        "table for questions": ("a.csv", REVIEWS, "no column 'id'"),
+        "table for questions": ("a.csv", REVIEWS, "a.csv: questions are not read from a table; they are read from"),
     },
 }
 

@@ -71,6 +71,12 @@ def test_sizes_of_missing_splits_are_taken_from_the_training_rows(tmp_path):
     assert {split: len(rows) for split, rows in dataset.items()} == {"train": 27, "validation": 3, "test": 30}
 
 
+def test_names_that_are_one_number_keep_one_order():
+    names = ["10", "7", "007", "07", "0", "-0", "N/A", "n/a"]
+    orders = {tuple(sorted(order, key=data._natural)) for order in (names, names[::-1], names[3:] + names[:3])}
+    assert orders == {("-0", "0", "007", "07", "7", "10", "N/A", "n/a")}
+
+
 @pytest.mark.parametrize(
     ("labels", "names"),
     [
@@ -158,7 +164,18 @@ OWN_BAD = {
     "no text": (OWN + ";3b\n", "mine.csv, row 41, column 'Was passiert ist': the text is empty"),
     "no label": (OWN + "c;\n", "mine.csv, row 41, column 'Zuständig': the label is missing"),
     "code page": (OWN.encode("cp1252"), "mine.csv, line 1: byte 22 is not UTF-8; save the file as UTF-8"),
-    "other delimiter": (OWN.replace(";", "~"), "has 'Was passiert ist~Zuständig'.*read: comma, semicolon, tab, bar"),
+    "other delimiter": (
+        OWN.replace(";", "~").replace("ist", "war"),
+        "has 'Was passiert war~Zuständig'.*by itself; the",
+    ),
+    "no header": (OWN.split("\n", 1)[1].replace("a;", "007;"), "has '007', 'Müll'.*a row of data\\? Then write"),
+    "Excel's first line": ("sep=;\n" + OWN, "the first line is Excel's 'sep=', not a header; delete it"),
+    # pandas would take all of these for one row less
+    "unclosed, then quoted": (OWN + 'c;"d;Müll\ne;"f";3b\n', "line 42: a quotation mark opens a text and is not closed"),
+    "unclosed before a quoted text": (OWN + '"c;Müll\n"d";3b\n', "line 42: a quotation mark opens a text and is not"),
+    "unclosed at the end": (OWN + 'c;3b\n"d;Müll\n', "line 43: a quotation mark opens a text and is not closed"),
+    "text behind a quoted text": (OWN + '"c" and d;Müll\n', "line 42: a quotation mark.* or the text goes on behind"),
+    "backslash": (OWN + '"c \\"d\\" e";Müll\n', 'line 42: a quotation mark.* write "" for a mark within a text'),
 }
 
 
@@ -168,6 +185,36 @@ def test_errors_name_the_columns_of_the_file(case, tmp_path):
     write(tmp_path / "mine.csv", content)
     with pytest.raises(DataError, match=message):
         data.load_classification(tmp_path / "mine.csv", text_column="Was passiert ist", label_column="Zuständig")
+
+
+def test_blanks_around_names_of_columns_are_nobodys(tmp_path):
+    write(tmp_path / "mine.csv", OWN.replace("Was passiert ist;", " Was passiert ist ;"))
+    for name in ("Was passiert ist", " Was passiert ist "):
+        dataset = data.load_classification(tmp_path / "mine.csv", text_column=name, label_column="Zuständig")
+        assert dataset["train"].column_names == ["text", "label"]
+
+
+@pytest.mark.parametrize("delimiter", list("^~#:/*+!&"))
+def test_an_unusual_delimiter_is_found_by_the_names_of_the_columns(delimiter, tmp_path):
+    write(tmp_path / "mine.csv", OWN.replace(";", delimiter))
+    dataset = data.load_classification(tmp_path / "mine.csv", text_column="Was passiert ist", label_column="Zuständig")
+    assert dataset["train"].features["label"].names == ["3b", "Müll"]
+    assert set(dataset["train"]["text"]) == {"a", "b"}
+
+
+def test_a_quoted_text_may_hold_delimiters_lines_and_marks(tmp_path):
+    text = 'He said "well; no",\n\nthen left; it is 5" wide'
+    write(tmp_path / "mine.csv", OWN + '"' + text.replace('"', '""') + '";3b\n5" disk;Müll\n')
+    dataset = data.load_classification(tmp_path / "mine.csv", text_column="Was passiert ist", label_column="Zuständig")
+    assert {text, '5" disk'} <= {row for split in dataset.values() for row in split["text"]}
+
+
+def test_a_text_may_be_longer_than_a_field_of_the_csv_module(tmp_path):
+    long = "word " * 60_000
+    write(tmp_path / "mine.csv", f"text,label\n{long},a\n" + "x,b\ny,a\n" * 20)
+    assert max(
+        len(text) for split in data.load_classification(tmp_path / "mine.csv").values() for text in split["text"]
+    ) == len(long)
 
 
 def test_errors_keep_apart_columns_whose_names_are_swapped(tmp_path):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy.special import ndtr, softmax
+from scipy.stats import binomtest
 from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import t as student
 from sklearn.metrics import (
@@ -12,7 +13,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from bert_helpers import intervals, metrics
+from bert_helpers import comparison, intervals, metrics
 
 
 def draw(seed, rows, classes, *, tied=False):
@@ -129,6 +130,37 @@ def test_the_bounds_of_a_mean_are_scipys_bca(rows):
     error = values.std() / np.sqrt(rows)
     assert ours.loc["mean", ["low", "high"]].tolist() == pytest.approx([bca.low, bca.high], abs=0.02 * error)
     assert ours.loc["mean", "high"] > percentile.high + 0.04 * error
+
+
+@pytest.mark.parametrize("rows", [1, 7, 20, 240])
+@pytest.mark.parametrize("right", [True, False])
+def test_a_share_of_rows_that_all_agree_has_the_exact_binomial_bound(rows, right):
+    labels = np.arange(rows) % 2
+    logits = np.eye(2)[labels if right else 1 - labels] * 4
+    accuracy = metrics.classification_metrics(logits, labels).loc["accuracy"]
+    exact = binomtest(rows if right else 0, rows).proportion_ci(method="exact")
+    assert (accuracy.low, accuracy.high) == pytest.approx((exact.low, exact.high))
+
+
+def test_the_recall_of_a_class_is_bounded_by_its_own_rows():
+    labels = np.array([0] * 30 + [1] * 5)
+    table = metrics.class_metrics(np.eye(2)[np.zeros(35, dtype=int)], labels, names=["no", "yes"])
+    for name, hits, rows in (("no", 30, 30), ("yes", 0, 5)):
+        exact, row = binomtest(hits, rows).proportion_ci(method="exact"), table.loc[name, "recall"]
+        assert (row.low, row.high) == pytest.approx((exact.low, exact.high))
+
+
+def test_other_metrics_have_no_interval_where_every_resample_agrees():
+    table = metrics.regression_metrics(np.array([1.0, 2.0]), np.array([2.0, 1.0]))
+    assert table.loc["spearman", "value"] == pytest.approx(-1)
+    assert table.loc["spearman", ["low", "high"]].isna().all()
+    assert metrics.format_interval(table.loc["spearman"]) == "-1.000 (no interval)"
+
+
+def test_two_runs_that_give_the_same_answers_differ_by_nothing():
+    labels = np.arange(20) % 2
+    table = comparison.compare(np.eye(2)[labels], 2 * np.eye(2)[labels], labels).table
+    assert tuple(table.loc["accuracy", ["difference", "low", "high"]]) == (0, 0, 0)
 
 
 def test_a_larger_level_gives_a_wider_interval():

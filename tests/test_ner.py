@@ -188,6 +188,17 @@ def test_types_are_renamed_and_dropped(tmp_path):
         data.load_tagged_rows(path, ["O", "B-PER", "I-PER"], types={"persn": "PER"})
 
 
+def test_a_column_that_numbers_the_words_is_not_taken_for_them(tmp_path):
+    path = tmp_path / "a.conll"
+    path.write_text("# text\n1\tMaria\tN\tB-PER\n2\tsang\tV\tO\n\n1\tGo\tV\tO\n")
+    assert tags.read_columns(path) == [(["Maria", "sang"], ["B-PER", "O"], 2), (["Go"], ["O"], 5)]
+    path.write_text("1999 N O\n2 N O\n\n7 N B-NUM\n")
+    with pytest.raises(DataError, match=r"a.conll: the first column holds numbers only; it has to hold the words"):
+        tags.read_columns(path)
+    path.write_text("1 O\n2 O\n\n1 B-NUM\n")  # two columns: there are no other words
+    assert tags.read_columns(path)[0][0] == ["1", "2"]
+
+
 def test_files_named_as_conll_2003_names_them_are_splits_and_the_scheme_is_reported(tmp_path):
     iob1 = columns(" ").replace("B-PER", "I-PER") + "\n"
     for name in ("eng.train", "eng.testa", "eng.testb"):
