@@ -276,6 +276,8 @@ def _calibration(logits: Mapping[str, tuple], *, seed: int) -> str:
         f"expected calibration error {metrics.format_interval(before['ece'])}, {before['ece_by_chance']['value']:.3f} "
         f"by chance alone; {metrics.format_interval(after['ece'])} when logits are divided by the temperature "
         f"{temperature:.2f}, fitted on {len(fitted)} validation rows"
+        + ", which does not help here"
+        * bool(after["ece"]["value"] >= before["ece"]["value"])
     )
 
 
@@ -290,7 +292,8 @@ def _worst_class(logits: Mapping[str, tuple], *, seed: int) -> str:
     if len(table) < 2:  # classes of so few rows that they came together
         return NOT_MEASURED
     row = table.loc[table["value"].idxmin()]
-    return f"of the {row['rows']:.0f} rows of {_code(row.name)}, a share of {metrics.format_interval(row)} is found"
+    name = "classes with fewer than 10, taken together" if row.name == "(rare)" else _code(row.name)
+    return f"of the {row['rows']:.0f} rows of {name}, a share of {metrics.format_interval(row)} is found"
 
 
 def _worst_type(parts: Mapping[str, dict], task: str) -> str:

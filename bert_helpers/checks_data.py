@@ -27,7 +27,7 @@ EVALUATION = ("validation", "test")
 EVEN_SHARE = 1 / 5  # of what a class would have if all were equally common
 TWINS = 0.7  # Jaccard similarity of word triples; two texts of 60 words that differ in three of them still reach it
 TWIN_WORDS = 8  # shorter texts recur by chance: datelines, headings, "Thank you!"
-LEAKED, REPEATED = 0.01, 0.05
+LEAKED, REPEATED, CONTRADICTING = 0.01, 0.05, 0.01
 TOLD_APART = 0.64  # ROC AUC of a medium effect (Cohen 1988, d = 0.5): texts of other films alone reach 0.60 on IMDb
 SAMPLE = 2000  # rows a side for the classifiers of this module: seconds, and power enough
 
@@ -140,16 +140,20 @@ def _sortedness(labels: np.ndarray) -> list[Finding]:
 def check_duplicates(dataset: DatasetDict, *, task: str) -> list[Finding]:
     """`leakage`: evaluation rows with a twin among the training rows; `duplicates`: training rows with one there.
 
+    `contradicting_labels`: training rows of a classifier with equal texts and different labels.
+
     Twins share their words, or 0.7 of their word triples (Jaccard similarity, Broder 1997). For questions, contexts
     leak; duplicates are equal questions on equal contexts.
     """
-    findings = []
     train = dataset["train"]["context"] if task == "qa" else texts(dataset["train"], task)
+    leaks = {}
     for name in EVALUATION:
         rows = dataset[name]["context"] if task == "qa" else texts(dataset[name], task)
         twins = near_duplicates(rows, train)
         if len(twins) > 1 and len(twins) / len(rows) > LEAKED:
-            findings.append(_leakage(name, len(rows), twins))
+            leaks[name] = (len(rows), twins)
+    findings = [_leakage(leaks)] if leaks else []
+    findings += _contradictions(dataset["train"]) if task == "classification" else []
     repeated = list(near_duplicates(texts(dataset["train"], task), exact=task == "qa"))
     share = len(repeated) / len(dataset["train"])
     if share > REPEATED:
@@ -165,13 +169,35 @@ def check_duplicates(dataset: DatasetDict, *, task: str) -> list[Finding]:
     return findings
 
 
-def _leakage(name: str, rows: int, twins: dict[int, int]) -> Finding:
+def _contradictions(train: Dataset) -> list[Finding]:
+    rows = pd.DataFrame({"text": train["text"], "label": train["label"]})
+    odd = np.flatnonzero(rows.groupby("text").label.transform("nunique") > 1)
+    share = len(odd) / len(rows)
+    if share <= CONTRADICTING:
+        return []
+    return [
+        Finding(
+            "contradicting_labels",
+            f"{len(odd)} of {len(rows)} training rows have the text of another one, and another label",
+            Evidence(share, CONTRADICTING, "of two such rows one at least is wrong: 1 row in 200"),
+            "texts were labelled twice, by people or lists that do not agree, or belong to several classes",
+            {"remove_rows": odd.tolist()},
+        )
+    ]
+
+
+def _leakage(leaks: dict[str, tuple[int, dict[int, int]]]) -> Finding:
+    told = " and ".join(f"{len(twins)} of {rows} {name} rows" for name, (rows, twins) in leaks.items())
     return Finding(
         "leakage",
-        f"{len(twins)} of {rows} {name} rows stand among the training rows too",
-        Evidence(len(twins) / rows, LEAKED, "learned by heart, so many rows raise a score by up to a hundredth"),
+        f"{told} stand among the training rows too",
+        Evidence(
+            max(len(twins) / rows for rows, twins in leaks.values()),
+            LEAKED,
+            "learned by heart, so many rows raise a score by up to a hundredth",
+        ),
         "duplicates were not removed before the data was split, or the split was made by row and not by text",
-        {"remove_rows": sorted(set(twins.values()))},
+        {"remove_rows": sorted({row for _, twins in leaks.values() for row in twins.values()})},
     )
 
 

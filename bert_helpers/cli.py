@@ -69,8 +69,8 @@ HELP = {
     "LOW": "lowest score there can be",
     "HIGH": "highest score there can be",
     "TRAIN_SIZE": "rows to train on, 0 for all",
-    "VALIDATION_SIZE": "rows to validate on, 0 for all",
-    "TEST_SIZE": "rows to test on, 0 for all",
+    "VALIDATION_SIZE": "rows to validate on; 0: the whole split, or a tenth of the training rows if there is none",
+    "TEST_SIZE": "rows to test on; 0: the whole split, or a tenth of the training rows if there is none",
     "EPOCHS": "passes over the training rows",
     "BATCH_SIZE": "rows of a forward pass",
     "GRADIENT_ACCUMULATION": "batches to an optimizer step",
@@ -303,6 +303,8 @@ def _run(options: argparse.Namespace) -> int:
 def _gallery(options: argparse.Namespace) -> int:
     from bert_helpers.gallery import write_gallery
 
+    if not options.folder.exists():
+        raise DataError(f"{options.folder}: no such folder; call this where it lies, or name the folder of the runs.")
     print(write_gallery(options.folder))
     return 0
 

@@ -25,6 +25,7 @@ from bert_helpers import (
     models,
     parameters,
     prediction,
+    repairs,
     results,
     runs,
     sources,
@@ -71,6 +72,8 @@ def train(options: argparse.Namespace) -> int:
     rows = runs.diagnose_rows(run)
     before = runs.diagnose(run, rows=rows)
     _tell(before, run)
+    if (folder / "metrics.json").exists():
+        say(f"{p['OUTPUT_DIR']} holds a run already; this one takes its place when it is done")
     run.trainer.add_callback(Progress())
     try:
         done = runs.finish(run)
@@ -110,12 +113,17 @@ def _fix(fix: Mapping[str, object], run: runs.Run) -> str:
     for name, value in fix.items():
         known = name.removesuffix("_FACTOR")
         if known in options:
-            number = values[known]
-            text = f"{number:.3g}" if isinstance(number, float) else str(number)
-            given.append(f"--{known.lower().replace('_', '-')} {text}")
+            text, now = (
+                f"{number:.3g}" if isinstance(number, float) else str(number)
+                for number in (values[known], run.parameters.get(known))
+            )
+            if text != now:
+                given.append(f"--{known.lower().replace('_', '-')} {text}")
         else:
             rest[name] = value
-    return ", ".join(part for part in (" ".join(given), diagnosis.fix_text(rest)) if part)
+    told = ", ".join(part for part in (" ".join(given), diagnosis.fix_text(rest)) if part)
+    by_notebook = f" (notebook 2 tries that: -p RUN {run.parameters.get('OUTPUT_DIR', 'and its folder')})"
+    return told + by_notebook * bool(rest.keys() & repairs.ACTIONS.keys())
 
 
 class Progress(TrainerCallback):
@@ -147,6 +155,7 @@ class Progress(TrainerCallback):
     ) -> None:
         if args.metric_for_best_model in metrics:  # the validation rows, which come last
             row = training.history_table(state.log_history).iloc[-1]
+            row = row[[not name.endswith("_log_loss") for name in row.index]]  # it is the loss, unless that is smoothed
             told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in row.items())
             self.bar.clear()
             say(f"epoch {state.epoch:g} of {args.num_train_epochs:g}: {told}")
@@ -163,6 +172,7 @@ class Progress(TrainerCallback):
 def evaluate(options: argparse.Namespace) -> int:
     """Metrics of a run's test rows, computed anew."""
     run = runs.read(_folder(options.folder), source=options.data)
+    say(f"{run.task}: {len(run.dataset['test'])} test rows")
     table = runs.scores(run)
     described = {"folder": options.folder, "task": run.task, "rows": len(run.dataset["test"])}
     return _show(options, {**described, "metrics": table.to_dict(orient="index")}, _scores(table))
@@ -230,7 +240,13 @@ def predict(options: argparse.Namespace) -> int:
     out = Path(options.out) if options.out else None
     if out and options.file and out.resolve() == Path(options.file).resolve():
         raise ParameterError(f"--out {options.out} would replace the file that is read; name another.")
+    by_name = {".csv": "csv", ".jsonl": "jsonl"}.get(out.suffix.lower()) if out else None
     if out:
+        if not (by_name or options.format):
+            raise ParameterError(
+                f"--out {options.out}: the ending says neither CSV nor JSON Lines; end it in .csv or .jsonl, or say "
+                "which by --format."
+            )
         results.check_writable(out.parent)
     predictor = prediction.load(Path(results.resolve(options.folder)))
     rows = _unlabelled(options, _columns(options, predictor))
@@ -243,7 +259,6 @@ def predict(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
         show_progress=sys.stderr.isatty(),
     )
-    by_name = {".csv": "csv", ".jsonl": "jsonl"}.get(out.suffix.lower()) if out else None
     text = _written(table, options.format or by_name or ("jsonl" if predictor.task == "ner" else "csv"))
     if out:
         results.write_text(out, text)

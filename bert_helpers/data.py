@@ -21,7 +21,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from bert_helpers import tags
 from bert_helpers.errors import DataError, ParameterError
-from bert_helpers.sampling import draw_contexts, draw_rows, split_missing, subsample
+from bert_helpers.sampling import draw_but_last_of_class, draw_contexts, draw_rows, split_missing, subsample
 from bert_helpers.sources import (
     COLUMN_READERS,
     QUESTIONS,
@@ -69,7 +69,7 @@ def load_classification(
             check_texts(split, "text")
         splits = _class_labels(splits)
     sizes = {"train": train_size, "validation": validation_size, "test": test_size}
-    splits = split_missing(splits, sizes, seed=seed)
+    splits = split_missing(splits, sizes, seed=seed, draw=draw_but_last_of_class)
     dataset = DatasetDict({name: subsample(splits[name], sizes[name], seed=seed) for name in SPLITS})
     _check_classes(dataset)
     return dataset

@@ -21,6 +21,7 @@ ORDER = (
     "lost_answers",
     "truncation",
     "leakage",
+    "contradicting_labels",
     "duplicates",
     "class_imbalance",
     "label_noise",

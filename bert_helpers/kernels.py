@@ -294,11 +294,26 @@ class ByteDropout(nn.Dropout):
         return input * mask.mul_(256 / (256 - dropped))
 
 
+class ExactHead(nn.Linear):
+    """The last layer of a regressor, in float32 once it is trained, also under autocast; a layer of one number is free.
+
+    In bfloat16 scores from 4 to 8 lie 1/32 apart, and the same model says others before its scale is folded in.
+    """
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Scores (batch, 1)."""
+        if self.training:
+            return super().forward(hidden)
+        with torch.autocast(hidden.device.type, enabled=False):
+            return super().forward(hidden.float())
+
+
 def quicken(model: BertPreTrainedModel) -> None:
     """Have a `ByteDropout` for every `nn.Dropout`, a `FirstTokenLayer` where it will do, and freed memory kept.
 
-    And a `PackedEncoder`, if attention is `PACKED`. Weights, their names and the config stay as they are: what is saved
-    is Transformers' own model. Raises ModelError for what cannot be packed: a decoder, attention dropout.
+    And an `ExactHead` for a regressor, a `PackedEncoder` if attention is `PACKED`. Weights, their names and the config
+    stay as they are: what is saved is Transformers' own model. Raises ModelError for what cannot be packed: a decoder,
+    attention dropout.
     """
     keep_freed_memory()
     attention, base = model.config._attn_implementation, model.base_model
@@ -307,6 +322,8 @@ def quicken(model: BertPreTrainedModel) -> None:
             raise ModelError(NOT_PACKED)
         base.encoder.__class__ = PackedEncoder
         base.encoder.has_pooler = base.pooler is not None
+    if isinstance(model, BertForSequenceClassification) and model.config.num_labels == 1:
+        model.classifier.__class__ = ExactHead
     if isinstance(model, BertForSequenceClassification) and attention in (BY_LENGTH, PACKED):
         base.encoder.layer[-1].__class__ = FirstTokenLayer
         model.register_forward_pre_hook(_ask_for_first_token, with_kwargs=True)

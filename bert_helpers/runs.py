@@ -222,6 +222,10 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     """
     missing = [name for name in FILES if not (folder / name).exists()]
     if missing:
+        if (folder / "checkpoints").is_dir():
+            raise DataError(
+                f"{folder.name}: no {missing[0]}: its training has not ended; give the same command again, it goes on."
+            )
         raise DataError(f"{folder.name}: no {missing[0]}; a run's folder has {', '.join(FILES)} and metrics.json.")
     log_history = _json(folder / "history.json", list)
     if not log_history:

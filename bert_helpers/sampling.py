@@ -30,6 +30,18 @@ def draw_by_label(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
     return stratified_indices(dataset["label"], size, seed=seed)
 
 
+def draw_but_last_of_class(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
+    """As `draw_by_label`, but no class's only row: without it the rows that are left could not teach the class.
+
+    Fewer than `size` where the other rows are fewer.
+    """
+    labels = np.asarray(dataset["label"])
+    others = np.flatnonzero(np.bincount(labels)[labels] > 1)
+    if not len(others):
+        return others
+    return others[stratified_indices(labels[others], min(size, len(others)), seed=seed)]
+
+
 def draw_rows(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
     """`size` row numbers, ascending, every row as likely as any other."""
     return np.sort(np.random.default_rng(seed).permutation(len(dataset))[:size])

@@ -215,7 +215,11 @@ def test_findings_come_before_training_on_standard_error_and_it_goes_on(tiny_ber
 def test_a_fix_is_told_by_options_with_the_numbers_to_give():
     run = SimpleNamespace(task="ner", parameters={"LEARNING_RATE": 2e-4, "EPOCHS": 3})
     fix = {"LEARNING_RATE_FACTOR": 0.5, "EPOCHS_FACTOR": 2, "remove_rows": [1, 2, 3, 4], "oversample": True}
-    assert commands._fix(fix, run) == "--learning-rate 0.0001 --epochs 6, remove_rows (4), oversample"
+    told = "--learning-rate 0.0001 --epochs 6, remove_rows (4), oversample"
+    assert commands._fix(fix, run) == f"{told} (notebook 2 tries that: -p RUN and its folder)"
+    run.parameters["OUTPUT_DIR"] = "results/mine"
+    assert commands._fix(fix, run) == f"{told} (notebook 2 tries that: -p RUN results/mine)"
+    assert commands._fix({"LEARNING_RATE": 0.0002, "EPOCHS": 9}, run) == "--epochs 9"  # not what is so already
     assert commands._fix({"LABEL_SMOOTHING": 0.1}, run) == "--label-smoothing 0.1"
     assert commands._fix({}, run) == ""
 
@@ -485,9 +489,11 @@ def test_a_file_is_written_whole_or_not_at_all(at_home, tmp_path, monkeypatch, c
 
 def test_the_name_of_the_file_tells_the_format(at_home, tmp_path, capsys):
     words = ["predict", "results/classification", *TEXTS]
-    for name, form in {"a.jsonl": "jsonl", "a.txt": "csv"}.items():
-        printed(capsys, *words, out=tmp_path / name)
-        assert (tmp_path / name).read_text() == printed(capsys, *words, format=form)
+    for form in ("jsonl", "csv"):
+        printed(capsys, *words, out=tmp_path / f"a.{form.upper()}")
+        printed(capsys, *words, out=tmp_path / "a.txt", format=form)
+        told = printed(capsys, *words, format=form)
+        assert (tmp_path / f"a.{form.upper()}").read_text() == (tmp_path / "a.txt").read_text() == told
 
 
 def test_info_counts_what_is_packaged(capsys):
@@ -575,6 +581,9 @@ BAD = [
     (["predict", "results/ner", "x", "--pair-column", "b"], "--pair-column: a ner model reads text, tokens."),
     (["predict", "results/ner", "--file", "none.csv"], "none.csv: no such file"),
     (["predict", "results/ner", "tickets.csv"], "tickets.csv is the name of a file, not a text; name it by --file."),
+    (["predict", "results/ner", "x", "--out", "a.json"], "--out a.json: the ending says neither CSV nor JSON Lines"),
+    (["gallery", "nosuch"], "nosuch: no such folder; call this where it lies, or name the folder of the runs."),
+    (["train", "regression", "--low", "1", "--high", "0"], "--low (1) must be below --high (0)."),
     (["predict", "results/ner", "nosuch.csv"], "nosuch.csv is the name of a file, not a text; name it by --file."),
     (["predict", "results/ner", "--file", "tickets.csv"], "tickets.csv: no column 'text' in the header"),
     (["predict", "results/ner", "--file", "words.jsonl"], "words.jsonl, row 2, column 'tokens': a list of words"),

@@ -71,6 +71,15 @@ def test_sizes_of_missing_splits_are_taken_from_the_training_rows(tmp_path):
     assert {split: len(rows) for split, rows in dataset.items()} == {"train": 27, "validation": 3, "test": 30}
 
 
+def test_a_classs_only_row_is_never_held_out(tmp_path):
+    lines = [f"text {i},{label}" for i, label in enumerate("ab" * 10 + "cdefg")]
+    write(tmp_path / "a.csv", "text,label\n" + "\n".join(lines) + "\n")
+    for seed in range(20):
+        dataset = data.load_classification(tmp_path / "a.csv", validation_size=4, test_size=6, seed=seed)
+        assert [len(split) for split in dataset.values()] == [15, 4, 6]
+        assert set(dataset["train"]["label"]) == set(range(7))
+
+
 def test_names_that_are_one_number_keep_one_order():
     names = ["10", "7", "007", "07", "0", "-0", "N/A", "n/a"]
     orders = {tuple(sorted(order, key=data._natural)) for order in (names, names[::-1], names[3:] + names[:3])}
@@ -171,7 +180,10 @@ OWN_BAD = {
     "no header": (OWN.split("\n", 1)[1].replace("a;", "007;"), "has '007', 'Müll'.*a row of data\\? Then write"),
     "Excel's first line": ("sep=;\n" + OWN, "the first line is Excel's 'sep=', not a header; delete it"),
     # pandas would take all of these for one row less
-    "unclosed, then quoted": (OWN + 'c;"d;Müll\ne;"f";3b\n', "line 42: a quotation mark opens a text and is not closed"),
+    "unclosed, then quoted": (
+        OWN + 'c;"d;Müll\ne;"f";3b\n',
+        "line 42: a quotation mark opens a text and is not closed",
+    ),
     "unclosed before a quoted text": (OWN + '"c;Müll\n"d";3b\n', "line 42: a quotation mark opens a text and is not"),
     "unclosed at the end": (OWN + 'c;3b\n"d;Müll\n', "line 43: a quotation mark opens a text and is not closed"),
     "text behind a quoted text": (OWN + '"c" and d;Müll\n', "line 42: a quotation mark.* or the text goes on behind"),

@@ -203,6 +203,38 @@ def test_duplicates(clean):
         assert names(checks_data.check_duplicates(dataset, task="classification")) == expected
 
 
+def test_leaks_into_both_splits_are_told_and_mended_together(clean):
+    parts = [clean["train"], clean["test"].select(range(5)), clean["validation"].select(range(3))]
+    dataset = DatasetDict({**clean, "train": concatenate_datasets(parts)})
+    (found,) = checks_data.check_duplicates(dataset, task="classification")
+    rows = {name: len(clean[name]) for name in ("validation", "test")}
+    assert found.symptom == (
+        f"3 of {rows['validation']} validation rows and 5 of {rows['test']} test rows stand among the training rows too"
+    )
+    assert found.fix == {"remove_rows": list(range(200, 208))}
+    assert checks_data.check_duplicates(repairs.mend(dataset, found.fix), task="classification") == []
+
+
+def test_one_text_with_two_labels(clean):
+    train = clean["train"]
+    for rows, expected in ((2, ["contradicting_labels"]), (1, [])):  # of 202 and 201, two rows to a text
+        again = labelled(train["text"][:rows], [1 - label for label in train["label"][:rows]])
+        dataset = DatasetDict({**clean, "train": concatenate_datasets([train, again])})
+        found = checks_data.check_duplicates(dataset, task="classification")
+        assert names(found) == expected
+    dataset = DatasetDict(
+        {
+            **clean,
+            "train": concatenate_datasets(
+                [train, labelled(train["text"][:3], [1 - label for label in train["label"][:3]])]
+            ),
+        }
+    )
+    (found,) = checks_data.check_duplicates(dataset, task="classification")
+    assert found.fix == {"remove_rows": [0, 1, 2, 200, 201, 202]}
+    assert checks_data.check_duplicates(repairs.mend(dataset, found.fix), task="classification") == []
+
+
 def test_twins_share_seven_tenths_of_their_word_triples():
     text = " ".join(f"w{i}" for i in range(40))
     near = text.replace("w10 ", "x ").replace("w30 ", "y ")  # 32 of 44 triples are shared

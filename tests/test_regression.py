@@ -15,7 +15,7 @@ from transformers import (
     EvalPrediction,
 )
 
-from bert_helpers import DataError, ModelError, data, metrics, models, regression, tokenization
+from bert_helpers import DataError, ModelError, data, metrics, models, regression, tokenization, training
 
 SENTENCES = [
     "A man plays.",
@@ -257,6 +257,24 @@ def load(path, content, **options):
 def back(dataset):
     """All rows of all splits, sorted."""
     return sorted((r["text"], r["text_pair"], r["label"]) for split in dataset.values() for r in split)
+
+
+def test_scores_are_not_rounded_and_stay_what_they_are_when_the_scale_moves(tiny_bert, tokenizer, tmp_path):
+    labels = np.linspace(0, 5, 40)
+    rows = Dataset.from_dict({"text": [f"text {i}" for i in range(40)], "text_pair": ["other"] * 40, "label": labels})
+    encoded = tokenization.encode_texts(DatasetDict(train=rows, validation=rows), tokenizer, max_length=16)
+    model = models.load_model(
+        str(tiny_bert), BertForSequenceClassification, num_labels=1, **regression.target_scale(labels)
+    )
+    with torch.no_grad():
+        model.classifier.weight *= 50  # as after training
+    args = training.training_arguments(tmp_path, precision="bf16", disable_tqdm=True)
+    trainer = training.make_trainer(model, args, encoded, task="regression", tokenizer=tokenizer)
+    before = training.predict(trainer, encoded["validation"]).predictions[:, 0]
+    assert not np.array_equal(before, torch.tensor(before).bfloat16().double().numpy())
+    regression.fold_scale(model)
+    after = training.predict(trainer, encoded["validation"]).predictions[:, 0]
+    assert np.allclose(before, after, atol=1e-5)
 
 
 def test_the_sample_is_whole():
