@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _with_options(message: str, options: argparse.Namespace) -> str:
     """A message that names notebook parameters, with the names that they have here: TEXT_COLUMN is --text-column."""
-    message = re.sub(r" \(in notebook 3 \w+\)", "", message)
+    message = re.sub(r" \(in notebook 3 \w+\)|RUN_DATA, ", "", message)
     for name in HELP:
         option = "--" + name.lower().replace("_", "-")
         if option in options.parser._option_string_actions:  # not in quotation marks or a path, nor a fix (NAME = 3)

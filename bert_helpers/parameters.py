@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping
 from importlib.util import find_spec
 
@@ -106,7 +107,8 @@ def _typed(name: str, value: object, kind: type) -> object:
         return float(value)
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
-    hint = "; in YAML write 5.0e-5, not 5e-5" if kind is float else ""
+    written = kind is float and re.fullmatch(r"[-+\d.]+e[-+\d]+", str(value))
+    hint = "; in YAML write 5.0e-5, not 5e-5" if written else ""
     raise ParameterError(f"{name} is {value!r}, a {type(value).__name__}; it must be {kind.__name__}{hint}.")
 
 

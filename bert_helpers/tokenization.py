@@ -110,6 +110,12 @@ def encode_questions(
     )
 
 
+def _stride_error(stride: int, max_length: int, highest: int) -> ParameterError:
+    return ParameterError(
+        f"STRIDE is {stride}; with MAX_LENGTH {max_length} it must lie in 0 to {highest}, such as {highest // 3}."
+    )
+
+
 def encode_words(
     dataset: DatasetDict, tokenizer: BertTokenizerFast, *, max_length: int = 128, stride: int = 32
 ) -> DatasetDict:
@@ -123,7 +129,7 @@ def encode_words(
     """
     check_max_length(max_length, tokenizer)
     if not 0 <= stride < max_length - 2:
-        raise ParameterError(f"STRIDE is {stride}; with MAX_LENGTH {max_length} it must lie in 0 to {max_length - 3}.")
+        raise _stride_error(stride, max_length, max_length - 3)
     return DatasetDict({name: _encode_words(split, tokenizer, max_length, stride) for name, split in dataset.items()})
 
 
@@ -205,7 +211,7 @@ def question_windows(
     """
     room = (max_length - 3 - stride) // 2  # for the question, and at least as much for the step between windows
     if stride < 0 or room < 1:
-        raise ParameterError(f"STRIDE is {stride}; with MAX_LENGTH {max_length} it must lie in 0 to {max_length - 5}.")
+        raise _stride_error(stride, max_length, max_length - 5)
     encoded = tokenizer(
         _cut_words(questions, tokenizer, room),
         list(contexts),
