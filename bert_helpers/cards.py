@@ -272,12 +272,15 @@ def _calibration(logits: Mapping[str, tuple], *, seed: int) -> str:
     before, after = (
         calibration.calibration_error(scaled, labels, seed=seed).T for scaled in (values, values / temperature)
     )
+    # The interval is the true error's (see `calibration_error`); without this it looks like a mistake
+    above = " (above its interval: on few rows chance adds to it)" * bool(
+        before["ece"]["value"] > before["ece"]["high"]
+    )
+    by_chance, helps = before["ece_by_chance"]["value"], after["ece"]["value"] < before["ece"]["value"]
     return (
-        f"expected calibration error {metrics.format_interval(before['ece'])}, {before['ece_by_chance']['value']:.3f} "
-        f"by chance alone; {metrics.format_interval(after['ece'])} when logits are divided by the temperature "
-        f"{temperature:.2f}, fitted on {len(fitted)} validation rows"
-        + ", which does not help here"
-        * bool(after["ece"]["value"] >= before["ece"]["value"])
+        f"expected calibration error {metrics.format_interval(before['ece'])}{above}, {by_chance:.3f} by chance alone; "
+        f"{metrics.format_interval(after['ece'])} when logits are divided by the temperature {temperature:.2f}, fitted "
+        f"on {len(fitted)} validation rows{'' if helps else ', which does not help here'}"
     )
 
 

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from test_security import PLANTS, live
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import ParameterError, cards, cli, models, results, runs, tasks
+from bert_helpers import ParameterError, calibration, cards, cli, models, results, runs, tasks
 from bert_helpers.diagnosis import Evidence, Finding
 
 PARAMETERS = {"MODEL": "bert-base-uncased", "DATA": "mine.csv", "EPOCHS": 3, "LEARNING_RATE": 1e-4, "MAX_LENGTH": 32,
@@ -92,9 +92,25 @@ def test_limits_are_measured_on_the_predictions_beside_it(tiny_bert, tmp_path):
     assert told.startswith(f"expected calibration error {sure - right:.3f} (")
     assert f"temperature {temperature:.2f}, fitted on 400 validation rows" in told
     assert "; 0.000 (" in told
+    assert "does not help" not in told
+    right = np.eye(2)[labels] * 3
+    assert cards._calibration({"validation": (logits, labels, names), "test": (right, labels, names)}, seed=0).endswith(
+        "fitted on 400 validation rows, which does not help here"
+    )
     few = PredictionOutput(predictions=logits[:12], label_ids=labels[:12], metrics={})
     results.save_predictions(folder, {"validation": few, "test": few}, names)
     assert line(ModelCard.load(write(folder)), "Worst slice") == "not measured"
+
+
+def test_a_calibration_error_above_its_interval_is_explained():
+    rng, seen = np.random.default_rng(0), set()
+    for _ in range(40):
+        logits, labels = rng.normal(size=(9, 2)), rng.integers(0, 2, 9)
+        ece = calibration.calibration_error(logits, labels, seed=0).loc["ece"]
+        told = cards._calibration(dict.fromkeys(("validation", "test"), (logits, labels, ["a", "b"])), seed=0)
+        assert ("above its interval" in told) == (ece.value > ece.high)
+        seen.add(bool(ece.value > ece.high))
+    assert seen == {True, False}
 
 
 @pytest.mark.parametrize("content", ["", "split\n", "split,label,logit_bad\ntest,good,1\n", "split,label\ntest,bad\n",
