@@ -11,19 +11,10 @@ import pandas as pd
 from scipy.special import ndtr, ndtri, stdtrit
 
 RESAMPLES = 2000
-# Metrics that are shares, of which 1 is all: they have bounds also where every unit agrees
-SHARES = {
-    "accuracy",
-    "token_accuracy",
-    "all_o_accuracy",
-    "exact_match",
-    "precision",
-    "recall",
-    "f1",
-    "f1_macro",
-    "f1_weighted",
-}
-MANY = 2000  # units, beyond which all of them are taken to matter: the bound is within 0.002 of the value
+# Shares, of which 1 is all: of all units, and of those that a class or an entity is in
+SHARES = {"accuracy", "token_accuracy", "all_o_accuracy", "exact_match"}
+SHARES_OF_SOME = {"precision", "recall", "f1", "f1_macro", "f1_weighted"}
+MANY = 2000  # units, among which those that such a share is about are counted in a second at most
 LEFT_OUT = 200  # groups of the jackknife; up to so many units it leaves out one at a time
 Sums = np.ndarray  # (…, columns)
 Weights = np.ndarray  # (…, units)
@@ -64,9 +55,10 @@ def intervals(
     2015): on 100 rows plain percentile intervals of accuracy, ROC AUC and Pearson held the truth in 91-92% of
     simulated test sets, these in 93-95%.
 
-    Where every resample agrees the bootstrap knows nothing: 20 right of 20 is no proof of an accuracy of 1. A share
-    (SHARES) of 0 or 1 then gets the exact bound for that many units that all agree (Clopper and Pearson 1934), any
-    other metric none (NaN). The `difference` of two runs is 0 to 0 there: they gave the same answers.
+    Where every resample agrees the bootstrap knows nothing: 20 right of 20 is no proof of an accuracy of 1. A share of
+    0 or 1 then gets the exact bound for that many units that all agree (Clopper and Pearson 1934), where it can be told
+    which units it is about; any other metric gets none (NaN). The `difference` of two runs is 0 to 0 there: they gave
+    the same answers.
     """
     rng = np.random.default_rng(seed)
     values = statistic(np.ones(units))
@@ -121,13 +113,16 @@ def _bca(value: float, resampled: np.ndarray, left_out: np.ndarray, units: int, 
 def _where_all_agree(
     statistic: Callable[[Weights], Metrics], name: object, value: float, units: int, level: float
 ) -> tuple[float, float]:
-    kind = name[-1] if isinstance(name, tuple) else name
-    if kind not in SHARES or value not in (0.0, 1.0):
+    kind, agree = name[-1] if isinstance(name, tuple) else name, units
+    if kind not in SHARES | SHARES_OF_SOME or value not in (0.0, 1.0) or (kind in SHARES_OF_SOME and units > MANY):
         return np.nan, np.nan
-    # Units that the metric is about, which each by itself gives the value: the recall of a class is about its rows only
-    with np.errstate(invalid="ignore", divide="ignore"):
-        alone = [statistic(weights)[name] for weights in np.eye(units)] if units <= MANY else []
-    missed = ((1 - level) / 2) ** (1 / (np.sum(np.equal(alone, value)) or units))
+    if kind in SHARES_OF_SOME:  # units that give the value each by itself
+        with np.errstate(invalid="ignore", divide="ignore"):
+            agree = int(np.sum([statistic(weights)[name] == value for weights in np.eye(units)]))
+        # An F1 of 0 is 0 of a unit that it is not about, too: which those are cannot be seen here.
+        if agree == 0 or (value == 0 and agree == units):
+            return np.nan, np.nan
+    missed = ((1 - level) / 2) ** (1 / agree)
     return (0.0, 1 - missed) if value == 0 else (missed, 1.0)
 
 

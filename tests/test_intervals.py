@@ -157,6 +157,15 @@ def test_other_metrics_have_no_interval_where_every_resample_agrees():
     assert metrics.format_interval(table.loc["spearman"]) == "-1.000 (no interval)"
 
 
+def test_an_f1_of_zero_has_no_interval_for_it_is_zero_of_rows_of_other_classes_too():
+    labels = np.arange(40) % 2
+    table = metrics.full_classification_metrics(np.eye(2)[np.zeros(40, dtype=int)] * 3, labels)
+    assert metrics.format_interval(table.loc["f1"]) == "0.000 (no interval)"
+    perfect = metrics.full_classification_metrics(np.eye(2)[labels] * 3, labels).loc["f1"]
+    exact = binomtest(20, 20).proportion_ci(method="exact")  # the rows of class 1
+    assert (perfect.low, perfect.high) == pytest.approx((exact.low, 1))
+
+
 def test_two_runs_that_give_the_same_answers_differ_by_nothing():
     labels = np.arange(20) % 2
     table = comparison.compare(np.eye(2)[labels], 2 * np.eye(2)[labels], labels).table
