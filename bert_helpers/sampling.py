@@ -33,13 +33,13 @@ def draw_by_label(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
 def draw_but_last_of_class(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
     """As `draw_by_label`, but no class's only row: without it the rows that are left could not teach the class.
 
-    Fewer than `size` where the other rows are fewer.
+    Where the other rows are fewer than `size` these are not classes that could be learned, and any row will do.
     """
     labels = np.asarray(dataset["label"])
     others = np.flatnonzero(np.bincount(labels)[labels] > 1)
-    if not len(others):
-        return others
-    return others[stratified_indices(labels[others], min(size, len(others)), seed=seed)]
+    if len(others) < size:
+        return draw_by_label(dataset, size, seed=seed)
+    return others[stratified_indices(labels[others], size, seed=seed)]
 
 
 def draw_rows(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:

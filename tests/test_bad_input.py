@@ -67,7 +67,7 @@ FILES = {
         "dates as labels": (
             "a.csv",
             "text,label\n" + "".join(f"x{i},2024-01-{i % 28 + 1:02d}\n" for i in range(40)),
-            "22 classes in 32 training rows: most occur once.*LABEL_COLUMN",
+            "28 classes in 32 training rows: most occur once.*LABEL_COLUMN",
         ),
         # labels
         "no label": ("a.csv", REVIEWS + "x,\n", "a.csv, row 41, column 'label': the label is missing"),

@@ -315,7 +315,7 @@ def test_a_run_is_read_from_elsewhere_where_nothing_is_written(at_home, tmp_path
     monkeypatch.chdir(tmp_path / "here")
     assert cli.main(["evaluate", str(tmp_path / "copied")]) == 2
     assert "tickets.csv: no such file" in (error := capsys.readouterr().err)
-    assert "Say where its data lies (RUN_DATA, --data)." in error
+    assert "Say where its data lies (--data)." in error
     assert printed(capsys, "evaluate", tmp_path / "copied", data="../moved.csv").startswith("accuracy")
     assert printed(capsys, "diagnose", tmp_path / "copied", data="../moved.csv")
     shutil.copytree(tmp_path / "copied", tmp_path / "again")
@@ -562,7 +562,7 @@ BAD = [
     (["evaluate", "results"], "results: no history.json; a run's folder has"),
     (["evaluate", "broken"], "broken/metrics.json: cannot be read as JSON"),
     (["evaluate", "strange"], "strange/metrics.json: not the record of a run"),
-    (["evaluate", "results/ner", "--data", "tickets.csv"], "Say where its data lies (RUN_DATA, --data)."),
+    (["evaluate", "results/ner", "--data", "tickets.csv"], "Say where its data lies (--data)."),
     (["evaluate", "results/classification", "--data", "sample"], "no column 'message'"),
     (["evaluate", "results/ner", "more"], "unknown argument more"),
     (["diagnose", "results/ner/model"], "model: no history.json"),
