@@ -234,30 +234,18 @@ def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], *, task
         reach = reach**2 + 2 * reach * math.sqrt(expected)
     else:
         expected = math.log(batch["input_ids"].shape[1] if task == "qa" else model.config.num_labels)
+    told_loss = f"the loss is {loss:.2f}; knowing nothing would be"
     reason = "how far a head drawn with the config's deviation can be (3 sigma)"
     if size > large:
-        return [
-            Finding(
-                "initial_loss",
-                f"the untrained head's logits are {size:.2g} in size, the loss {loss:.2f}; knowing nothing would be 0 "
-                f"and {expected:.2f}",
-                Evidence(size, large, reason),
-                "the head's weights are too large",
-                {"new_head": True},
-            )
-        ]
-    if abs(loss - expected) > reach:
-        return [
-            Finding(
-                "initial_loss",
-                f"the untrained model's loss is {loss:.2f}; knowing nothing would be {expected:.2f}",
-                Evidence(abs(loss - expected), reach, reason),
-                "the logits are small, as they should be: the loss is not the task's own, or the labels are changed on "
-                "the way to it",
-                {},
-            )
-        ]
-    return []
+        symptom = f"the untrained head's logits are {size:.2g} in size, and {told_loss} 0 and {expected:.2f}"
+        told = symptom, Evidence(size, large, reason), "the head's weights are too large", {"new_head": True}
+    elif abs(loss - expected) > reach:
+        symptom = f"the untrained head's logits are small, as they should be, and {told_loss} {expected:.2f}"
+        cause = "the loss is not the task's own, or the labels are changed on the way to it"
+        told = symptom, Evidence(abs(loss - expected), reach, reason), cause, {}
+    else:
+        return []
+    return [Finding("initial_loss", *told)]
 
 
 def check_gradients(trainer: Trainer, batch: dict[str, torch.Tensor]) -> list[Finding]:

@@ -505,7 +505,7 @@ def test_a_loss_that_is_not_the_tasks_own(trainer):
     loss, batch = trainer.model.forward, checks_model.batch_of(trainer, np.arange(8))
     trainer.model.forward = lambda **inputs: SimpleNamespace(loss=3 * loss(**inputs).loss)
     (found,) = checks_model.check_initial_loss(trainer, batch, task="classification")
-    assert found.cause.startswith("the logits are small")
+    assert found.cause.startswith("the loss is not the task's own")
     assert found.fix == {}
 
 
