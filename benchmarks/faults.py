@@ -31,18 +31,9 @@ import torch
 from datasets import Dataset, DatasetDict, concatenate_datasets, disable_progress_bars
 from transformers import BertTokenizerFast, Trainer, logging
 
-from bert_helpers import (
-    BertHelpersError,
-    checks_data,
-    checks_model,
-    checks_run,
-    diagnosis,
-    metrics,
-    models,
-    repairs,
-    tasks,
-    training,
-)
+from bert_helpers import BertHelpersError, metrics, models, tasks, training
+from bert_helpers.diagnosis import checks_data, checks_model, checks_run, repairs
+from bert_helpers.diagnosis import findings as diagnosis
 
 MODEL = models.DEFAULT_MODEL
 REPORT = (100, 101, 102)

@@ -29,7 +29,8 @@ from sklearn.pipeline import make_pipeline
 from speed import BATCH, MODEL, in_child
 from transformers import TrainerCallback, logging
 
-from bert_helpers import intervals, models, regression, results, tasks, training
+from bert_helpers import intervals, models, results, tasks, training
+from bert_helpers.tasks import regression
 
 EPOCHS, LEARNING_RATE = 6, 1e-4  # notebook 1's, chosen on its validation reviews
 SETFIT_STEPS = 100

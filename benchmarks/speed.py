@@ -40,7 +40,10 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from bert_helpers import checks_run, kernels, models, prediction, regression, results, tasks, training
+from bert_helpers import models, prediction, results, tasks, training
+from bert_helpers.diagnosis import checks_run
+from bert_helpers.machine import kernels
+from bert_helpers.tasks import regression
 
 MODEL = models.DEFAULT_MODEL
 BATCH = 16

@@ -1,5 +1,5 @@
 import sys
 
-from bert_helpers.cli import main
+from bert_helpers.cli.main import main
 
 sys.exit(main())

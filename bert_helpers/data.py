@@ -19,10 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
-from bert_helpers import tags
 from bert_helpers.errors import DataError, ParameterError
-from bert_helpers.sampling import draw_but_last_of_class, draw_contexts, draw_rows, split_missing, subsample
-from bert_helpers.sources import (
+from bert_helpers.readers import tags
+from bert_helpers.readers.sources import (
     COLUMN_READERS,
     QUESTIONS,
     SPLITS,
@@ -34,6 +33,7 @@ from bert_helpers.sources import (
     read_table,
     to_number,
 )
+from bert_helpers.sampling import draw_but_last_of_class, draw_contexts, draw_rows, split_missing, subsample
 
 # White space, control characters and the like: nothing of it reaches the model
 INVISIBLE = r"^[\s\p{C}\p{Z}]*$"

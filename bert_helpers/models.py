@@ -17,8 +17,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import BertConfig, BertPreTrainedModel, BertTokenizerFast
 from transformers.utils import logging
 
-from bert_helpers import hub, kernels
 from bert_helpers.errors import ModelError
+from bert_helpers.machine import kernels
+from bert_helpers.readers import hub
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 # name on the Hub -> (installed package that carries it, folder in it, SHA-256 of the published weights)

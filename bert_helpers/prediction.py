@@ -12,8 +12,9 @@ from datasets import Dataset, DatasetDict
 from transformers import BertPreTrainedModel, BertTokenizerFast
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import entities, metrics, models, qa, runs, tasks, training
+from bert_helpers import metrics, models, runs, tasks, training
 from bert_helpers.errors import ModelError
+from bert_helpers.tasks import entities, qa
 
 
 @dataclass(frozen=True)

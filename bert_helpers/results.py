@@ -21,7 +21,7 @@ from transformers import BertPreTrainedModel, BertTokenizerFast
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers.data import fingerprint
-from bert_helpers.diagnosis import Finding, summary
+from bert_helpers.diagnosis.findings import Finding, summary
 from bert_helpers.errors import ParameterError
 from bert_helpers.models import quiet
 
@@ -76,7 +76,7 @@ def write_record(
     None where there was none. The models that stand in `folder` by now get their cards first: a record says that the
     run is whole.
     """
-    from bert_helpers.cards import write_cards  # cards are made of runs, which are written by this module
+    from bert_helpers.report.cards import write_cards  # cards are made of runs, which are written by this module
 
     environment_ = environment(precision)
     device = environment_.pop("device")

@@ -16,26 +16,18 @@ from datasets import DatasetDict
 from transformers import BertConfig, BertPreTrainedModel, BertTokenizerFast, Trainer
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import (
-    checkpoints,
-    checks_data,
-    checks_model,
-    checks_run,
-    comparison,
-    diagnosis,
-    models,
-    regression,
-    repairs,
-    results,
-    tasks,
-    training,
-)
+from bert_helpers import models, results, tasks, training
 from bert_helpers.data import fingerprint
-from bert_helpers.diagnosis import Finding, changed, ranked
+from bert_helpers.diagnosis import checks_data, checks_model, checks_run, repairs
+from bert_helpers.diagnosis import findings as diagnosis
+from bert_helpers.diagnosis.findings import Finding, changed, ranked
 from bert_helpers.errors import DataError, ModelError, ParameterError
+from bert_helpers.evaluation import comparison
 from bert_helpers.intervals import intervals
+from bert_helpers.machine import checkpoints
 from bert_helpers.metrics import Measure
 from bert_helpers.parameters import DEFAULTS
+from bert_helpers.tasks import regression
 
 # Parameters that training depends on
 TRAINING = ("EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "MAX_LENGTH", "STRIDE", *DEFAULTS)
@@ -292,7 +284,7 @@ def record_findings(folder: Path, task: str, findings: Iterable[Finding]) -> Non
 
     Raises ParameterError when they cannot be written.
     """
-    from bert_helpers.cards import write_cards  # cards are made of runs
+    from bert_helpers.report.cards import write_cards  # cards are made of runs
 
     path, record = _record(folder)
     told = diagnosis.summary(findings)

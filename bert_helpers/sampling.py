@@ -7,7 +7,7 @@ import pandas as pd
 from datasets import Dataset, DatasetDict
 
 from bert_helpers.errors import DataError
-from bert_helpers.sources import place
+from bert_helpers.readers.sources import place
 
 HELD_OUT = 0.1  # share of the training rows that becomes a missing validation or test split
 

@@ -29,10 +29,10 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import regression, results
+from bert_helpers import results
 from bert_helpers.errors import ModelError, ParameterError, TrainingError
 from bert_helpers.parameters import trackers
-from bert_helpers.tasks import TASKS
+from bert_helpers.tasks import TASKS, regression
 
 # One store for the runs of all folders, for a tracker is there to compare them
 STORES = {

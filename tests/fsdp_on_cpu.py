@@ -5,7 +5,7 @@ import sys
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 
-from bert_helpers.cli import main
+from bert_helpers.cli.main import main
 
 started = PartialState.__init__
 

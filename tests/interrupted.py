@@ -19,7 +19,8 @@ from datasets import Dataset, DatasetDict
 from safetensors.torch import save_file
 from transformers import BertForSequenceClassification
 
-from bert_helpers import checkpoints, models, training
+from bert_helpers import models, training
+from bert_helpers.machine import checkpoints
 
 
 def rows(count, seed):

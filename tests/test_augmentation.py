@@ -4,7 +4,8 @@ import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import BertConfig, BertForMaskedLM
 
-from bert_helpers import DataError, ModelError, augmentation, data, models
+from bert_helpers import DataError, ModelError, data, models
+from bert_helpers.diagnosis import augmentation
 
 FEATURES = Features({"text": Value("string"), "label": ClassLabel(names=["rare", "common", "never"])})
 

@@ -5,7 +5,8 @@ from scipy.special import softmax
 from sklearn.calibration import calibration_curve
 from statsmodels.stats.proportion import proportion_confint
 
-from bert_helpers import DataError, calibration, metrics
+from bert_helpers import DataError, metrics
+from bert_helpers.evaluation import calibration
 
 
 def two_class(confidence, correct):

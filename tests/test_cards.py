@@ -11,8 +11,11 @@ from huggingface_hub import ModelCard
 from test_security import PLANTS, live
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import ParameterError, calibration, cards, cli, models, results, runs, tasks
-from bert_helpers.diagnosis import Evidence, Finding
+from bert_helpers import ParameterError, models, results, runs, tasks
+from bert_helpers.cli import main as cli
+from bert_helpers.diagnosis.findings import Evidence, Finding
+from bert_helpers.evaluation import calibration
+from bert_helpers.report import cards
 
 PARAMETERS = {"MODEL": "bert-base-uncased", "DATA": "mine.csv", "EPOCHS": 3, "LEARNING_RATE": 1e-4, "MAX_LENGTH": 32,
               "STRIDE": 8, "SEED": 7, "PRECISION": "fp32", "OUTPUT_DIR": "results/mine"}  # fmt: skip

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from bert_helpers import TrainingError, checkpoints, training
+from bert_helpers import TrainingError, training
+from bert_helpers.machine import checkpoints
 
 
 class At(TrainerCallback):
@@ -212,7 +213,8 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 from interrupted import make
-from bert_helpers import ParameterError, checkpoints
+from bert_helpers import ParameterError
+from bert_helpers.machine import checkpoints
 bert, folder, room = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 trainer = make(bert, folder)
@@ -243,7 +245,7 @@ def test_no_room_for_a_checkpoint_is_one_error_and_the_ones_before_stay(
 HOLD = """
 import sys, time
 from pathlib import Path
-from bert_helpers import checkpoints
+from bert_helpers.machine import checkpoints
 with checkpoints._alone_in(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

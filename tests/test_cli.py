@@ -23,20 +23,10 @@ import torch
 from conftest import ROOT
 from transformers import BertConfig, BertModel, pipeline
 
-from bert_helpers import (
-    ParameterError,
-    cli,
-    commands,
-    metrics,
-    models,
-    parameters,
-    prediction,
-    qa,
-    results,
-    runs,
-    tasks,
-    training,
-)
+from bert_helpers import ParameterError, metrics, models, parameters, prediction, results, runs, tasks, training
+from bert_helpers.cli import commands
+from bert_helpers.cli import main as cli
+from bert_helpers.tasks import qa
 
 SETTINGS = {"train-size": 48, "validation-size": 16, "test-size": 16, "epochs": 2, "max-length": 48,
             "precision": "fp32", "learning-rate": 1e-3}  # fmt: skip

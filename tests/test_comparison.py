@@ -5,7 +5,8 @@ from scipy.stats import bootstrap as scipy_bootstrap
 from sklearn.metrics import accuracy_score, log_loss
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
-from bert_helpers import DataError, comparison, metrics
+from bert_helpers import DataError, metrics
+from bert_helpers.evaluation import comparison
 
 
 def run(labels, skill, seed, *, classes=2):

@@ -11,22 +11,11 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, co
 from scipy.special import log_softmax
 from transformers import BertForSequenceClassification
 
-from bert_helpers import (
-    TrainingError,
-    checks_data,
-    checks_model,
-    checks_run,
-    data,
-    diagnosis,
-    learning_rates,
-    models,
-    plots,
-    regression,
-    repairs,
-    tasks,
-    tokenization,
-    training,
-)
+from bert_helpers import TrainingError, data, models, tasks, tokenization, training
+from bert_helpers.diagnosis import checks_data, checks_model, checks_run, learning_rates, repairs
+from bert_helpers.diagnosis import findings as diagnosis
+from bert_helpers.evaluation import plots
+from bert_helpers.tasks import regression
 
 WORDS = [
     "amber",
@@ -257,7 +246,7 @@ def test_small_evaluation(clean):
 
 
 def test_the_smallest_difference_is_found_four_times_in_five(rng):
-    from bert_helpers.comparison import mcnemar
+    from bert_helpers.evaluation.comparison import mcnemar
 
     rows, difference = 240, checks_data.smallest_difference(240)
     shares = [(0.2 + difference) / 2, (0.2 - difference) / 2, 0.8]

@@ -11,7 +11,7 @@ from datasets import Features, Value
 from seqeval import metrics as seqeval
 
 from bert_helpers import DataError, metrics, results
-from bert_helpers.evaluate_metrics import Seqeval, Squad
+from bert_helpers.evaluation.evaluate_metrics import Seqeval, Squad
 
 QUICK = {"keep_in_memory": True}  # after an error, a metric on disk keeps its lock and the next waits a second for it
 

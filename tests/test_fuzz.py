@@ -13,8 +13,11 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bert_helpers import BertHelpersError, calibration, data, metrics, qa, tags, tokenization
+from bert_helpers import BertHelpersError, data, metrics, tokenization
+from bert_helpers.evaluation import calibration
 from bert_helpers.parameters import check_parameters
+from bert_helpers.readers import tags
+from bert_helpers.tasks import qa
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 fuzz = settings(

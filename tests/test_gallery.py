@@ -18,9 +18,12 @@ from conftest import ROOT
 from nbconvert import HTMLExporter
 from test_security import CHROMIUM, MARK, PLANTS, live, marked, page_after_scripts
 
-from bert_helpers import ParameterError, cli, commands, gallery, notebooks, results
-from bert_helpers.diagnosis import Evidence, Finding
-from bert_helpers.gallery import write_gallery
+from bert_helpers import ParameterError, results
+from bert_helpers.cli import commands, notebooks
+from bert_helpers.cli import main as cli
+from bert_helpers.diagnosis.findings import Evidence, Finding
+from bert_helpers.report import gallery
+from bert_helpers.report.gallery import write_gallery
 
 POLICY = re.compile(r'<meta[^>]*http-equiv="Content-Security-Policy"[^>]*>')
 browser = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")

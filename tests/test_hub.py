@@ -266,7 +266,8 @@ CLIENT = """
 import hashlib, json, os, signal, sys, time
 
 answers, sys.stdout = sys.stdout, sys.stderr  # a library that prints must not come between
-from bert_helpers import data, hub, models, sources
+from bert_helpers import data, models
+from bert_helpers.readers import hub, sources
 from transformers import BertForSequenceClassification
 
 

@@ -13,7 +13,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from bert_helpers import comparison, intervals, metrics
+from bert_helpers import intervals, metrics
+from bert_helpers.evaluation import comparison
 
 
 def draw(seed, rows, classes, *, tied=False):

@@ -13,9 +13,10 @@ from transformers import (
     BertModel,
 )
 
-from bert_helpers import kernels, models
+from bert_helpers import models
 from bert_helpers.errors import ModelError
-from bert_helpers.kernels import BY_LENGTH, PACKED, TOGETHER_UP_TO, ByteDropout, FirstTokenLayer, Packed
+from bert_helpers.machine import kernels
+from bert_helpers.machine.kernels import BY_LENGTH, PACKED, TOGETHER_UP_TO, ByteDropout, FirstTokenLayer, Packed
 
 LENGTHS = (1, 7, TOGETHER_UP_TO, TOGETHER_UP_TO + 9)
 

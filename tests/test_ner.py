@@ -10,18 +10,9 @@ from hypothesis import strategies as st
 from seqeval.metrics import accuracy_score, classification_report, f1_score, precision_score, recall_score
 from seqeval.scheme import IOB2
 
-from bert_helpers import (
-    DataError,
-    ParameterError,
-    data,
-    entities,
-    models,
-    sources,
-    tags,
-    tasks,
-    tokenization,
-    training,
-)
+from bert_helpers import DataError, ParameterError, data, models, tasks, tokenization, training
+from bert_helpers.readers import sources, tags
+from bert_helpers.tasks import entities
 
 # --- schemes -----------------------------------------------------------------------------------------------
 

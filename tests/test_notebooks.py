@@ -14,7 +14,7 @@ from conftest import ROOT
 from transformers import AutoConfig
 
 from bert_helpers import models
-from bert_helpers.notebooks import summary
+from bert_helpers.cli.notebooks import summary
 
 FIRST, DEBUG, EVALUATE, NER = "01_fine_tune.ipynb", "02_debug.ipynb", "03_evaluate.ipynb", "04_ner.ipynb"
 

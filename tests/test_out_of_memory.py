@@ -12,7 +12,9 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification, BertForTokenClassification
 
-from bert_helpers import TrainingError, checks_run, data, models, out_of_memory, tokenization, training
+from bert_helpers import TrainingError, data, models, tokenization, training
+from bert_helpers.diagnosis import checks_run
+from bert_helpers.machine import out_of_memory
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +151,7 @@ LIMITED = """
     import resource, sys
     import psutil, torch
     from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
-    from bert_helpers.out_of_memory import halve_batch_when_out_of_memory
+    from bert_helpers.machine.out_of_memory import halve_batch_when_out_of_memory
 
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}

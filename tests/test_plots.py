@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bert_helpers import calibration, plots
+from bert_helpers.evaluation import calibration, plots
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 6, 12, 40])

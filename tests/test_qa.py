@@ -17,13 +17,13 @@ from bert_helpers import (
     data,
     metrics,
     models,
-    qa,
     sampling,
-    sources,
     tasks,
     tokenization,
     training,
 )
+from bert_helpers.readers import sources
+from bert_helpers.tasks import qa
 
 MAX_LENGTH, STRIDE = 64, 16  # the tiny model has 64 positions
 WORDS = [

@@ -13,7 +13,8 @@ import pytest
 import torch.distributed.run
 from conftest import ROOT
 
-from bert_helpers import cli, notebooks
+from bert_helpers.cli import main as cli
+from bert_helpers.cli import notebooks
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)  # commands have no language

@@ -15,7 +15,8 @@ from transformers import (
     EvalPrediction,
 )
 
-from bert_helpers import DataError, ModelError, data, metrics, models, regression, tokenization, training
+from bert_helpers import DataError, ModelError, data, metrics, models, tokenization, training
+from bert_helpers.tasks import regression
 
 SENTENCES = [
     "A man plays.",

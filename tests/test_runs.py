@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bert_helpers import DataError, ModelError, ParameterError, metrics, regression, results, runs, tasks, training
+from bert_helpers import DataError, ModelError, ParameterError, metrics, results, runs, tasks, training
+from bert_helpers.tasks import regression
 
 SIZES = {"TRAIN_SIZE": 48, "VALIDATION_SIZE": 16, "TEST_SIZE": 16}
 PARAMETERS = {

@@ -15,7 +15,10 @@ import torch
 from nbconvert import HTMLExporter
 from transformers import BertForSequenceClassification
 
-from bert_helpers import ModelError, ParameterError, cli, models, notebooks, parameters, plots
+from bert_helpers import ModelError, ParameterError, models, parameters
+from bert_helpers.cli import main as cli
+from bert_helpers.cli import notebooks
+from bert_helpers.evaluation import plots
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 # Each leaves a mark on the page if it is more than text.

@@ -231,7 +231,7 @@ def test_without_trackers_none_is_imported(tiny_bert, encoded, tokenizer, tmp_pa
     assert imported() == []
     assert dict(os.environ) == environment
     assert not (tmp_path / "runs").exists()
-    found = "import sys, bert_helpers.commands; print({name.split('.')[0] for name in sys.modules} & set(sys.argv))"
+    found = "import sys, bert_helpers.cli.commands; print({name.split('.')[0] for name in sys.modules} & set(sys.argv))"
     assert subprocess.check_output([sys.executable, "-c", found, *TRACKERS], text=True) == "set()\n"
 
 

@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.naive_bayes import MultinomialNB
 
-from bert_helpers.diagnosis import FALSE_ALARM, Evidence, Finding, ranked
+from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, ranked
 
 EVALUATION = ("validation", "test")
 EVEN_SHARE = 1 / 5  # of what a class would have if all were equally common

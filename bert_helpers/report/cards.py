@@ -11,8 +11,9 @@ import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import BertConfig
 
-from bert_helpers import calibration, comparison, metrics, parameters, results, runs, tasks
+from bert_helpers import metrics, parameters, results, runs, tasks
 from bert_helpers.errors import ModelError
+from bert_helpers.evaluation import calibration, comparison
 
 NOT_MEASURED = "not measured"
 LONGEST, MOST = 300, 20  # characters of a text, classes that are named

@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from bert_helpers.errors import DataError, ParameterError
 from bert_helpers.metrics import format_interval, headline
-from bert_helpers.notebook_pages import NotebookPage, write_pages
+from bert_helpers.report.notebook_pages import NotebookPage, write_pages
 from bert_helpers.results import write_text
 from bert_helpers.training import history_table
 

@@ -11,9 +11,9 @@ from accelerate.utils.memory import should_reduce_batch_size
 from scipy.special import log_softmax
 from scipy.stats import chi2
 
-from bert_helpers.calibration import fit_temperature
-from bert_helpers.diagnosis import FALSE_ALARM, Evidence, Finding, ranked
+from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, ranked
 from bert_helpers.errors import TrainingError
+from bert_helpers.evaluation.calibration import fit_temperature
 from bert_helpers.metrics import check_classification
 
 LEARNED = 0.5  # of the loss of knowing nothing

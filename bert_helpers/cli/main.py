@@ -284,7 +284,7 @@ COMMANDS = {
 
 
 def _run(options: argparse.Namespace) -> int:
-    from bert_helpers.notebooks import read_parameters, run_notebooks, summary  # papermill takes a second to import
+    from bert_helpers.cli.notebooks import read_parameters, run_notebooks, summary  # papermill takes a second to import
 
     given = read_parameters(options.file) if options.file else {}
     rows = run_notebooks(options.notebooks, {**given, **dict(options.parameter)})
@@ -301,7 +301,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _gallery(options: argparse.Namespace) -> int:
-    from bert_helpers.gallery import write_gallery
+    from bert_helpers.report.gallery import write_gallery
 
     if not options.folder.exists():
         raise DataError(f"{options.folder}: no such folder; call this where it lies, or name the folder of the runs.")
@@ -324,7 +324,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _command(options: argparse.Namespace) -> int:
-    from bert_helpers import commands  # PyTorch and Transformers take seconds
+    from bert_helpers.cli import commands  # PyTorch and Transformers take seconds
 
     commands.prepare()
     return getattr(commands, options.command)(options)

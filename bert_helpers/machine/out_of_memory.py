@@ -8,7 +8,7 @@ from functools import wraps
 import torch
 from transformers import Trainer
 
-from bert_helpers.checks_run import is_out_of_memory
+from bert_helpers.diagnosis.checks_run import is_out_of_memory
 from bert_helpers.errors import TrainingError
 
 Batch = dict[str, torch.Tensor]

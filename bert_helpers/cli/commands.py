@@ -17,24 +17,14 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
-from bert_helpers import (
-    checks_run,
-    data,
-    diagnosis,
-    gallery,
-    models,
-    parameters,
-    prediction,
-    repairs,
-    results,
-    runs,
-    sources,
-    tasks,
-    training,
-    unlabelled,
-)
+from bert_helpers import data, models, parameters, prediction, results, runs, tasks, training
+from bert_helpers.cli import unlabelled
+from bert_helpers.diagnosis import checks_run, repairs
+from bert_helpers.diagnosis import findings as diagnosis
 from bert_helpers.errors import DataError, ParameterError, TrainingError
 from bert_helpers.metrics import format_interval
+from bert_helpers.readers import sources
+from bert_helpers.report import gallery
 
 CHUNK = 1 << 15  # characters written at a time; unbuffered, one long write would not notice that nobody reads on
 

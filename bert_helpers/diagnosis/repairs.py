@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from bert_helpers.augmentation import augment, oversample
+from bert_helpers.diagnosis.augmentation import augment, oversample
 from bert_helpers.errors import ParameterError
 
 

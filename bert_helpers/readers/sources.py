@@ -21,10 +21,10 @@ from datasets.exceptions import DataFilesNotFoundError
 from datasets.packaged_modules.cache.cache import Cache
 from datasets.utils import logging
 
-from bert_helpers import hub, tags
 from bert_helpers.errors import DataError
+from bert_helpers.readers import hub, tags
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).parents[1] / "samples"
 SPLITS = ("train", "validation", "test")
 FORMATS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from bert_helpers import data, sources
+from bert_helpers import data
 from bert_helpers.errors import DataError
+from bert_helpers.readers import sources
 
 Columns = Mapping[str, str]
 

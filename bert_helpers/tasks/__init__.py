@@ -18,7 +18,8 @@ from transformers import (
 )
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import data, entities, metrics, qa, regression, results
+from bert_helpers import data, metrics, results
+from bert_helpers.tasks import entities, qa, regression
 from bert_helpers.tokenization import encode_pairs, encode_questions, encode_texts, encode_words
 
 

@@ -19,10 +19,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from transformers import BertPreTrainedModel, BertTokenizerFast, Trainer
 
-from bert_helpers.checks_data import SAMPLE, texts
-from bert_helpers.comparison import mcnemar
-from bert_helpers.diagnosis import FALSE_ALARM, Evidence, Finding, ranked
-from bert_helpers.regression import target_scale
+from bert_helpers.diagnosis.checks_data import SAMPLE, texts
+from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, ranked
+from bert_helpers.evaluation.comparison import mcnemar
+from bert_helpers.tasks.regression import target_scale
 from bert_helpers.tokenization import lost_answers
 
 UNKNOWN = 0.01  # the samples, IMDb, CoNLL-2003, SQuAD and STS-B have at most 0.001 with the uncased vocabulary

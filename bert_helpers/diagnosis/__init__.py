@@ -1,0 +1,1 @@
+"""What is wrong with a run: checks, findings and fixes."""

@@ -1,0 +1,1 @@
+"""What depends on the hardware: kernels, checkpoints, memory."""

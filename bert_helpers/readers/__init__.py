@@ -1,0 +1,1 @@
+"""Reading files and Hub data sets: from a source to raw rows."""
