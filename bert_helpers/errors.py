@@ -1,8 +1,69 @@
-"""The exceptions a caller can expect: each message names the place and the cure."""
+"""The exceptions a caller can expect, and the one place where they are put into words."""
+
+from collections.abc import Callable, Sequence
+
+MARK = "\x1a"  # around the name of a parameter inside a text; no text of a user's has this control character
+SHOWN = 9  # rows that are named; of the others the message gives the number
+
+
+def parameter(name: str) -> str:
+    """Mark the name of a parameter inside the text of an error, so that each interface can spell it its own way."""
+    return f"{MARK}{name}{MARK}"
 
 
 class BertHelpersError(ValueError):
-    """Base of the package's exceptions."""
+    """Base of the package's exceptions: what is wrong, where, and how to fix it, as fields.
+
+    `problem` and `fix` are clauses without a full stop; `source` is the file, run or model; `row` is one number or all
+    of them, from 1, counted in `unit`s; `column` is the user's own name of it; `parameter` is the notebook parameter
+    that decides. `str(error)` is the sentence with the notebooks' names of parameters, `sentence` with others.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        source: str = "",
+        row: int | Sequence[int] | None = None,
+        unit: str = "row",
+        column: str | None = None,
+        fix: str = "",
+        parameter: str = "",
+    ) -> None:
+        self.problem, self.source, self.unit, self.column, self.fix = problem, source, unit, column, fix
+        self.rows = [] if row is None else [row] if isinstance(row, int) else [int(number) for number in row]
+        self.parameter = parameter
+        super().__init__(self.sentence())
+
+    @property
+    def row(self) -> int | None:
+        """The first bad row, from 1; None where the problem is not in a row."""
+        return self.rows[0] if self.rows else None
+
+    def sentence(self, spell: Callable[[str], str] = str) -> str:
+        """The error in one sentence; `spell` turns the name of a notebook parameter into the interface's own."""
+        place = ", ".join(part for part in (self.source, self._rows(), self._column()) if part)
+        fix = self.fix
+        if self.parameter and self.source and MARK not in self.fix:
+            fix = f"{fix or 'name the right one'} by {parameter(self.parameter)}"
+        subject = f"{place}: " if place else f"{parameter(self.parameter)} " if self.parameter else ""
+        text = f"{subject}{self.problem}" + (f"; {fix}" if fix else "")
+        parts = text.split(MARK)
+        parts[1::2] = map(spell, parts[1::2])
+        text = "".join(parts)
+        return text if text.endswith((".", "?", ")")) else f"{text}."
+
+    def _rows(self) -> str:
+        if not self.rows:
+            return ""
+        first, others = self.rows[0], self.rows[1:SHOWN]
+        more = f" and {len(self.rows) - SHOWN} more" if len(self.rows) > SHOWN else ""
+        units = f"{self.unit}s" if len(self.rows) > 2 else self.unit
+        also = f" (also {units} {', '.join(map(str, others))}{more})" if others else ""
+        return f"{self.unit} {first}{also}"
+
+    def _column(self) -> str:
+        return f"column {self.column!r}" if self.column is not None else ""
 
 
 class DataError(BertHelpersError):
