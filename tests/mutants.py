@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BREAKS = [
-    ('return (0, int(name), name) if', 'return (0, 0, name) if'),
+    ("return (0, int(name), name) if", "return (0, 0, name) if"),
     ("not low <= score <= high", "not low < score <= high"),
     ("np.flatnonzero(np.bincount(labels)[labels] > 1)", "np.flatnonzero(np.bincount(labels)[labels] > 0)"),
     ('"keep_default_na": False', '"keep_default_na": True'),
@@ -32,7 +32,10 @@ BREAKS = [
     ("hash((self.seed, self.epoch))", "hash((self.seed, 0))"),
     ("(len(labels) if num_items_in_batch is None else num_items_in_batch)", "len(labels)"),
     ("if _digest(path) != digest:", "if False:"),
-    ('{"input_ids", "labels", "start_positions", "end_positions"}', '{"input_ids", "start_positions", "end_positions"}'),
+    (
+        '{"input_ids", "labels", "start_positions", "end_positions"}',
+        '{"input_ids", "start_positions", "end_positions"}',
+    ),
     ("(size + 1) // 2, list(done)", "(size + 1) // 2, [inputs]"),
     ("f1[..., 1] if classes == 2", "f1[..., 0] if classes == 2"),
     (r'r"\b(a|an|the)\b"', r'r"\b(a|an)\b"'),

@@ -1,6 +1,8 @@
-"""The notebooks as a reader meets them: in JupyterLab, in Chromium. `make test-browser` (a quarter of an hour).
+"""The notebooks as a reader meets them: in JupyterLab, in Chromium. `make test-browser`.
 
-Screenshots of each notebook, light and dark, wide and narrow, are left in results/screenshots/.
+What is tested here is the page: bars, figures, links, "Run All". The committed outputs are opened as they are; what is
+run from the top has a tiny model and few rows, for nbval runs every notebook with its own parameters already.
+Screenshots of each notebook as committed, light and dark, wide and narrow, are left in results/screenshots/.
 One notebook only: `python -m pytest -m browser -k 04_ner`.
 """
 
@@ -25,14 +27,17 @@ import pytest
 from conftest import ROOT
 from playwright.sync_api import Page, TimeoutError, expect, sync_playwright
 from test_project import NOTEBOOKS, cells
+from test_readme import cheaper
 from test_security import CHROMIUM
+
+from bert_helpers.cli import notebooks
 
 pytestmark = pytest.mark.browser
 
 SCREENSHOTS = ROOT / "results/screenshots"
 WIDTHS = {"wide": 1400, "narrow": 600}
 HEIGHT = 1500  # of a screenshot; a whole notebook in one picture is more pixels high than Chromium draws
-SECONDS = 1500  # a notebook may take; six minutes on two free cores
+SECONDS = 600  # a notebook may take; half a minute on two free cores
 SETTINGS = {
     # All cells in the page at once: by default JupyterLab draws those in view. No blank screen after the last.
     "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False},
@@ -68,13 +73,13 @@ class Lab(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def lab(browser, tmp_path_factory):  # the browser first: without one there is nothing to serve
+def lab(browser, tiny_bert, tmp_path_factory):  # the browser first: without one there is nothing to serve
     """JupyterLab on loopback, with a token and nobody's settings, on copies of the notebooks."""
     home = tmp_path_factory.mktemp("jupyter")
     shutil.copytree(ROOT / "notebooks", home / "root/committed", ignore=shutil.ignore_patterns("results", ".*"))
     (home / "root/run").mkdir()
     for path in NOTEBOOKS:
-        write_without_outputs(path, home / "root/run" / path.name)
+        write_with_a_tiny_model(path, home / "root/run" / path.name, tiny_bert)
     for name, values in SETTINGS.items():
         path = home / f"settings/@jupyterlab/{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,12 +113,17 @@ def lab(browser, tmp_path_factory):  # the browser first: without one there is n
         end(server)
 
 
-def write_without_outputs(source, target):
-    """So that all that the page shows afterwards comes from the run it was asked for."""
+def write_with_a_tiny_model(source, target, bert):
+    """Without outputs, so that all that the page shows afterwards comes from the run it was asked for."""
     notebook = nbformat.read(source, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+    given = {**cheaper(notebooks.declared_parameters(source, {})), "MODEL": str(bert)}
+    (parameters,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    for name, value in given.items():
+        line = re.compile(rf"^({name}: \w+ = ).*$", re.MULTILINE)
+        parameters.source = line.sub(lambda found, value=value: f"{found[1]}{value!r}", parameters.source)
     nbformat.write(notebook, target)
 
 
@@ -274,6 +284,9 @@ def test_the_outline_and_the_links(path, lab, page):
         command(page, "docmanager:open", path=f"committed/{path.name}")
         page.locator(f'{PANEL} a[href*="{target}"]').last.click()
         expect(page.locator(".lm-mod-current[role=tab] .lm-TabBar-tabLabel", has_text=target)).to_be_visible()
+    command(page, "docmanager:open", path=f"committed/{path.name}")
+    command(page, "application:toggle-left-area")
+    photograph(page, path.stem)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -292,7 +305,6 @@ def test_a_notebook_runs_from_the_top(path, lab, page):
     for widget in (widget for cell in shown for widget in cell["widgets"]):
         assert widget["drawn"], widget
         assert not re.search("Error displaying|Failed to load|Loading widget", widget["text"]), widget
-    photograph(page, path.stem)
     command(page, "docmanager:save")
     saved = lab.folder / "run" / path.name
     assert [cell.execution_count for cell in cells(saved)] == numbers(shown)
