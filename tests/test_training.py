@@ -48,6 +48,13 @@ def test_every_epoch_has_train_and_validation_loss_and_accuracy(tiny_bert, encod
     assert history.validation_loss[3] == pytest.approx(scores["log_loss"], abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("train", "validation", "rows"), [(480, 80, 80), (60, 90, 60), (300, 350, 100), (20_000, 5_000, 2_000)]
+)
+def test_the_training_rows_scored_each_epoch_are_few(train, validation, rows):
+    assert training.rows_scored(train, validation) == rows
+
+
 def test_accumulated_batches_have_the_loss_and_weights_of_one(tiny_bert, encoded, tokenizer, tmp_path):
     """16 x 1 and 4 x 4 see the same rows a step; Trainer alone would log four times the loss and gradient."""
     runs = {}
