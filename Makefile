@@ -9,22 +9,44 @@ export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: run test test-slow test-browser lint lab refresh fuzz bench bench-gpu bench-faults clean
+# Whether PyTorch multiplies in bf16 here decides how long everything takes; README, "Times", has the measurements.
+BF16 := $(shell grep -qsE 'avx512_bf16|amx_bf16' /proc/cpuinfo && test -z "$$ATEN_CPU_CAPABILITY" && echo with || echo without)
+minutes = @echo "$(@:say-%=make %): about $(if $(filter with,$(BF16)),$(1),$(2)) minutes on two cores $(BF16) bf16, the installation included."
 
-run: $(VENV)/installed
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: say-run say-test say-test-quick run test test-quick unit nbval test-slow test-browser lint lab refresh fuzz mutants bench bench-gpu bench-faults clean
+
+run: say-run $(VENV)/installed
 	$(BIN)/python -m bert_helpers run $(NOTEBOOKS)
 
-test: $(VENV)/installed lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+# Lint, every test that trains nothing, then those that do, then every cell of every notebook.
+test: say-test lint unit nbval
+
+# After each change: lint and what trains nothing.
+test-quick: say-test-quick lint
+	$(PYTEST) -m "not trains and not slow and not browser"
+
+unit: $(VENV)/installed
+	$(PYTEST)
+
+nbval: $(VENV)/installed
 	$(BIN)/python -m pytest --nbval --nbval-cell-timeout 1200 $(NOTEBOOKS)
 
 # What takes over a minute: ten kills, ten runs at once, the notebook lines of README.
 test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
-# Every notebook in JupyterLab in Chromium, with screenshots in results/screenshots: a quarter of an hour. ONLY=04_ner for one.
+# The notebooks in JupyterLab in Chromium, with screenshots in results/screenshots. ONLY=04_ner for one.
 test-browser: $(VENV)/installed
 	$(BIN)/python -m pytest -m browser -rP tests/test_browser.py $(if $(ONLY),-k $(ONLY))
+
+say-run:
+	$(call minutes,5,12)
+say-test:
+	$(call minutes,10,20)
+say-test-quick:
+	$(call minutes,2,2)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -42,6 +64,10 @@ refresh: $(VENV)/installed
 EXAMPLES ?= 3000
 fuzz: $(VENV)/installed
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/test_fuzz.py
+
+# Break the package on purpose in thirty places and see whether the tests notice: an hour. ONLY=text for some.
+mutants: $(VENV)/installed
+	$(BIN)/python tests/mutants.py $(ONLY)
 
 # Speed beside the usual ways, contenders interleaved: ten minutes on the samples.
 bench: $(VENV)/installed
@@ -64,7 +90,7 @@ bench-faults: $(VENV)/installed
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e .
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -e .
 	touch $@
 
 clean:
