@@ -398,7 +398,7 @@ def after(setup: Setup, encoded: DatasetDict, trainer: Trainer) -> list[diagnosi
         training.history(trainer),
         chance=checks_model.chance_loss(encoded["train"], task=setup.task),
         learning_rate=setup.parameters["LEARNING_RATE"],
-        weight=checks_run.weight_size(models.load_model(MODEL, tasks.TASKS[setup.task].model_class)),
+        weight=models.weight_size(models.load_model(MODEL, tasks.TASKS[setup.task].model_class)),
         logits=logits,
         labels=labels,
         rate=RATE[trainer.args.bf16],

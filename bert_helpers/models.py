@@ -228,3 +228,9 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def weight_size(model: torch.nn.Module) -> float:
+    """Root mean square of the weights of a BERT's encoder layers."""
+    weights = [p for name, p in model.base_model.encoder.named_parameters() if p.ndim == 2]
+    return float(torch.sqrt(sum((p.detach().float() ** 2).sum() for p in weights) / sum(p.numel() for p in weights)))

@@ -1,4 +1,4 @@
-"""A whole run of any task from notebook parameters, and its diagnosis: in memory, or from the folder it left.
+"""A whole run of any task from notebook parameters: in memory, or from the folder it left.
 
 For comparing many runs, as notebook 2 does, and for the command line; notebooks 1, 3 and 4 show the steps one by one.
 """
@@ -18,10 +18,9 @@ from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import models, results, tasks, training
 from bert_helpers.data import fingerprint
-from bert_helpers.diagnosis import checks_data, checks_model, checks_run, repairs
 from bert_helpers.diagnosis import findings as diagnosis
-from bert_helpers.diagnosis.findings import Finding, changed, ranked
-from bert_helpers.errors import DataError, ModelError, ParameterError
+from bert_helpers.diagnosis.findings import Finding
+from bert_helpers.errors import DataError, ModelError
 from bert_helpers.evaluation import comparison
 from bert_helpers.intervals import intervals
 from bert_helpers.machine import checkpoints
@@ -29,8 +28,6 @@ from bert_helpers.metrics import Measure
 from bert_helpers.parameters import DEFAULTS
 from bert_helpers.tasks import regression
 
-# Parameters that training depends on
-TRAINING = ("EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "MAX_LENGTH", "STRIDE", *DEFAULTS)
 FILES = ("history.json", "model")
 
 
@@ -43,7 +40,7 @@ class Run:
     dataset: DatasetDict
     encoded: DatasetDict
     tokenizer: BertTokenizerFast
-    weight: float  # typical size of a weight, `checks_run.weight_size`
+    weight: float  # typical size of a weight, `models.weight_size`
     trainer: Trainer
     log_history: list[dict[str, float]]
     history: pd.DataFrame | None = None  # None: it has not trained
@@ -74,7 +71,7 @@ def prepare(dataset: DatasetDict, parameters: Mapping[str, object], *, task: str
     fields = {**spec.model_fields(dataset["train"]), "hidden_dropout_prob": p["DROPOUT"]}
     model = models.load_model(p["MODEL"], spec.model_class, seed=p["SEED"], **fields)
     trainer = _trainer(model, encoded, tokenizer, p, task, results.base_folder() / p["OUTPUT_DIR"] / "checkpoints")
-    return Run(task, p, dataset, encoded, tokenizer, checks_run.weight_size(model), trainer, trainer.state.log_history)
+    return Run(task, p, dataset, encoded, tokenizer, models.weight_size(model), trainer, trainer.state.log_history)
 
 
 def _trainer(
@@ -116,25 +113,6 @@ def finish(run: Run) -> Run:
     # Adam keeps two numbers a weight; of many runs in memory only the models are needed.
     done.trainer.optimizer = done.trainer.lr_scheduler = None
     return done
-
-
-def retrain(run: Run, fix: Mapping[str, object]) -> Run:
-    """The run again with a finding's `fix`, on mended training rows and with changed parameters; same test rows.
-
-    Raises ParameterError for a fix that a new training does not prove (`retrainable`).
-    """
-    if not retrainable(fix):
-        names = ", ".join(fix) or "nothing"
-        raise ParameterError(f"the fix changes {names}: no new training on the same test rows can show what it does.")
-    dataset = repairs.mend(run.dataset, fix, seed=run.parameters["SEED"])
-    folder = f"{run.parameters['OUTPUT_DIR']}/retrained"  # the run's own checkpoints stay
-    return finish(prepare(dataset, {**changed(run.parameters, fix), "OUTPUT_DIR": folder}, task=run.task))
-
-
-def retrainable(fix: Mapping[str, object]) -> bool:
-    """Whether a fix changes training rows or how they are trained on, and leaves the test rows as they are."""
-    known = {name.removesuffix("_FACTOR") for name in fix} & {*TRAINING, *repairs.ACTIONS}
-    return bool(known) and "redraw_splits" not in fix
 
 
 def compare(first: Run, second: Run, *, names: tuple[str, str] = ("before", "after")) -> comparison.Comparison:
@@ -240,7 +218,7 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     tokenizer = models.load_tokenizer(str(folder / "model"))
     encoded = spec.encode(dataset, tokenizer, **tasks.options(spec.encode, p))
     trained = models.load_trained(str(folder / "model"), spec.model_class)
-    weight = checks_run.weight_size(trained)
+    weight = models.weight_size(trained)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = _trainer(trained, encoded, tokenizer, p, task, Path(scratch))
     history = training.history_table(log_history)
@@ -319,45 +297,10 @@ def _json(path: Path, kind: type) -> object:
     return content
 
 
-def diagnose_rows(run: Run) -> list[Finding]:
-    """Findings in data and tokens, which training does not change."""
-    p, task = run.parameters, run.task
-    return [
-        *checks_data.check_dataset(run.dataset, task=task, difference=p.get("DIFFERENCE"), seed=p["SEED"]),
-        *checks_model.check_tokens(run.dataset, run.encoded, run.tokenizer, task=task, batch_size=p["BATCH_SIZE"]),
-    ]
+def __getattr__(name: str) -> object:
+    """The diagnosis under its old names, until notebook 2 has the new ones."""
+    from bert_helpers.diagnosis import diagnose
 
-
-def diagnose(
-    run: Run,
-    *,
-    rows: Sequence[Finding] | None = None,
-    rate: float | None = None,
-    memory: float | None = None,
-) -> list[Finding]:
-    """Findings in data and tokens, and in the untrained model or the finished run, whichever it is.
-
-    `rows` are those of `diagnose_rows`, if they are known already. `rate` is `checks_run.matrix_product_rate`'s (None:
-    speed is not judged), `memory` what a step may take in bytes (None: what is free).
-    """
-    p, task = run.parameters, run.task
-    findings = diagnose_rows(run) if rows is None else list(rows)
-    if run.history is None:
-        return ranked(findings + checks_model.check_model(run.trainer, task=task, memory=memory, seed=p["SEED"]))
-    history = run.history
-    if p["EARLY_STOPPING"]:  # the model is that of the best epoch
-        history = history.loc[: history.validation_loss.idxmin()]
-    certain = task in ("classification", "ner")  # the tasks whose logits are of classes
-    return ranked(
-        findings
-        + checks_run.check_run(
-            run.log_history,
-            history,
-            chance=checks_model.chance_loss(run.encoded["train"], task=task),
-            learning_rate=p["LEARNING_RATE"],
-            weight=run.weight,
-            logits=run.validation.predictions if certain else None,
-            labels=run.validation.label_ids if certain else None,
-            rate=rate,
-        )
-    )
+    if name not in ("diagnose", "retrain", "retrainable"):
+        raise AttributeError(name)
+    return getattr(diagnose, name)

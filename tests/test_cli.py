@@ -26,6 +26,7 @@ from transformers import BertConfig, BertModel, pipeline
 from bert_helpers import ParameterError, metrics, models, parameters, prediction, results, runs, tasks, training
 from bert_helpers.cli import commands
 from bert_helpers.cli import main as cli
+from bert_helpers.diagnosis import diagnose
 from bert_helpers.tasks import qa
 
 SETTINGS = {"train-size": 48, "validation-size": 16, "test-size": 16, "epochs": 2, "max-length": 48,
@@ -215,7 +216,7 @@ def test_a_fix_is_told_by_options_with_the_numbers_to_give():
 
 
 def test_a_run_is_diagnosed(at_home, capsys):
-    found = runs.diagnose(runs.read(at_home / "results/ner"))
+    found = diagnose.diagnose(runs.read(at_home / "results/ner"))
     told = json.loads(printed(capsys, "diagnose", "results/ner", "--json"))
     assert "learning_rate_too_low" in [finding.name for finding in found]
     assert [row["finding"] for row in told] == [finding.name for finding in found]
@@ -258,7 +259,7 @@ def test_findings_that_cannot_be_recorded_are_said(at_home, capsys, monkeypatch)
 
 
 def test_no_finding_is_said_and_status_0(at_home, capsys, monkeypatch):
-    monkeypatch.setattr(commands.runs, "diagnose", lambda run: [])
+    monkeypatch.setattr(commands.checks, "diagnose", lambda run: [])
     assert printed(capsys, "diagnose", "results/classification") == "no finding\n"
     assert json.loads(printed(capsys, "diagnose", "results/classification", "--json")) == []
 
@@ -278,7 +279,7 @@ def test_two_runs_are_compared_by_their_names(at_home, capsys):
 
 def test_a_run_is_trained_again_with_a_fix_as_in_notebook_2(at_home, bert):
     run = runs.read(at_home / "results/classification", model=str(bert))
-    again = runs.retrain(run, {"EPOCHS": 1})
+    again = diagnose.retrain(run, {"EPOCHS": 1})
     assert again.log_history[-1]["epoch"] == 1
     assert "accuracy is" in runs.compare(run, again).sentence
 
@@ -290,7 +291,7 @@ def test_out_of_memory_names_a_smaller_batch_and_other_failures_are_not_hidden(a
         raise errors.pop(0)
 
     monkeypatch.setattr(commands.runs, "finish", fail)
-    monkeypatch.setattr(commands.runs, "diagnose", lambda run, rows: [])
+    monkeypatch.setattr(commands.checks, "diagnose", lambda run, rows: [])
     words = line("train", "regression", model=bert, **{**SETTINGS, "output-dir": "results/failed"})
     assert cli.main(words) == 2
     assert "out of memory; fix: --batch-size 8 --gradient-accumulation 2." in capsys.readouterr().err

@@ -639,7 +639,7 @@ def test_errors_that_end_a_run():
 
 def test_the_typical_size_of_a_weight():
     model = models.load_model(models.DEFAULT_MODEL, BertForSequenceClassification)
-    assert checks_run.weight_size(model) == pytest.approx(0.061, abs=0.001)
+    assert models.weight_size(model) == pytest.approx(0.061, abs=0.001)
 
 
 # --- predictions -------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from bert_helpers import DataError, ModelError, ParameterError, metrics, results, runs, tasks, training
+from bert_helpers.diagnosis import diagnose
 from bert_helpers.tasks import regression
 
 SIZES = {"TRAIN_SIZE": 48, "VALIDATION_SIZE": 16, "TEST_SIZE": 16}
@@ -73,18 +74,18 @@ def test_parameters_of_a_fix_reach_the_run(tiny_bert, small_dataset, tmp_path):
 def test_the_folder_that_a_run_of_any_task_left_says_what_the_run_says(task, tiny_bert, tmp_path):
     parameters = {**PARAMETERS, "MODEL": str(tiny_bert), "OUTPUT_DIR": str(tmp_path / "run")}
     run = trained(task, parameters)
-    found, table = [f.name for f in runs.diagnose(run)], tasks.TASKS[task].measure(*run.judged())
+    found, table = [f.name for f in diagnose.diagnose(run)], tasks.TASKS[task].measure(*run.judged())
     name = task if tasks.TASKS[task].prefix else ""
     leave(run, tmp_path / "run", name)
     again = runs.read(tmp_path / "run" / name)
     assert (again.task, again.parameters["EPOCHS"], again.parameters["MAX_LENGTH"]) == (task, 1, 64)
-    assert [f.name for f in runs.diagnose(again)] == found
+    assert [f.name for f in diagnose.diagnose(again)] == found
     assert "learning_rate_too_low" in found
     again_table = tasks.TASKS[task].measure(*again.judged())
     before, values = (pd.Series(m.statistic(np.ones(m.units)), dtype=float) for m in (table, again_table))
     pd.testing.assert_series_equal(values, before, atol=1e-3)  # of constant predictions, correlations are rounding
     # the fix, and what it did to the task's first metric
-    better = runs.retrain(again, {"LEARNING_RATE": 1e-3, "EPOCHS_FACTOR": 2})
+    better = diagnose.retrain(again, {"LEARNING_RATE": 1e-3, "EPOCHS_FACTOR": 2})
     comparison = runs.compare(again, better)
     assert comparison.table.before.iloc[0] == pytest.approx(before[comparison.table.index[0]], abs=1e-3, nan_ok=True)
     assert better.log_history[-1]["epoch"] == 2
@@ -111,7 +112,7 @@ def test_a_folder_that_cannot_be_read_says_why(run, tiny_bert, tmp_path):
 
 
 def test_a_fix_is_proven_on_the_same_test_rows(run):
-    again = runs.retrain(run, {"LEARNING_RATE": 1e-3, "EPOCHS_FACTOR": 2, "remove_rows": [0, 1]})
+    again = diagnose.retrain(run, {"LEARNING_RATE": 1e-3, "EPOCHS_FACTOR": 2, "remove_rows": [0, 1]})
     assert (again.parameters["LEARNING_RATE"], again.parameters["EPOCHS"]) == (1e-3, 2)
     assert len(again.dataset["train"]) == 46
     assert again.dataset["test"].to_dict() == run.dataset["test"].to_dict()
@@ -133,9 +134,9 @@ def test_before_training_the_model_is_judged_after_it_the_run(tiny_bert, small_d
     parameters = {**PARAMETERS, "MODEL": str(tiny_bert), "OUTPUT_DIR": str(tmp_path)}
     fresh = runs.prepare(small_dataset, parameters)
     fresh.trainer.model.bert.requires_grad_(False)
-    assert "frozen_parameters" in [f.name for f in runs.diagnose(fresh)]
-    assert "memory_short" in [f.name for f in runs.diagnose(fresh, memory=1e3)]
-    assert "learning_rate_too_low" not in [f.name for f in runs.diagnose(fresh)]
+    assert "frozen_parameters" in [f.name for f in diagnose.diagnose(fresh)]
+    assert "memory_short" in [f.name for f in diagnose.diagnose(fresh, memory=1e3)]
+    assert "learning_rate_too_low" not in [f.name for f in diagnose.diagnose(fresh)]
 
 
 @pytest.mark.parametrize(("stopping", "overfitted"), [(0, True), (1, False)])
@@ -143,10 +144,10 @@ def test_a_run_that_kept_its_best_epoch_is_judged_by_that(stopping, overfitted, 
     curves = {"train_loss": [0.6, 0.4, 0.1], "validation_loss": [0.69, 0.6, 3.0]}
     history = pd.DataFrame(curves, index=[1.0, 2.0, 3.0])
     run = replace(run, history=history, parameters={**run.parameters, "EARLY_STOPPING": stopping})
-    assert ("overfitting" in [f.name for f in runs.diagnose(run)]) == overfitted
+    assert ("overfitting" in [f.name for f in diagnose.diagnose(run)]) == overfitted
 
 
 @pytest.mark.parametrize("fix", [{}, {"TEST_SIZE": 400}, {"unfreeze": True}, {"redraw_splits": True, "EPOCHS": 2}])
 def test_a_fix_that_training_does_not_prove_is_refused(run, fix):
     with pytest.raises(ParameterError, match="no new training"):
-        runs.retrain(run, fix)
+        diagnose.retrain(run, fix)

@@ -20,6 +20,7 @@ from transformers.utils import logging
 from bert_helpers import data, models, parameters, prediction, results, runs, tasks, training
 from bert_helpers.cli import unlabelled
 from bert_helpers.diagnosis import checks_run, repairs
+from bert_helpers.diagnosis import diagnose as checks
 from bert_helpers.diagnosis import findings as diagnosis
 from bert_helpers.errors import DataError, ParameterError, TrainingError
 from bert_helpers.metrics import format_interval
@@ -59,15 +60,15 @@ def train(options: argparse.Namespace) -> int:
     dataset = spec.load(results.resolve(p["DATA"]), **tasks.options(spec.load, p))
     run = runs.prepare(dataset, p, task=options.task)
     say(", ".join(f"{len(split)} {name}" for name, split in dataset.items()) + f" rows; {results.device_name()}")
-    rows = runs.diagnose_rows(run)
-    before = runs.diagnose(run, rows=rows)
+    rows = checks.diagnose_rows(run)
+    before = checks.diagnose(run, rows=rows)
     _tell(before, run)
     if (folder / "metrics.json").exists():
         say(f"{p['OUTPUT_DIR']} holds a run already; this one takes its place when it is done")
     run.trainer.add_callback(Progress())
     try:
         done = runs.finish(run)
-        found = runs.diagnose(done, rows=rows)
+        found = checks.diagnose(done, rows=rows)
         table = runs.save(done, folder, findings=found) if first_process() else None
     except (MemoryError, RuntimeError) as error:
         for finding in checks_run.check_failure(error, parameters=p):
@@ -172,7 +173,7 @@ def diagnose(options: argparse.Namespace) -> int:
     """Findings of a run, with evidence and fix; its record keeps them."""
     folder = _folder(options.folder)
     run = runs.read(folder, source=options.data)
-    found = runs.diagnose(run)
+    found = checks.diagnose(run)
     content = [
         {**told, "cause": f.cause, "fix": f.fix} for told, f in zip(diagnosis.summary(found), found, strict=True)
     ]

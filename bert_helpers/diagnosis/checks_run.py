@@ -65,7 +65,7 @@ def check_history(
 
     `log_history` is the Trainer's (`trainer.state.log_history`, a run's history.json); `chance` the loss of knowing
     nothing (`checks_model.chance_loss`); `learning_rate` the run's, for runs too short to log theirs; `weight` the
-    typical size of a weight (`weight_size`).
+    typical size of a weight (`models.weight_size`).
     """
     memory = [entry for entry in log_history if "micro_batch_size" in entry]
     findings = [_recovered(memory[-1])] if memory else []
@@ -121,12 +121,6 @@ def _not_learned(loss: float, chance: float, rates: np.ndarray, weight: float, *
     fix = {"LEARNING_RATE": max(usual, float(highest)), "EPOCHS_FACTOR": max(3, math.ceil(FEW_STEPS / len(rates)))}
     cause = "too few steps, too much dropout or weight decay, or texts that do not tell the label"
     return Finding("underfitting", symptom, Evidence(loss / chance, LEARNED, reason), cause, fix)
-
-
-def weight_size(model: torch.nn.Module) -> float:
-    """Root mean square of the weights of a BERT's encoder layers."""
-    weights = [p for name, p in model.base_model.encoder.named_parameters() if p.ndim == 2]
-    return float(torch.sqrt(sum((p.detach().float() ** 2).sum() for p in weights) / sum(p.numel() for p in weights)))
 
 
 # --- predictions -------------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ class Task:
     parts: Callable[[Sequence, Sequence, int], pd.DataFrame] | None = None  # of predictions, truth, seed: more metrics
     prefix: str = ""  # of its parameters in notebook 3
     scores_need_names: bool = False  # whether they take the names of the classes
+    has_classes: bool = False  # whether logits are of classes, of rows or of words
     numeric: bool = False  # whether labels are numbers with a unit; the model learns them standardized
 
 
@@ -107,6 +108,7 @@ TASKS = {
         measure=metrics.classification,
         judged=_logits,
         save=_save_logits,
+        has_classes=True,
     ),
     "regression": Task(
         model_class=BertForSequenceClassification,
@@ -133,6 +135,7 @@ TASKS = {
         judged=_tags,
         save=_save_tags,
         parts=_f1_by_type,
+        has_classes=True,
     ),
     "qa": Task(
         model_class=BertForQuestionAnswering,
