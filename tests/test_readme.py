@@ -155,7 +155,7 @@ def cheaper(declared):
 
 def messages():
     """Every text of the package, with … for what is put into it."""
-    for path in (ROOT / "bert_helpers").glob("*.py"):
+    for path in (ROOT / "bert_helpers").glob("**/*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
                 yield "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
