@@ -29,6 +29,9 @@ from bert_helpers.parameters import DEFAULTS
 from bert_helpers.tasks import regression
 
 FILES = ("history.json", "model")
+# What decides, beside data and environment, which model a training ends with
+RECIPE = ("MODEL", "EPOCHS", "BATCH_SIZE", "GRADIENT_ACCUMULATION", "LEARNING_RATE", "MAX_LENGTH", "EARLY_STOPPING",
+          "WEIGHT_DECAY", "LABEL_SMOOTHING", "DROPOUT", "TRUNCATION", "SEED")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -255,6 +258,28 @@ def _record(folder: Path) -> tuple[Path, dict[str, object]]:
                 raise DataError(f"{path}: not the record of a run, which has parameters and data.")
             return path, record
     raise DataError(f"{folder.name}: no metrics.json; a run's folder has {', '.join(FILES)} and metrics.json.")
+
+
+def reusable(folder: Path, parameters: Mapping[str, object], dataset: DatasetDict) -> str:
+    """The model of the run in `folder` where training with `parameters` on `dataset` would end with the same; else "".
+
+    The same are: recipe and seed, every row, precision, device and versions of the libraries. A model named by its
+    whole path is not known again.
+    """
+    try:
+        _, record = _record(folder)
+    except DataError:
+        return ""
+    then, now = ({**DEFAULTS, **given} for given in (record["parameters"], parameters))
+    here = results.environment(training.resolve_precision(now["PRECISION"]))
+    there = {"device": record.get("device"), "precision": record.get("precision"), **record.get("versions", {})}
+    same = (
+        all(then.get(name) == now.get(name) for name in RECIPE)
+        and record["data"].get("fingerprint") == fingerprint(dataset)
+        and there == here
+        and (folder / "model").is_dir()
+    )
+    return str(folder / "model") if same else ""
 
 
 def record_findings(folder: Path, task: str, findings: Iterable[Finding]) -> None:

@@ -1,8 +1,10 @@
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from datasets import DatasetDict
 
 from bert_helpers import DataError, ModelError, ParameterError, metrics, results, runs, tasks, training
 from bert_helpers.diagnosis import diagnose
@@ -151,3 +153,25 @@ def test_a_run_that_kept_its_best_epoch_is_judged_by_that(stopping, overfitted, 
 def test_a_fix_that_training_does_not_prove_is_refused(run, fix):
     with pytest.raises(ParameterError, match="no new training"):
         diagnose.retrain(run, fix)
+
+
+def test_a_run_is_used_again_for_the_same_recipe_rows_and_precision_only(tiny_bert, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_bert, tmp_path / "tiny")
+    parameters = {**PARAMETERS, "MODEL": "tiny", "OUTPUT_DIR": "results/run"}
+    run, folder = trained("classification", parameters), tmp_path / "results/run"
+    assert runs.reusable(folder, parameters, run.dataset) == ""  # nothing there yet
+    runs.save(run, folder)
+    assert runs.reusable(folder, {**parameters, "REPORT_TO": "wandb"}, run.dataset) == str(folder / "model")
+    other = {
+        "EPOCHS": 2,
+        "LEARNING_RATE": 1e-6,
+        "SEED": 1,
+        "MODEL": "./tiny",
+        "LABEL_SMOOTHING": 0.1,
+        "PRECISION": "bf16",
+    }
+    for name, value in other.items():
+        assert runs.reusable(folder, {**parameters, name: value}, run.dataset) == "", name
+    fewer = DatasetDict({**run.dataset, "train": run.dataset["train"].select(range(40))})
+    assert runs.reusable(folder, parameters, fewer) == ""
