@@ -17,6 +17,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import BertConfig, BertPreTrainedModel, BertTokenizerFast
 from transformers.utils import logging
 
+from bert_helpers import files
 from bert_helpers.errors import ModelError
 from bert_helpers.machine import kernels
 from bert_helpers.readers import hub
@@ -120,6 +121,18 @@ def load_trained(
     if labels is not None and classes != list(labels):
         raise ModelError(f"{name}: its classes are {classes}, those of the data {list(labels)}; rename the labels.")
     return load_model(name, model_class, attention=attention)
+
+
+def save_model(model: BertPreTrainedModel, tokenizer: BertTokenizerFast, folder: Path) -> Path:
+    """Save safetensors weights, config and tokenizer as `folder`; an earlier model there is replaced at the end.
+
+    Raises ParameterError when it cannot be written; an earlier model then stays.
+    """
+    with files.new_folder(folder) as fresh:
+        with quiet():
+            model.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+    return folder
 
 
 def locate(name: str, *, weights: bool = True) -> Path:

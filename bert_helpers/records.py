@@ -1,0 +1,199 @@
+"""What a run measured, and on what: `metrics.json`, written and read here only."""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+from datasets import DatasetDict
+
+from bert_helpers import files
+from bert_helpers.data import fingerprint
+from bert_helpers.errors import DataError
+
+NAME = "metrics.json"
+LIBRARIES = ("torch", "transformers", "datasets", "scikit-learn", "numpy")
+PATHS = ("DATA", "MODEL", "TRAINED", "RUN", "OUTPUT_DIR")  # what the names of parameters end in that may be paths
+
+TEXT, NUMBER = (str, None), (float, None)
+SCORE = {"value": NUMBER, "low": NUMBER, "high": NUMBER}
+DATA = {"source": TEXT, "fingerprint": TEXT, "rows": ({...: int}, None)}
+FINDINGS = [{"finding": str, "symptom": str}]
+LIMITS = {
+    "calibration": ({"ece": SCORE, "by_chance": float, "temperature": float, "scaled": SCORE, "rows": int}, None),
+    "worst": ({"name": str, "metric": str, "rows": (int, None), **SCORE}, None),
+}
+SCHEMA = {
+    "metrics": {...: SCORE},
+    "parameters": {...: object},
+    "data": ({...: DATA}, DATA),
+    "tasks": ([str], None),
+    "model": TEXT,
+    "versions": ({...: str}, None),
+    "device": TEXT,
+    "precision": TEXT,
+    "seed": (int, None),
+    "seconds": ({...: float}, None),
+    "limits": ({...: LIMITS}, None),
+    "findings": (FINDINGS, {...: FINDINGS}, None),
+}
+LOG = [{"epoch": NUMBER, ...: object}]  # history.json, as a Trainer logs it
+
+Score = Mapping[str, float | None]  # with `value`, `low` and `high`; None where undefined
+
+
+@dataclass(frozen=True)
+class Record:
+    """Every number of a run with its interval, and all that is needed to tell what produced it.
+
+    In a record of several tasks the names of metrics begin with the task ("qa/f1"), and `data` and `findings` are
+    dicts by task. `limits` always are: the numbers of `evaluation.limits`, for the model card.
+    """
+
+    metrics: Mapping[str, Score]
+    parameters: Mapping[str, object]
+    data: Mapping[str, object]  # as `describe_data` gives it
+    tasks: Sequence[str] = ()  # keys of `tasks.TASKS`; empty in old records of one task
+    model: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    device: str = ""
+    precision: str = ""
+    seed: int | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    findings: Sequence[Mapping[str, object]] | Mapping[str, Sequence] | None = None  # None: there was no diagnosis
+
+    @property
+    def has_several_tasks(self) -> bool:
+        """Whether `metrics`, `data` and `findings` are those of several tasks."""
+        return bool(self.data) and all(isinstance(part, dict) for part in self.data.values())
+
+    @property
+    def _findings_by_task(self) -> Mapping[str, Sequence]:
+        return self.findings if isinstance(self.findings, dict) else {}
+
+    def of_task(self, task: str, prefix: str = "") -> "Record":
+        """Return one task's part of a record of several, its parameters without their prefix; else the record."""
+        if not self.has_several_tasks:
+            return replace(self, tasks=[task])
+        own = {name.removeprefix(prefix): value for name, value in self.parameters.items() if name.startswith(prefix)}
+        return replace(
+            self,
+            tasks=[task],
+            metrics={
+                name.removeprefix(f"{task}/"): score
+                for name, score in self.metrics.items()
+                if name.startswith(f"{task}/")
+            },
+            parameters={**self.parameters, **own},
+            data=self.data.get(task, {}),
+            findings=self._findings_by_task.get(task),
+        )
+
+    def with_findings(self, task: str, findings: Sequence[Mapping[str, object]]) -> "Record":
+        """Return the record with what a diagnosis of the task's model found, as `findings.summary` gives it."""
+        if self.has_several_tasks:
+            return replace(self, findings={**self._findings_by_task, task: findings})
+        return replace(self, findings=findings, tasks=[task])
+
+    def headline(self) -> dict[str, Score]:
+        """Return the first three metrics; in a record of several tasks, the first of each."""
+        if plain := [name for name in self.metrics if "/" not in name]:
+            return {name: self.metrics[name] for name in plain[:3]}
+        firsts: dict[str, str] = {}
+        for name in self.metrics:
+            firsts.setdefault(name.split("/")[0], name)
+        return {name: self.metrics[name] for name in firsts.values()}
+
+
+def make(
+    *,
+    tasks: Sequence[str],
+    metrics: pd.DataFrame,
+    parameters: Mapping[str, object],
+    data: Mapping[str, object],
+    model: str,
+    precision: str,
+    seed: int,
+    seconds: Mapping[str, float],
+    limits: Mapping[str, Mapping[str, object]] | None = None,
+    findings: Sequence[Mapping[str, object]] | None = None,
+) -> Record:
+    """Return the record of a run that ends now on this machine, without absolute paths.
+
+    `tasks` are those that were trained; `metrics` has a row per metric with `value`, `low` and `high`; `data` is
+    `describe_data` of the run's data, or a dict of several by task; `seconds` are those of each part. `limits`, by
+    task, are for the model card (`evaluation.limits`), `findings` those of the diagnosis (`findings.summary`), if any.
+    """
+    return Record(
+        metrics=files.plain(metrics.to_dict(orient="index")),
+        parameters={k: _portable(v) if k.endswith(PATHS) else v for k, v in files.plain(parameters).items()},
+        data=data,
+        tasks=list(tasks),
+        model=_portable(model),
+        versions={"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        device=device_name(),
+        precision=precision,
+        seed=seed,
+        seconds={name: round(value, 1) for name, value in seconds.items()},
+        limits=files.plain(limits or {}),
+        findings=files.plain(findings),
+    )
+
+
+def write(folder: Path, record: Record, *, keep_date: bool = False) -> Path:
+    """Write `metrics.json`, last of all that a run writes: it says that the run is whole."""
+    content = {name: value for name, value in asdict(record).items() if value is not None}
+    return files.write_json(folder / NAME, content, keep_date=keep_date)
+
+
+def find(folder: Path) -> Path:
+    """Return the path of a run's record: in its folder, or one level up for one of several tasks. Raises DataError."""
+    for path in (folder / NAME, folder.parent / NAME):
+        if os.path.lexists(path):
+            return path
+    raise DataError(f"no {NAME}; a run's folder has history.json, model and {NAME}", source=folder.name)
+
+
+def read(folder: Path) -> Record:
+    """Read the record that `find` finds. Raises DataError when there is none, or a field is not what it should be."""
+    content = files.read_json(find(folder), SCHEMA)
+    known = {name: content[name] for name in Record.__dataclass_fields__ if content.get(name) is not None}
+    record = Record(**known)
+    return replace(record, tasks=list(record.data)) if record.has_several_tasks and not record.tasks else record
+
+
+def read_history(path: Path) -> list[dict[str, object]]:
+    """Read a run's history.json: what its Trainer logged. Raises DataError."""
+    return files.read_json(path, LOG)
+
+
+def environment(precision: str) -> dict[str, str]:
+    """Return versions, device and precision of this run, by name."""
+    libraries = {name: version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), **libraries, "device": device_name(), "precision": precision}
+
+
+def device_name() -> str:
+    """Return the accelerator's name, or the number of CPU threads PyTorch uses."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    if torch.backends.mps.is_available():
+        return "Apple GPU (MPS)"
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def describe_data(source: str, dataset: DatasetDict) -> dict[str, object]:
+    """Return where a run's data came from, its fingerprint, and the number of rows of each split."""
+    rows = {name: len(split) for name, split in dataset.items()}
+    return {"source": _portable(source), "fingerprint": fingerprint(dataset), "rows": rows}
+
+
+def _portable(value: object) -> object:
+    """Keep the last part of an absolute path only: the whole says where somebody's files lie."""
+    absolute = isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute())
+    return Path(value).name if absolute else value
