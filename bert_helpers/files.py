@@ -172,7 +172,7 @@ def read_json(path: Path, schema: object = object, *, largest: int = LARGEST) ->
     except ValueError as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"is not JSON ({error})", source=str(path)) from error  # a number of 5,000 digits
+        raise DataError("is not JSON: it has a number of too many digits", source=str(path)) from error
     if problem:
         raise DataError(f"does not have the expected form ({problem})", source=str(path))
     return content

@@ -51,7 +51,7 @@ class Record:
     """Every number of a run with its interval, and all that is needed to tell what produced it.
 
     In a record of several tasks the names of metrics begin with the task ("qa/f1"), and `data` and `findings` are
-    dicts by task. `limits` always are: the numbers of `evaluation.limits`, for the model card.
+    dicts by task. `limits` always are: what `evaluation.limits` measured for the model card.
     """
 
     metrics: Mapping[str, Score]
@@ -64,7 +64,7 @@ class Record:
     precision: str = ""
     seed: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
-    limits: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    limits: Mapping[str, Mapping[str, object]] | None = None
     findings: Sequence[Mapping[str, object]] | Mapping[str, Sequence] | None = None  # None: there was no diagnosis
 
     @property
@@ -140,7 +140,7 @@ def make(
         precision=precision,
         seed=seed,
         seconds={name: round(value, 1) for name, value in seconds.items()},
-        limits=files.plain(limits or {}),
+        limits=files.plain(limits),
         findings=files.plain(findings),
     )
 

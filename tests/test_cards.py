@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from test_security import PLANTS, live
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import ParameterError, models, results, runs, tasks
+from bert_helpers import ParameterError, files, models, results, runs, tasks
 from bert_helpers.cli import main as cli
 from bert_helpers.diagnosis.findings import Evidence, Finding
 from bert_helpers.evaluation import calibration
@@ -289,7 +289,7 @@ def test_a_card_that_cannot_be_written_leaves_no_half_and_the_run_without_a_reco
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(results.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     with pytest.raises(ParameterError, match=r"README.md: cannot be written \(No space left on device\)"):
         write(folder)
     assert not [path for path in (folder / "model").iterdir() if "README" in path.name]

@@ -23,7 +23,7 @@ import torch
 from conftest import ROOT
 from transformers import BertConfig, BertModel, pipeline
 
-from bert_helpers import ParameterError, metrics, models, parameters, prediction, results, runs, tasks, training
+from bert_helpers import ParameterError, files, metrics, models, parameters, prediction, runs, tasks, training
 from bert_helpers.cli import commands
 from bert_helpers.cli import main as cli
 from bert_helpers.diagnosis import diagnose
@@ -232,7 +232,7 @@ def test_the_record_and_the_card_of_a_training_hold_what_diagnose_says(task, at_
     shutil.copytree(f"as-left/{task}", again)
     record, card = json.loads((again / "metrics.json").read_text()), (again / "model/README.md").read_text()
     del record["findings"]  # as notebooks 1, 3 and 4 leave it
-    path = results.write_json(again / "metrics.json", record)
+    path = files.write_json(again / "metrics.json", record)
     os.utime(path, (10**9, 10**9))
     told = json.loads(printed(capsys, "diagnose", again, "--json"))
     diagnosed = json.loads(path.read_text())["findings"]
@@ -250,7 +250,7 @@ def test_findings_that_cannot_be_recorded_are_said(at_home, capsys, monkeypatch)
         raise OSError(28, "No space left on device")
 
     before = (at_home / "results/ner/metrics.json").read_bytes()
-    monkeypatch.setattr(results.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     assert cli.main(["diagnose", "results/ner"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("learning_rate_too_low\n")

@@ -18,7 +18,7 @@ from conftest import ROOT
 from nbconvert import HTMLExporter
 from test_security import CHROMIUM, MARK, PLANTS, live, marked, page_after_scripts
 
-from bert_helpers import ParameterError, results
+from bert_helpers import ParameterError, files, results
 from bert_helpers.cli import commands, notebooks
 from bert_helpers.cli import main as cli
 from bert_helpers.diagnosis.findings import Evidence, Finding
@@ -591,7 +591,7 @@ def test_a_page_that_cannot_be_written_leaves_the_one_before(folder, monkeypatch
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(results.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     with pytest.raises(ParameterError, match=r"index.html: cannot be written \(No space left on device\)"):
         write_gallery(folder)
     assert path.read_bytes() == before
@@ -611,7 +611,7 @@ def test_no_room_for_a_page_is_one_error_and_the_status_is_that_of_the_notebooks
             raise OSError(28, "No space left on device")
         replace(source, target)
 
-    monkeypatch.setattr(results.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     monkeypatch.chdir(folder.parent)
     row = {"notebook": "01.ipynb", "seconds": 1.0, "error": None, "record": Path("results/a/metrics.json")}
     for error, status in ((None, 0), ("DataError: no such file", 2), ("OSError: full", 1)):
@@ -657,7 +657,7 @@ def test_a_training_ends_with_the_page_and_is_well_without_it(folder, monkeypatc
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(results.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     commands._refresh_gallery()
     assert "no gallery: " in capsys.readouterr().err
 

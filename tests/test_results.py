@@ -11,7 +11,7 @@ import torch
 from transformers import BertForSequenceClassification, BertTokenizerFast
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import ParameterError, models, results, training
+from bert_helpers import ParameterError, files, models, results, training
 
 METRICS = pd.DataFrame({"value": [0.9], "low": [0.8], "high": [1.0]}, index=["accuracy"])
 
@@ -105,7 +105,7 @@ def test_an_output_folder_that_cannot_be_written_is_refused_before_training(plac
         def refuse(*args, **kwargs):
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(results.tempfile, "TemporaryFile", refuse)
+        monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
     with pytest.raises(ParameterError, match=f"{place}: cannot be written"):
         training.training_arguments(tmp_path / place)
 
@@ -132,7 +132,8 @@ def test_a_record_says_what_produced_it_and_no_absolute_path(small_dataset, tmp_
     )
     record = json.loads(path.read_text())
     assert set(record) == {
-        *("metrics", "parameters", "data", "model", "versions", "device", "precision", "seed", "seconds")
+        *("metrics", "parameters", "data", "model", "versions", "device", "precision", "seed", "seconds"),
+        "tasks",
     }
     assert record["metrics"] == {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}}
     assert record["data"]["rows"] == {"train": 48, "validation": 16, "test": 16}
