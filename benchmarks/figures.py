@@ -18,11 +18,11 @@ import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent / "measured"
 NAMES = {"lesson": "the lesson's recipe", "stock": "Trainer", "switches": "Trainer, bf16 and group_by_length",
-         "pipeline": "pipeline", "ours": "bert_helpers", "packed": "bert_helpers, attention 'packed'",
+         "pipeline": "pipeline", "ours": "bert_helpers",
          "compiled": "bert_helpers, torch.compile", "tfidf": "TF-IDF + logistic regression",
          "frozen": "embeddings + logistic regression", "setfit": "SetFit"}  # fmt: skip
 COLOURS = {"lesson": "#999999", "stock": "#56B4E9", "switches": "#E69F00", "pipeline": "#56B4E9", "ours": "#0072B2",
-           "packed": "#009E73", "compiled": "#CC79A7",
+           "compiled": "#CC79A7",
            "tfidf": "#999999", "frozen": "#E69F00", "setfit": "#D55E00"}  # fmt: skip  # Okabe and Ito (2008)
 DATA = {"imdb": "IMDb", "conll2003": "CoNLL-2003", "squad": "SQuAD", "sample": "sample"}
 

@@ -3,7 +3,7 @@
     python benchmarks/speed.py                                        # on the sample reviews
     python benchmarks/speed.py --task classification --data ../imdb --max-length 512 --batches 8 --rounds 3
     python benchmarks/speed.py predict --task ner --data ../conll2003
-    python benchmarks/speed.py --model base --data joined --contenders ours packed compiled       # for a GPU
+    python benchmarks/speed.py --model base --data joined --contenders ours compiled       # for a GPU
 
 Every contender orders the training rows as it would in a run over all of them; of its batches some are taken, evenly
 from the one with the least work to the one with the most, and trained on. Tokens are real ones, padding not counted;
@@ -42,7 +42,6 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from bert_helpers import models, prediction, results, tasks, training
 from bert_helpers.diagnosis import checks_run
-from bert_helpers.machine import kernels
 from bert_helpers.tasks import regression
 
 MODEL = models.DEFAULT_MODEL
@@ -52,12 +51,11 @@ CONTENDERS = {
     "stock": "Trainer as in Transformers' examples: each batch padded to its longest, fp32",
     "switches": "the same with bf16 and group_by_length",
     "ours": "bert_helpers",
-    "packed": "the same with attention 'packed': no padding, flash attention on a GPU",
     "compiled": "ours with torch.compile, each batch padded to a multiple of 64, so that there are few shapes",
 }
 USUAL = ["lesson", "stock", "switches", "ours"]
-OURS = ("ours", "packed", "compiled")
-PREDICTORS = ("pipeline", "ours", "packed")
+OURS = ("ours", "compiled")
+PREDICTORS = ("pipeline", "ours")
 MULTIPLE = 64
 LENGTHS = {"classification": 512, "ner": 128, "qa": 384, "regression": 128}
 
@@ -125,8 +123,6 @@ def chosen(contender, lengths, batches, size, seed):
 
 def computed(contender, lengths, max_length):
     """Tokens that a batch is computed with, padding too."""
-    if contender == "packed":
-        return sum(lengths)
     longest = max_length if contender == "lesson" else max(lengths)
     return len(lengths) * (-(-longest // MULTIPLE) * MULTIPLE if contender == "compiled" else longest)
 
@@ -158,8 +154,7 @@ def joined(rows=2048):
 
 def make_ours(contender, task, rows, fields, folder, *, model, batch_size, seed, **options):
     spec, tokenizer = tasks.TASKS[task], models.load_tokenizer(model)
-    attention = kernels.PACKED if contender == "packed" else kernels.BY_LENGTH
-    loaded = models.load_model(model, spec.model_class, seed=seed, attention=attention, **fields)
+    loaded = models.load_model(model, spec.model_class, seed=seed, **fields)
     options = {"eval_strategy": "no", "torch_compile": contender == "compiled", **options}
     args = training.training_arguments(folder, batch_size=batch_size, seed=seed, **options)
     splits = DatasetDict(train=rows, validation=rows.select(range(2)))
@@ -248,8 +243,7 @@ def predict(options, folder):
         started = now()
         run(column, **settings)
     else:
-        attention = kernels.PACKED if contender == "packed" else kernels.BY_LENGTH
-        model = models.load_model(options.model, spec.model_class, seed=seed, attention=attention, **fields)
+        model = models.load_model(options.model, spec.model_class, seed=seed, **fields)
         wanted = prediction.TASKS[task].fields
         rows = texts["test"].select_columns([name for name in texts["test"].column_names if name in wanted])
         predictor = prediction.Predictor(task, model, tokenizer, {"MAX_LENGTH": max_length, "STRIDE": max_length // 4})

@@ -61,16 +61,14 @@ def load_model(
 ) -> BertPreTrainedModel:
     """The named model as `model_class`, in float32; a new head is drawn from `seed`.
 
-    `attention` is `kernels.BY_LENGTH`, `kernels.PACKED` (for a GPU; see `kernels.PackedEncoder`), or one of
-    Transformers' own ("sdpa", "eager", …).
+    `attention` is `kernels.BY_LENGTH`, or one of Transformers' own implementations ("sdpa", "flash_attention_2", …).
 
     `config` sets fields of the model's config, its own (`num_labels`, `id2label`, …) or new ones (`target_mean`), which
     Transformers would drop. Attention dropout is off: its masks cost more than attention itself on a CPU (at 512
     tokens 1 step took 3.3 s without, 12.7 s with; 2 cores, 22.7M parameters) and it moved no metric here; pass
     `attention_probs_dropout_prob` for the original.
 
-    Raises ModelError for an unknown name, another architecture, pickled weights, weights that are missing, or what
-    `PACKED` attention cannot do.
+    Raises ModelError for an unknown name, another architecture, pickled weights, or weights that are missing.
     """
     folder = locate(name)
     config = {"attention_probs_dropout_prob": 0.0, **config}
