@@ -32,7 +32,9 @@ def test_intervals_equal_scipys_percentile_bootstrap():
     logits, labels = draw(3, 240, 2)
     ours = metrics.classification_metrics(logits, labels, n_resamples=20_000)
     predicted = logits.argmax(axis=1)
-    for name, score in (("accuracy", accuracy_score), ("f1", f1_score)):
+    # scikit-learn's own functions take 35 s for so many resamples; that ours equal them is tested above
+    f1 = lambda true, said: 2 * np.sum(true & said) / (np.sum(true) + np.sum(said))  # noqa: E731
+    for name, score in (("accuracy", lambda true, said: np.mean(true == said)), ("f1", f1)):
         reference = scipy_bootstrap(
             (labels, predicted),
             score,

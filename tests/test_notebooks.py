@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -55,46 +54,21 @@ def run(notebook, folder, model, **parameters):
     return json.loads((folder / parameters.get("OUTPUT_DIR", "results/mine") / "metrics.json").read_text())
 
 
-def losses(folder):
-    history = json.loads((folder / "results/mine/history.json").read_text())
-    return [entry["loss"] for entry in history if "loss" in entry]
-
-
-def test_a_csv_with_string_labels_and_columns_of_its_own(tiny, tmp_path):
-    rows = [
-        {"review": f"it was {'grand' if i % 2 else 'grim'} {i}", "verdict": "yes" if i % 2 else "no"} for i in range(80)
-    ]
+def test_a_csv_with_three_string_labels_and_columns_of_its_own(tiny, tmp_path):
+    rows = [{"review": f"text {i} of kind {i % 3}", "verdict": ["low", "mid", "top"][i % 3]} for i in range(90)]
     pd.DataFrame(rows).to_csv(tmp_path / "mine.csv", index=False, sep=";")
-    record = run(FIRST, tmp_path, tiny, DATA="mine.csv", TEXT_COLUMN="review", LABEL_COLUMN="verdict")
-    assert record["data"] == {**record["data"], "source": "mine.csv", "rows": {"train": 64, "validation": 8, "test": 8}}
+    columns = {"TEXT_COLUMN": "review", "LABEL_COLUMN": "verdict"}
+    record = run(FIRST, tmp_path, tiny, DATA="mine.csv", **columns, VALIDATION_SIZE=12, EARLY_STOPPING=1)
+    rows = {"train": 69, "validation": 12, "test": 9}
+    assert record["data"] == {**record["data"], "source": "mine.csv", "rows": rows}
     assert record["parameters"]["LABEL_COLUMN"] == "verdict"
     for value in record["metrics"].values():
         assert value["low"] is value["high"] is None or value["low"] <= value["value"] <= value["high"]
     config = json.loads((tmp_path / "results/mine/model/config.json").read_text())
-    assert config["id2label"] == {"0": "no", "1": "yes"}
+    assert config["id2label"] == {"0": "low", "1": "mid", "2": "top"}
     predictions = pd.read_csv(tmp_path / "results/mine/predictions.csv")
-    assert predictions.groupby("split").size().to_dict() == {"test": 8, "validation": 8}
-    assert set(predictions.label) == {"no", "yes"}
-
-
-def test_three_classes_in_json_lines(tiny, tmp_path):
-    rows = [{"text": f"text {i} of kind {i % 3}", "label": ["low", "mid", "top"][i % 3]} for i in range(90)]
-    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    record = run(FIRST, tmp_path, tiny, DATA="mine.jsonl", VALIDATION_SIZE=12, EARLY_STOPPING=1)
-    assert record["data"]["rows"] == {"train": 69, "validation": 12, "test": 9}
-    header = (tmp_path / "results/mine/predictions.csv").read_text().splitlines()[0]
-    assert header.endswith("logit_low,logit_mid,logit_top")
-
-
-def test_accumulated_batches_learn_like_one_batch(tiny, tmp_path):
-    curves = []
-    for batch, accumulation in ((16, 1), (4, 4)):
-        folder = tmp_path / f"{batch}x{accumulation}"
-        folder.mkdir()
-        run(FIRST, folder, tiny, TRAIN_SIZE=160, BATCH_SIZE=batch, GRADIENT_ACCUMULATION=accumulation, EPOCHS=2)
-        curves.append(losses(folder))
-    assert len(curves[0]) == 2
-    np.testing.assert_allclose(curves[0], curves[1], atol=1e-3)
+    assert predictions.groupby("split").size().to_dict() == {"test": 9, "validation": 12}
+    assert predictions.columns[-3:].tolist() == ["logit_low", "logit_mid", "logit_top"]
 
 
 def test_a_tagger_on_a_file_and_a_transfer_set_of_ones_own(tiny, tmp_path):
@@ -112,6 +86,7 @@ def test_a_tagger_on_a_file_and_a_transfer_set_of_ones_own(tiny, tmp_path):
     assert {"f1", "transfer/f1", "place/f1", "person/f1"} <= set(record["metrics"])
 
 
+@pytest.mark.slow
 def test_a_run_of_ones_own_is_diagnosed_and_mended(tiny, tmp_path):
     rows = [
         {"body": f"it was {'grand' if i % 2 else 'grim'} on day {i} of {97 * i % 1000}", "mood": "ab"[i % 2]}
@@ -162,6 +137,7 @@ def write_evaluation_data(folder):
     }
 
 
+@pytest.mark.slow
 def test_three_tasks_are_evaluated_on_data_of_ones_own_then_again_from_the_saved_models(tiny, tmp_path):
     settings = write_evaluation_data(tmp_path)
     record = run(EVALUATE, tmp_path, tiny, **settings)
@@ -181,19 +157,11 @@ def test_three_tasks_are_evaluated_on_data_of_ones_own_then_again_from_the_saved
         assert again["metrics"][name]["value"] == pytest.approx(record["metrics"][name]["value"], abs=1e-4), name
 
 
-@pytest.mark.parametrize(
-    ("parameters", "message"),
-    [
-        ({"EPOCH": 3}, "EPOCH: this notebook has no such parameter; did you mean EPOCHS"),
-        ({"EPOCHS": "three"}, "EPOCHS is 'three', a str; it must be int"),
-        ({"DATA": "nothing.csv"}, "nothing.csv: no such file or folder"),
-        ({"MODEL": "./nothing"}, "./nothing: no model here"),
-    ],
-)
-def test_a_bad_parameter_stops_the_run_and_leaves_nothing(parameters, message, tmp_path):
-    done = papermill(FIRST, tmp_path, **parameters)
+def test_a_bad_parameter_stops_the_run_and_leaves_nothing(tmp_path):
+    """Kinds of bad parameters: tests/test_parameters.py."""
+    done = papermill(FIRST, tmp_path, EPOCH=3)
     assert done.returncode != 0
-    assert message in done.stderr
+    assert "EPOCH: this notebook has no such parameter; did you mean EPOCHS" in done.stderr
     assert not (tmp_path / "results").exists()
 
 
@@ -210,6 +178,7 @@ def test_the_summary_shows_headlines_and_failures(tmp_path):
     assert text.endswith("\n\n04.ipynb: DataError: no such file")  # whole: it names the cure
 
 
+@pytest.mark.slow
 def test_a_tagger_of_other_types_says_so_before_it_trains_or_leaves_the_transfer_out(tiny, tmp_path):
     (tmp_path / "mine.conll").write_text("Anna\tB-person\nsings\tO\n\nin\tO\nBrask\tB-place\n\n" * 30)
     settings = {"MODEL": str(tiny), "DATA": "mine.conll", "EPOCHS": 1, "STRIDE": 8, "MAX_LENGTH": 32}

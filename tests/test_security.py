@@ -129,6 +129,7 @@ def pages(tiny_bert, tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["texts", "words"])
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 def test_nothing_planted_in_data_lives_in_an_executed_notebook(which, pages):
