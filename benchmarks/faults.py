@@ -421,11 +421,11 @@ def score(setup: Setup, test: Dataset, tokenizer: BertTokenizerFast, trainer: Tr
     encoded = encode(setup, DatasetDict(test=test), tokenizer)["test"]
     output = training.predict(trainer, encoded)
     spec = tasks.TASKS[setup.task]
-    predictions, truth = spec.judged(output, encoded, test)
+    predictions, truth = spec.predictions_and_references(output, encoded, test)
     if setup.task == "classification":
         measure = metrics.classification(setup.change("logits", predictions), truth)
     else:
-        measure = spec.measure(predictions, truth)
+        measure = spec.measure(predictions, truth, test)
     values = measure.statistic(np.ones(measure.units))
     if setup.task == "ner":
         values["log_loss"] = checks_run.row_losses(output.predictions, output.label_ids).mean()

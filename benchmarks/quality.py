@@ -68,7 +68,7 @@ def judged(options, contender, spec, dataset, encoded):
     for seed in options.seeds:
         kept = np.load(path(options, contender, seed))
         output = PredictionOutput(kept["logits"], kept["labels"], {})
-        one, true = spec.judged(output, encoded["test"], dataset["test"])
+        one, true = spec.predictions_and_references(output, encoded["test"], dataset["test"])
         predicted.append(one)
         truth.append(true)
         seconds.append(float(kept["seconds"]))
@@ -96,14 +96,16 @@ def report(options):
     results = {name: judged(options, name, spec, dataset, encoded) for name in options.contenders}
     for name, (predicted, truth, seconds) in results.items():
         for seed, one, true, spent in zip(options.seeds, predicted, truth, seconds, strict=True):
-            measure = spec.measure(one, true)
+            measure = spec.measure(one, true, dataset["test"])
             values = measure.statistic(np.ones(measure.units))
             told = ", ".join(f"{metric} {value:.4f}" for metric, value in list(values.items())[:3])
             print(json.dumps({"contender": name, "seed": seed, "seconds": round(spent), "result": told}))
     if len(results) < 2:
         return
     (first, (one, truth, _)), (second, (other, _, _)) = list(results.items())[:2]
-    measures = [[spec.measure(p, t) for p, t in zip(side, truth, strict=True)] for side in (one, other)]
+    measures = [
+        [spec.measure(p, t, dataset["test"]) for p, t in zip(side, truth, strict=True)] for side in (one, other)
+    ]
 
     def difference(weights):
         values = [[m.statistic(weights) for m in side] for side in measures]

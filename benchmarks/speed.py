@@ -244,7 +244,7 @@ def predict(options, folder):
         run(column, **settings)
     else:
         model = models.load_model(options.model, spec.model_class, seed=seed, **fields)
-        wanted = prediction.TASKS[task].fields
+        wanted = tasks.TASKS[task].fields
         rows = texts["test"].select_columns([name for name in texts["test"].column_names if name in wanted])
         predictor = prediction.Predictor(task, model, tokenizer, {"MAX_LENGTH": max_length, "STRIDE": max_length // 4})
         prediction.predict(predictor, rows.select(range(size)), batch_size=size)

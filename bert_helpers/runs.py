@@ -58,9 +58,14 @@ class Run:
         """Of the test rows, by the trained model."""
         return training.predict(self.trainer, self.encoded["test"])
 
-    def judged(self) -> tuple[Sequence, Sequence]:
-        """Predictions and truth of the test rows, as the task's metrics take them: logits, numbers, tags, answers."""
-        return tasks.TASKS[self.task].judged(self.test, self.encoded["test"], self.dataset["test"])
+    def predictions_and_references(self) -> tuple[Sequence, Sequence]:
+        """Return those of the test rows, as the task's measure takes them: logits, numbers, tags, answers."""
+        rows = self.dataset["test"]
+        return tasks.TASKS[self.task].predictions_and_references(self.test, self.encoded["test"], rows)
+
+    def measure(self) -> Measure:
+        """Measure the predictions for the test rows."""
+        return tasks.TASKS[self.task].measure(*self.predictions_and_references(), self.dataset["test"])
 
 
 def prepare(dataset: DatasetDict, parameters: Mapping[str, object], *, task: str = "classification") -> Run:
@@ -128,14 +133,13 @@ def compare(first: Run, second: Run, *, names: tuple[str, str] = ("before", "aft
     tested = [fingerprint(DatasetDict(test=run.dataset["test"])) for run in (first, second)]
     if tested[0] != tested[1]:
         raise DataError(f"{names[0]} and {names[1]} were tested on different rows; nothing can be compared.")
-    (one, truth), (other, _) = first.judged(), second.judged()
-    measure, seed = tasks.TASKS[first.task].measure, first.parameters["SEED"]
-    return comparison.compare(one, other, truth, measure=measure, names=names, seed=seed, **_groups(first))
+    (one, truth), (other, _) = first.predictions_and_references(), second.predictions_and_references()
+    task, rows = tasks.TASKS[first.task], first.dataset["test"]
 
+    def measure(predictions: Sequence, references: Sequence) -> Measure:
+        return task.measure(predictions, references, rows)
 
-def _groups(run: Run) -> dict[str, list[str]]:
-    """What is resampled together: questions of one context."""
-    return {"groups": list(run.dataset["test"]["context"])} if run.task == "qa" else {}
+    return comparison.compare(one, other, truth, measure=measure, names=names, seed=first.parameters["SEED"])
 
 
 def scores(run: Run) -> pd.DataFrame:
@@ -143,14 +147,15 @@ def scores(run: Run) -> pd.DataFrame:
 
     Entities also by type ("PER/f1").
     """
-    return _scores(run, *run.judged())
+    return _scores(run, *run.predictions_and_references())
 
 
-def _scores(run: Run, predicted: Sequence, truth: Sequence) -> pd.DataFrame:
-    spec, seed = tasks.TASKS[run.task], run.parameters["SEED"]
-    measure: Measure = spec.measure(predicted, truth, **_groups(run))
+def _scores(run: Run, predictions: Sequence, references: Sequence) -> pd.DataFrame:
+    task, seed = tasks.TASKS[run.task], run.parameters["SEED"]
+    measure = task.measure(predictions, references, run.dataset["test"])
     table = intervals(measure.statistic, measure.units, seed=seed)
-    return pd.concat([table, spec.parts(predicted, truth, seed)]) if spec.parts else table
+    parts = task.parts(predictions, references, seed)
+    return table if parts is None else pd.concat([table, parts])
 
 
 def save(run: Run, folder: Path, *, findings: Iterable[Finding] | None = None) -> pd.DataFrame:
@@ -160,13 +165,13 @@ def save(run: Run, folder: Path, *, findings: Iterable[Finding] | None = None) -
     first. Returns `scores`. Raises ParameterError when `folder` cannot be written.
     """
     spec, p, model = tasks.TASKS[run.task], run.parameters, run.trainer.model
-    predicted, truth = run.judged()
-    table = _scores(run, predicted, truth)
+    predictions, references = run.predictions_and_references()
+    table = _scores(run, predictions, references)
     if spec.numeric:
         regression.fold_scale(model)
     results.save_model(model, run.tokenizer, folder / "model")
     results.write_json(folder / "history.json", run.log_history)
-    spec.save(folder, predicted, run.dataset, {"validation": run.validation, "test": run.test})
+    spec.save_predictions(folder, predictions, run.dataset, {"validation": run.validation, "test": run.test})
     train = next((entry["train_runtime"] for entry in reversed(run.log_history) if "train_runtime" in entry), 0.0)
     results.write_record(
         folder,
@@ -234,10 +239,10 @@ def task_of(model: Path) -> str:
     Raises ModelError when it is no fine-tuned BERT.
     """
     config = BertConfig.from_pretrained(models.locate(str(model)))
-    architecture = (config.architectures or ["BERT without a head"])[0]
     for name, task in tasks.TASKS.items():
-        if architecture == task.model_class.__name__ and task.numeric == (config.num_labels == 1):
+        if task.fits(config):
             return name
+    architecture = (config.architectures or ["BERT without a head"])[0]
     raise ModelError(f"{model}: a {architecture} is of none of the tasks {', '.join(tasks.TASKS)}.")
 
 

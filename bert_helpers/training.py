@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -178,9 +177,7 @@ def make_trainer(
     callbacks: list[TrainerCallback] = [StopOnNonFiniteLoss(), ShowScoresOnly()]
     if early_stopping:
         callbacks.append(StopEarly(early_stopping_patience=early_stopping))
-    scores = spec.scores
-    if spec.scores_need_names:
-        scores = partial(spec.scores, names=list(model.config.id2label.values()))
+    scores = spec.compute_metrics(model.config)
     collator = spec.collator(tokenizer)
     if spec.numeric:
         if model.config.num_labels != 1:

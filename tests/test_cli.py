@@ -27,7 +27,7 @@ from bert_helpers import ParameterError, files, metrics, models, parameters, pre
 from bert_helpers.cli import commands
 from bert_helpers.cli import main as cli
 from bert_helpers.diagnosis import diagnose
-from bert_helpers.tasks import qa
+from bert_helpers.tasks import qa_pipeline
 
 SETTINGS = {"train-size": 48, "validation-size": 16, "test-size": 16, "epochs": 2, "max-length": 48,
             "precision": "fp32", "learning-rate": 1e-3}  # fmt: skip
@@ -162,7 +162,7 @@ def test_questions_of_one_context_are_drawn_together(at_home, monkeypatch):
     contexts = sorted(set(run.dataset["test"]["context"]))
     asked = zip(run.dataset["test"]["context"], references, strict=True)
     answers = [texts[0] if contexts.index(context) % 2 else "" for context, texts in asked]  # all of a context or none
-    monkeypatch.setattr(runs.Run, "judged", lambda run: (answers, references))
+    monkeypatch.setattr(runs.Run, "predictions_and_references", lambda run: (answers, references))
     alone, together = (
         metrics.qa_metrics(answers, references, groups=groups) for groups in (None, run.dataset["test"]["context"])
     )
@@ -369,7 +369,7 @@ def test_answers_are_those_of_the_pipeline_of_this_project(at_home, capsys):
     rows = predicted(capsys, "results/qa", questions[0], contexts[0], questions[1], contexts[1])
     model = tasks.TASKS["qa"].model_class.from_pretrained(at_home / "results/qa/model")
     tokenizer = models.load_tokenizer(str(at_home / "results/qa/model"))
-    ask = qa.ExtractiveQAPipeline(model=model, tokenizer=tokenizer, device="cpu", max_length=48, stride=16)
+    ask = qa_pipeline.ExtractiveQAPipeline(model=model, tokenizer=tokenizer, device="cpu", max_length=48, stride=16)
     expected = ask(question=questions, context=contexts)
     for row, answer, context in zip(rows, expected, contexts, strict=True):
         assert (row["answer"], row["start"], row["end"]) == (answer["answer"], answer["start"], answer["end"])
@@ -443,8 +443,8 @@ def test_a_model_folder_predicts_as_its_run_does_and_one_without_a_record_too(at
 
 def test_labels_that_mean_nothing_change_nothing(at_home, capsys, monkeypatch):
     before = predicted(capsys, "results/classification", *TEXTS)
-    other = prediction.TASKS["classification"]._replace(labels=lambda rows: {"label": [2] * len(rows)})
-    monkeypatch.setitem(prediction.TASKS, "classification", other)
+    task = tasks.TASKS["classification"]
+    monkeypatch.setattr(type(task), "placeholders", lambda self, rows: {"label": [2] * len(rows)})
     assert predicted(capsys, "results/classification", *TEXTS) == before
 
 

@@ -76,14 +76,14 @@ def test_parameters_of_a_fix_reach_the_run(tiny_bert, small_dataset, tmp_path):
 def test_the_folder_that_a_run_of_any_task_left_says_what_the_run_says(task, tiny_bert, tmp_path):
     parameters = {**PARAMETERS, "MODEL": str(tiny_bert), "OUTPUT_DIR": str(tmp_path / "run")}
     run = trained(task, parameters)
-    found, table = [f.name for f in diagnose.diagnose(run)], tasks.TASKS[task].measure(*run.judged())
+    found, table = [f.name for f in diagnose.diagnose(run)], run.measure()
     name = task if tasks.TASKS[task].prefix else ""
     leave(run, tmp_path / "run", name)
     again = runs.read(tmp_path / "run" / name)
     assert (again.task, again.parameters["EPOCHS"], again.parameters["MAX_LENGTH"]) == (task, 1, 64)
     assert [f.name for f in diagnose.diagnose(again)] == found
     assert "learning_rate_too_low" in found
-    again_table = tasks.TASKS[task].measure(*again.judged())
+    again_table = again.measure()
     before, values = (pd.Series(m.statistic(np.ones(m.units)), dtype=float) for m in (table, again_table))
     pd.testing.assert_series_equal(values, before, atol=1e-3)  # of constant predictions, correlations are rounding
     # the fix, and what it did to the task's first metric

@@ -261,7 +261,7 @@ def predict(options: argparse.Namespace) -> int:
 
 def _columns(options: argparse.Namespace, predictor: prediction.Predictor) -> dict[str, str]:
     """The run's names of its columns, and those of the options in their place."""
-    columns, fields = predictor.columns, prediction.TASKS[predictor.task].fields
+    columns, fields = predictor.columns, tasks.TASKS[predictor.task].fields
     by_option = {name.lower(): field for field, name in fields.items() if name}
     for option in ("text_column", "pair_column", "tokens_column"):
         if name := getattr(options, option):

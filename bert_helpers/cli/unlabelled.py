@@ -1,6 +1,6 @@
 """Rows without labels, to predict for: from arguments, a file or a stream to a checked `Dataset`.
 
-`columns` maps each field of a task's rows (`prediction.TASKS`) to its column in the source. An entity tagger's field
+`columns` maps each field of a task's rows (`tasks.Task.fields`) to its column in the source. An entity tagger's field
 `tokens`, lists of words, may stand in place of `text`. All raise DataError, naming the place.
 """
 

@@ -1,25 +1,100 @@
-"""From a question's windows to answers, and the pipeline "extractive-qa".
+"""Questions on contexts, with answers that stand in them."""
 
-Transformers 5 has no question-answering pipeline any more. Importing this module registers one under that name.
-"""
-
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from scipy.special import log_softmax
-from transformers import AutoModelForQuestionAnswering, PreTrainedModel
-from transformers.pipelines import PIPELINE_REGISTRY
-from transformers.pipelines.base import ChunkPipeline
+from transformers import BertForQuestionAnswering, BertPreTrainedModel
+from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers.errors import DataError, ModelError, ParameterError
-from bert_helpers.tokenization import check_max_length, question_windows
+from bert_helpers import data, metrics, results
+from bert_helpers.errors import DataError
+from bert_helpers.tasks.base import Examples, Task
+from bert_helpers.tokenization import encode_questions
 
 Window = tuple[np.ndarray, np.ndarray, np.ndarray]  # start logits and end logits (tokens,), offsets (tokens, 2)
 Answer = dict[str, float | int | str]  # score, start, end, answer
+
+
+class QuestionAnswering(Task):
+    """Questions on contexts, each answered by a slice of its context."""
+
+    name = "qa"
+    prefix = "QA_"
+    model_class = BertForQuestionAnswering
+    pipeline = "question-answering"
+    fields: ClassVar = {"question": "", "context": ""}
+    usage = """\
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+model = AutoModelForQuestionAnswering.from_pretrained("{folder}")
+inputs = tokenizer("A question?", "A text with the answer.", truncation="only_second", max_length={length},
+                   return_tensors="pt")
+output = model(**inputs)
+start, end = output.start_logits.argmax(), output.end_logits.argmax()
+print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
+    sample_texts = ("A question?", "A text with the answer.")
+    head = "qa_outputs"
+
+    load = staticmethod(data.load_questions)
+    encode = staticmethod(encode_questions)
+
+    def examples(self, split: Dataset) -> Examples:
+        """Return questions with their contexts, where answers begin, the contexts, and the articles they are from."""
+        contexts = list(split["context"])
+        titles = split["title"] if "title" in split.column_names else contexts
+        return Examples(
+            texts=[f"{question} {context}" for question, context in zip(split["question"], contexts, strict=True)],
+            labels=[answers["answer_start"][0] for answers in split["answers"]],
+            passages=contexts,
+            groups=[context if title is None else title for title, context in zip(titles, contexts, strict=True)],
+        )
+
+    def predictions_and_references(
+        self, output: PredictionOutput, encoded: Dataset, rows: Dataset
+    ) -> tuple[list[str], list[list[str]]]:
+        """Return the best answer to each question, and the texts of all its references."""
+        answers = predicted_answers(output.predictions, encoded, list(rows["context"]))
+        return [best[0]["answer"] for best in answers], [row["text"] for row in rows["answers"]]
+
+    def measure(
+        self, predictions: Sequence[str], references: Sequence[Sequence[str]], rows: Dataset
+    ) -> metrics.Measure:
+        """Measure answers; questions of one context are resampled together."""
+        return metrics.question_answering(predictions, references, groups=list(rows["context"]))
+
+    def placeholders(self, rows: Dataset) -> dict[str, list]:
+        """Return the first letter of each context as its answer."""
+        return {"answers": [{"text": [text[:1]], "answer_start": [0]} for text in rows["context"]]}
+
+    def table(
+        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, names: Sequence[str]
+    ) -> dict[str, Sequence]:
+        """Return `answer`, its `start` and `end` (characters of the context, `end` exclusive), and `score`."""
+        best = [answers[0] for answers in predicted_answers(output.predictions, encoded, list(rows["context"]))]
+        return {name: [answer[name] for answer in best] for name in ("answer", "start", "end", "score")}
+
+    def save_predictions(
+        self, folder: Path, predictions: Sequence[str], rows: DatasetDict, outputs: Mapping[str, PredictionOutput]
+    ) -> Path:
+        """Write answers by question id as predictions.json, as SQuAD's evaluation reads them."""
+        return results.write_json(folder / "predictions.json", dict(zip(rows["test"]["id"], predictions, strict=True)))
+
+    def chance_loss(self, encoded: Dataset) -> float:
+        """Return the loss of any token being as likely as any other, in nats."""
+        return float(np.log(np.asarray(encoded["length"])).mean())
+
+    def untrained_loss(self, model: BertPreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
+        """Return the log of the tokens of a row, padding included."""
+        return math.log(batch["input_ids"].shape[1])
 
 
 def best_answers(
@@ -93,135 +168,3 @@ def predicted_answers(
         best_answers(contexts[example], (window[1:] for window in group), **options)
         for example, group in groupby(windows, key=itemgetter(0))
     ]
-
-
-class ExtractiveQAPipeline(ChunkPipeline):
-    """`pipeline("extractive-qa", model=…, tokenizer=…)`: answers as exact slices of a context.
-
-    Call it with `question=` and `context=` (strings, or lists of equal length, or one of each kind), with a dict
-    {"question", "context"}, or with a list of such dicts. Returns for each question a dict `score`, `start`, `end`,
-    `answer`, or for `top_k` > 1 a list of them, best first. Options, at construction or call: `top_k`,
-    `max_answer_length` and `handle_impossible_answer` of `best_answers`; `max_length` (384, or what the model takes)
-    and `stride` (a third of it) of the windows; `batch_size` (windows at a time).
-    Raises DataError for input of another form, ParameterError for an option out of range.
-    """
-
-    _load_processor = False
-    _load_image_processor = False
-    _load_feature_extractor = False
-    _load_tokenizer = True
-
-    def __init__(self, model: PreTrainedModel, **kwargs: object) -> None:
-        if not type(model).__name__.endswith("ForQuestionAnswering"):
-            raise ModelError(f"a {type(model).__name__} has no start and end logits; load it for question answering.")
-        super().__init__(model=model, **kwargs)
-        self.model.eval()  # Trainer leaves its model in training mode, where dropout makes answers random
-        limit = self.model.config.max_position_embeddings
-        self.tokenizer.model_max_length = min(self.tokenizer.model_max_length, limit)  # 10**30 in some folders
-
-    def _sanitize_parameters(
-        self,
-        *,
-        max_length: int | None = None,
-        stride: int | None = None,
-        top_k: int | None = None,
-        max_answer_length: int | None = None,
-        handle_impossible_answer: bool | None = None,
-    ) -> tuple[dict, dict, dict]:
-        for name, value in (("top_k", top_k), ("max_answer_length", max_answer_length)):
-            if value is not None and value < 1:
-                raise ParameterError(f"{name} is {value}; it must be at least 1.")
-        preprocess = {"max_length": max_length, "stride": stride}
-        postprocess = {
-            "top_k": top_k,
-            "max_answer_length": max_answer_length,
-            "handle_impossible_answer": handle_impossible_answer,
-        }
-        given = ({k: v for k, v in options.items() if v is not None} for options in (preprocess, postprocess))
-        preprocess, postprocess = given
-        return preprocess, {}, postprocess
-
-    def __call__(
-        self,
-        inputs: Mapping[str, str] | Iterable[Mapping[str, str]] | None = None,
-        *,
-        question: str | Sequence[str] | None = None,
-        context: str | Sequence[str] | None = None,
-        **options: object,
-    ) -> Answer | list[Answer] | list[list[Answer]]:
-        if inputs is None:
-            inputs = _paired(question, context)
-        if isinstance(inputs, Mapping):
-            return super().__call__(_checked(inputs), **options)
-        examples = [_checked(example) for example in inputs]
-        return super().__call__(examples, **options) if examples else []
-
-    def preprocess(
-        self, example: Mapping[str, str], max_length: int | None = None, stride: int | None = None
-    ) -> Iterator[dict[str, object]]:
-        max_length = min(384, self.tokenizer.model_max_length) if max_length is None else max_length
-        stride = max_length // 3 if stride is None else stride
-        check_max_length(max_length, self.tokenizer)
-        windows = question_windows(
-            [example["question"]], [example["context"]], self.tokenizer, max_length=max_length, stride=stride
-        )
-        for i in range(len(windows["input_ids"])):
-            yield {
-                **{name: torch.tensor([windows[name][i]]) for name in self.tokenizer.model_input_names},
-                "offset_mapping": windows["offset_mapping"][i],  # an array: batched into a list, not padded
-                "context": example["context"],
-                "is_last": i == len(windows["input_ids"]) - 1,
-            }
-
-    def _forward(self, window: dict[str, object]) -> dict[str, object]:
-        output = self.model(**{name: window[name] for name in self.tokenizer.model_input_names})
-        # Unbatching reads the size of the batch from the first value.
-        rest = {name: window[name] for name in ("offset_mapping", "context", "is_last")}
-        return {"start_logits": output.start_logits.float(), "end_logits": output.end_logits.float(), **rest}
-
-    def postprocess(
-        self, windows: Sequence[dict[str, object]], top_k: int = 1, **options: object
-    ) -> Answer | list[Answer]:
-        answers = best_answers(
-            windows[0]["context"],
-            (
-                (w["start_logits"][0].numpy(), w["end_logits"][0].numpy(), np.reshape(w["offset_mapping"], (-1, 2)))
-                for w in windows
-            ),
-            top_k=top_k,
-            **options,
-        )
-        return answers[0] if top_k == 1 else answers
-
-
-def _paired(
-    question: str | Sequence[str] | None, context: str | Sequence[str] | None
-) -> Mapping[str, str] | list[Mapping[str, str]]:
-    """Examples from the two keywords; one question goes with every context, one context with every question."""
-    lengths = {len(given) for given in (question, context) if isinstance(given, (list, tuple))}
-    if not lengths:
-        return {"question": question, "context": context}
-    if len(lengths) > 1:
-        raise DataError(f"{len(question)} questions and {len(context)} contexts; give as many of one as of the other.")
-    n = lengths.pop()
-    question, context = (list(x) if isinstance(x, (list, tuple)) else [x] * n for x in (question, context))
-    return [{"question": q, "context": c} for q, c in zip(question, context, strict=True)]
-
-
-def _checked(example: Mapping[str, str]) -> Mapping[str, str]:
-    for name in ("question", "context"):
-        if not isinstance(example, Mapping) or not isinstance(example.get(name), str):
-            raise DataError(f"an example is {{'question': text, 'context': text}}; this one has no text {name!r}.")
-    return example
-
-
-def register() -> None:
-    """Make `transformers.pipeline("extractive-qa", …)` known."""
-    PIPELINE_REGISTRY.register_pipeline(
-        "extractive-qa", pipeline_class=ExtractiveQAPipeline, pt_model=AutoModelForQuestionAnswering, type="text"
-    )
-    # With it, save_pretrained would name this class as remote code in the model's config, which then loads nowhere.
-    del ExtractiveQAPipeline._registered_impl
-
-
-register()

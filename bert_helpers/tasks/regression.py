@@ -1,15 +1,17 @@
-"""Scores of text pairs: the scale a model learns them on, and what can be said without training.
+"""Pairs of texts and a score for each: the task, the scale a model learns them on, and baselines without training.
 
 A model learns standardized labels, (label - mean) / deviation; mean and deviation stand in its config, so that
 checkpoints keep them. Everywhere else, labels and predictions are in the user's units.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -18,8 +20,79 @@ from transformers import (
     DataCollatorWithPadding,
     EvalPrediction,
 )
+from transformers.trainer_utils import PredictionOutput
 
+from bert_helpers import data, metrics, results
 from bert_helpers.errors import DataError
+from bert_helpers.tasks.base import Examples, Task
+from bert_helpers.tokenization import encode_pairs
+
+
+class Regression(Task):
+    """Pairs of texts, each with a score."""
+
+    name = "regression"
+    prefix = "STS_"
+    model_class = BertForSequenceClassification
+    pipeline = "text-classification"
+    fields: ClassVar = {"text": "TEXT_COLUMN", "text_pair": "PAIR_COLUMN"}
+    usage = """\
+from transformers import pipeline
+
+score = pipeline("text-classification", "{folder}", function_to_apply="none")
+print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max_length={length}))"""
+    sample_texts = ("A text.", "Another.")
+    numeric = True
+    cuts_texts = True
+
+    load = staticmethod(data.load_pairs)
+    encode = staticmethod(encode_pairs)
+
+    def examples(self, split: Dataset) -> Examples:
+        """Return each pair as one text, and the scores."""
+        texts = [f"{text} {other}" for text, other in zip(split["text"], split["text_pair"], strict=True)]
+        return Examples(texts, list(split["label"]), texts, texts)
+
+    def model_fields(self, train: Dataset) -> dict[str, object]:
+        """Return one output, and the scale of the training scores."""
+        return {"num_labels": 1, **target_scale(train["label"])}
+
+    def compute_metrics(self, config: BertConfig) -> Callable[[EvalPrediction], dict[str, float]]:
+        """Return Pearson, MSE and Spearman of predictions and labels in the user's units."""
+        return metrics.regression_scores
+
+    def measure(self, predictions: np.ndarray, references: np.ndarray, rows: Dataset) -> metrics.Measure:
+        """Measure scores in the user's units."""
+        return metrics.regression(predictions, references)
+
+    def placeholders(self, rows: Dataset) -> dict[str, list]:
+        """Return a score of 0 for every row."""
+        return {"label": [0.0] * len(rows)}
+
+    def table(
+        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, names: Sequence[str]
+    ) -> dict[str, Sequence]:
+        """Return `score`, in the units of the training data."""
+        return {"score": np.ravel(output.predictions).round(6)}
+
+    def save_predictions(
+        self, folder: Path, predictions: np.ndarray, rows: DatasetDict, outputs: Mapping[str, PredictionOutput]
+    ) -> Path:
+        """Write labels and predicted scores as predictions.csv."""
+        table = pd.DataFrame({"label": rows["test"]["label"], "predicted": np.ravel(predictions)})
+        return results.write_text(folder / "predictions.csv", table.to_csv(index_label="row"))
+
+    def fits(self, config: BertConfig) -> bool:
+        """Whether a model is a sequence classifier of one output."""
+        return super().fits(config) and config.num_labels == 1
+
+    def chance_loss(self, encoded: Dataset) -> float:
+        """Return the variance of the standardized scores."""
+        return 1.0
+
+    def untrained_loss(self, model: BertPreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
+        """Return the mean square of the target."""
+        return float((batch["labels"].float() ** 2).mean())
 
 
 def target_scale(labels: Sequence[float]) -> dict[str, float]:

@@ -1,0 +1,143 @@
+"""What a task must have: one class in one file for each, of which `tasks.TASKS` holds an object."""
+
+import inspect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset, DatasetDict
+from scipy.special import entr
+from transformers import BertConfig, BertPreTrainedModel, BertTokenizerFast, DataCollatorWithPadding, EvalPrediction
+from transformers.trainer_utils import PredictionOutput
+
+from bert_helpers.metrics import Measure
+
+
+class Examples(NamedTuple):
+    """The rows of a split as the checks of `diagnosis` read them, whatever the task's columns are."""
+
+    texts: list[str]  # what the model reads of each row, as one string
+    labels: list  # of each row: the name of its class, a number, or the IOB2 tags of its words
+    passages: list[str]  # the part of each text that other rows may share, such as a context; else the texts
+    groups: list[Hashable]  # the source that passages may share, such as an article; else the passages
+    classes: list[str] | None = None  # names of the classes there are; None where labels are no classes
+    words: list[list[str]] | None = None  # of each row, where labels are tags of words
+
+    @property
+    def counted(self) -> list:
+        """Every label on its own: one a row, or the type of every entity where labels are tags."""
+        if self.words is None:
+            return self.labels
+        return [tag[2:] for tags in self.labels for tag in tags if tag.startswith("B-")]
+
+
+class Task(ABC):
+    """A kind of rows and labels, with all that differs between it and other tasks.
+
+    The keywords of `load` and `encode` are notebook parameters in lower case: see `options`. Rows are those of `load`,
+    in canonical columns; encoded rows are those of `encode`.
+    """
+
+    name: ClassVar[str]
+    model_class: ClassVar[type[BertPreTrainedModel]]
+    pipeline: ClassVar[str]  # the Hub's name for what the model does
+    fields: ClassVar[Mapping[str, str]]  # columns that the model reads -> parameter that names the user's column, or ""
+    usage: ClassVar[str]  # Python for the model card, with {folder} and {length}
+    sample_texts: ClassVar[Sequence[str]]  # for the card's command line
+    prefix: ClassVar[str] = ""  # of its parameters in a notebook of several tasks
+    head: ClassVar[str] = "classifier"  # the model's new layer
+    has_classes: ClassVar[bool] = False  # whether logits are of classes, for rows or for words
+    numeric: ClassVar[bool] = False  # whether labels are numbers with a unit; the model learns them standardized
+    cuts_texts: ClassVar[bool] = False  # whether texts longer than MAX_LENGTH lose tokens, instead of making windows
+
+    @abstractmethod
+    def load(self, source: str | Path, **options: object) -> DatasetDict:
+        """Read and check a source; returns the splits train, validation and test in canonical columns."""
+
+    @abstractmethod
+    def encode(self, dataset: DatasetDict, tokenizer: BertTokenizerFast, **options: object) -> DatasetDict:
+        """Turn rows into token ids, with a column `length` and the labels under the model's names."""
+
+    @abstractmethod
+    def examples(self, split: Dataset) -> Examples:
+        """Return the rows as the checks of `diagnosis` read them."""
+
+    @abstractmethod
+    def measure(self, predictions: Sequence, references: Sequence, rows: Dataset) -> Measure:
+        """Measure predictions as `predictions_and_references` gives them; `rows` say what is resampled together."""
+
+    @abstractmethod
+    def placeholders(self, rows: Dataset) -> dict[str, list]:
+        """Return columns of labels that mean nothing, for rows without labels: `encode` reads them."""
+
+    @abstractmethod
+    def table(
+        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, names: Sequence[str]
+    ) -> dict[str, Sequence]:
+        """Return the columns that a prediction adds to its rows; `names` are the classes in the model's order."""
+
+    @abstractmethod
+    def save_predictions(
+        self, folder: Path, predictions: Sequence, rows: DatasetDict, outputs: Mapping[str, PredictionOutput]
+    ) -> Path:
+        """Write the test rows' `predictions` to a file in `folder`; `rows` and `outputs` are by split."""
+
+    def model_fields(self, train: Dataset) -> dict[str, object]:
+        """Return the fields of the model's config that training rows decide."""
+        return {}
+
+    def collator(self, tokenizer: BertTokenizerFast, **options: object) -> Callable[[list], dict]:
+        """Return the function that makes a padded batch of encoded rows."""
+        return DataCollatorWithPadding(tokenizer, **options)
+
+    def compute_metrics(self, config: BertConfig) -> Callable[[EvalPrediction], dict[str, float]] | None:
+        """Return the scores shown while training, or None where logits become predictions after it only."""
+        return None
+
+    def predictions_and_references(
+        self, output: PredictionOutput, encoded: Dataset, rows: Dataset
+    ) -> tuple[Sequence, Sequence]:
+        """Return what `measure` takes, from the model's output for the encoded rows."""
+        return output.predictions, np.asarray(rows["label"])
+
+    def parts(self, predictions: Sequence, references: Sequence, seed: int) -> pd.DataFrame | None:
+        """Return more rows of metrics, of parts of the rows: `value`, `low`, `high`, named "PART/METRIC"."""
+        return None
+
+    def with_fields(self, rows: Dataset, tokenizer: BertTokenizerFast) -> Dataset:
+        """Return the rows with each field that `encode` reads, where new texts may come in another form."""
+        return rows
+
+    def fits(self, config: BertConfig) -> bool:
+        """Whether a saved model with this config is one of the task."""
+        return (config.architectures or [""])[0] == self.model_class.__name__
+
+    def chance_loss(self, encoded: Dataset) -> float:
+        """Return the loss of saying what the labels are on average, in nats: their entropy."""
+        labels = np.concatenate([np.atleast_1d(np.asarray(row)) for row in encoded["labels"]])
+        shares = np.bincount(labels[labels >= 0]) / np.sum(labels >= 0)
+        return float(entr(shares).sum())
+
+    def untrained_loss(self, model: BertPreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
+        """Return the loss of a head whose logits are all 0."""
+        return math.log(model.config.num_labels)
+
+
+def options(function: Callable, parameters: Mapping[str, object]) -> dict[str, object]:
+    """Return the keywords of a function that notebook parameters give: TRAIN_SIZE for `train_size`."""
+    names = inspect.signature(function).parameters
+    return {name: parameters[name.upper()] for name in names if name.upper() in parameters}
+
+
+def class_fields(names: Sequence[str]) -> dict[str, object]:
+    """Return the fields of a model's config that name its classes."""
+    return {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: i for i, name in enumerate(names)},
+    }
