@@ -1,92 +1,204 @@
-"""The parameters of a notebook or a training: names, types and ranges checked before anything else runs."""
+"""The one table of parameters; notebooks, the command line, its help and the records of runs take theirs from it.
+
+Imports no library, so that `--help` and a refusal take no time.
+"""
 
 import difflib
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from bert_helpers.errors import ParameterError
 
-CHOICES = {"PRECISION": ("auto", "bf16", "fp16", "fp32"), "TRUNCATION": ("head", "tail", "head+tail")}
 TRACKERS = ("tensorboard", "mlflow", "trackio", "wandb")  # of those that Transformers reports to
-NEEDED = ("MODEL", "DATA", "OUTPUT_DIR")
-# What every training has, where its notebook has no parameter of the name
-DEFAULTS = {"GRADIENT_ACCUMULATION": 1, "EARLY_STOPPING": 0, "WEIGHT_DECAY": 0.01, "LABEL_SMOOTHING": 0.0,
-            "DROPOUT": 0.1, "TRUNCATION": "head", "PRECISION": "auto", "DATALOADER_WORKERS": 0, "FSDP": False,
-            "SEED": 0, "REPORT_TO": "none"}  # fmt: skip
-SHARED = {"MODEL": "sentence-transformers/all-MiniLM-L6-v2", "DATA": "sample",
-          "TRAIN_SIZE": 0, "VALIDATION_SIZE": 0, "TEST_SIZE": 0, "BATCH_SIZE": 16}  # fmt: skip
-# By task, with the defaults of its notebook: 1, 3, 4, 3
-OWN = {
-    "classification": {"TEXT_COLUMN": "text", "LABEL_COLUMN": "label", "EPOCHS": 6, "LEARNING_RATE": 1e-4,
-                       "MAX_LENGTH": 256},
-    "regression": {"TEXT_COLUMN": "text", "PAIR_COLUMN": "text_pair", "LABEL_COLUMN": "label", "LOW": 0.0, "HIGH": 5.0,
-                   "EPOCHS": 8, "LEARNING_RATE": 2e-4, "MAX_LENGTH": 128},
-    "ner": {"TOKENS_COLUMN": "tokens", "TAGS_COLUMN": "ner_tags", "EPOCHS": 10, "LEARNING_RATE": 3e-4,
-            "MAX_LENGTH": 128, "STRIDE": 32},
-    "qa": {"EPOCHS": 4, "LEARNING_RATE": 3e-4, "MAX_LENGTH": 256, "STRIDE": 64},
-}  # fmt: skip
-# Only texts are cut at a chosen end; only losses over classes can be smoothed.
-ONLY = {"TRUNCATION": ("classification",), "LABEL_SMOOTHING": ("classification", "ner")}
-# name -> (lowest, highest); a notebook's prefixed names (QA_EPOCHS) have the range of the name they end in
-RANGES = {
-    "TRAIN_SIZE": (0, 10**9),
-    "VALIDATION_SIZE": (0, 10**9),
-    "TEST_SIZE": (0, 10**9),
-    "EPOCHS": (1, 1000),
-    "BATCH_SIZE": (1, 4096),
-    "GRADIENT_ACCUMULATION": (1, 4096),
-    "LEARNING_RATE": (1e-8, 1.0),
-    "MAX_LENGTH": (3, 10**5),
-    "SEED": (0, 2**31 - 1),
-    "EARLY_STOPPING": (0, 1000),
-    "STRIDE": (0, 10**5),
-    "DIFFERENCE": (0.001, 1.0),
-    "IMBALANCE": (1, 10**6),
-    "WEIGHT_DECAY": (0.0, 1.0),
-    "LABEL_SMOOTHING": (0.0, 0.9),
-    "DROPOUT": (0.0, 0.9),
-    "DATALOADER_WORKERS": (0, 256),
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A row of the table; the type of the value is that of the default."""
+
+    default: object  # {task} in it is the name of the task
+    help: str
+    range: tuple[float, float] | None = None  # lowest and highest
+    choices: tuple[str, ...] = ()
+    tasks: tuple[str, ...] | None = None  # whose trainings take it; None: all; (): notebooks only
+    defaults: Mapping[str, object] = field(default_factory=dict)  # of the tasks whose default is another
+    required: bool = False  # may not be empty
+    predicts: bool = False  # `predict` takes it too
+    check: Callable[[str], object] | None = None  # raises ParameterError for a value that cannot be used
+
+    @property
+    def type(self) -> type:
+        """The type of its values: str, int, float or bool."""
+        return type(self.default)
+
+    def of_task(self, task: str) -> object:
+        """Return the default in a training of the task."""
+        value = self.defaults.get(task, self.default)
+        return value.replace("{task}", task) if isinstance(value, str) else value
+
+
+def trackers(names: str) -> list[str]:
+    """Return the experiment trackers of REPORT_TO: "none", or one or several with commas between.
+
+    Raises ParameterError for an unknown one, and for one whose package is not installed.
+    """
+    chosen = [name.strip() for name in names.split(",") if name.strip() not in ("", "none")]
+    for name in chosen:
+        if name not in TRACKERS:
+            raise _error("REPORT_TO", f"is {names!r}", f"it must be none, or some of {', '.join(TRACKERS)}")
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:  # without origin: a folder of logs here that has the package's name
+            raise _error("REPORT_TO", f"is {names!r}, and {name} is not installed", f"pip install {name}")
+    return chosen
+
+
+def _check_below_results(path: str) -> None:
+    """Raise ParameterError for a path that leaves results/, however many dots it has."""
+    slashes = path.replace("\\", "/")  # Windows takes both
+    parts = os.path.normpath(slashes).replace("\\", "/").split("/")
+    if len(parts) < 2 or parts[0] != "results" or ":" in slashes:
+        raise _error(
+            "OUTPUT_DIR",
+            f"is {path!r}",
+            "it must be a folder below results/, such as results/mine (for another disk, make results/ a link to it)",
+        )
+
+
+# Tasks that read a text a row, and those whose logits are of classes
+TEXTS, CLASSES = ("classification", "regression"), ("classification", "ner")
+ROWS = (0, 10**9)
+
+# A notebook of several tasks prefixes the names that differ: QA_EPOCHS is EPOCHS of question answering.
+PARAMETERS: dict[str, Parameter] = {
+    "MODEL": Parameter(
+        "sentence-transformers/all-MiniLM-L6-v2", "packaged model, a folder, or a Hub id", required=True
+    ),
+    "DATA": Parameter("sample", "sample, a file, a folder with a file per split, or a Hub id", required=True),
+    "TEXT_COLUMN": Parameter("text", "column of the text", tasks=TEXTS, predicts=True),
+    "PAIR_COLUMN": Parameter("text_pair", "column of the second text", tasks=("regression",), predicts=True),
+    "LABEL_COLUMN": Parameter("label", "column of the class, or of the score", tasks=TEXTS),
+    "TOKENS_COLUMN": Parameter("tokens", "column of the words", tasks=("ner",), predicts=True),
+    "TAGS_COLUMN": Parameter("ner_tags", "column of their tags", tasks=("ner",)),
+    "LOW": Parameter(0.0, "lowest score there can be", tasks=("regression",)),
+    "HIGH": Parameter(5.0, "highest score there can be", tasks=("regression",)),
+    "TRAIN_SIZE": Parameter(0, "rows to train on, 0 for all", ROWS),
+    "VALIDATION_SIZE": Parameter(0, "rows to validate on; 0: the whole split, or a tenth of the training rows", ROWS),
+    "TEST_SIZE": Parameter(0, "rows to test on; 0: the whole split, or a tenth of the training rows", ROWS),
+    "EPOCHS": Parameter(
+        3,
+        "passes over the training rows",
+        (1, 1000),
+        defaults={"classification": 6, "regression": 8, "ner": 10, "qa": 4},
+    ),
+    "BATCH_SIZE": Parameter(16, "rows of a forward pass", (1, 4096), predicts=True),
+    "GRADIENT_ACCUMULATION": Parameter(1, "batches per optimizer step", (1, 4096)),
+    "LEARNING_RATE": Parameter(
+        1e-4,
+        "highest learning rate; for bert-base take 2e-5",
+        (1e-8, 1.0),
+        defaults={"regression": 2e-4, "ner": 3e-4, "qa": 3e-4},
+    ),
+    "MAX_LENGTH": Parameter(
+        256, "tokens of a text, or window, that the model sees", (3, 10**5), defaults={"regression": 128, "ner": 128}
+    ),
+    "STRIDE": Parameter(
+        64, "tokens that neighbouring windows share", (0, 10**5), tasks=("ner", "qa"), defaults={"ner": 32}
+    ),
+    "TRUNCATION": Parameter(
+        "head", "what is kept of a long text", choices=("head", "tail", "head+tail"), tasks=("classification",)
+    ),
+    "EARLY_STOPPING": Parameter(
+        0, "stop after so many epochs without a better validation loss, keep the best; 0: never", (0, 1000)
+    ),
+    "WEIGHT_DECAY": Parameter(0.01, "of AdamW", (0.0, 1.0)),
+    "LABEL_SMOOTHING": Parameter(0.0, "share of a label given to the other classes", (0.0, 0.9), tasks=CLASSES),
+    "DROPOUT": Parameter(0.1, "share of hidden units left out", (0.0, 0.9)),
+    "PRECISION": Parameter("auto", "numbers to compute with", choices=("auto", "bf16", "fp16", "fp32"), predicts=True),
+    "DATALOADER_WORKERS": Parameter(0, "processes that prepare batches", (0, 256)),
+    "FSDP": Parameter(
+        False, "share weights, gradients and optimizer among the GPUs of torchrun, for models that one cannot hold"
+    ),
+    "SEED": Parameter(0, "of all randomness", (0, 2**31 - 1)),
+    "REPORT_TO": Parameter(
+        "none", f"experiment trackers: {', '.join(TRACKERS)}; several with commas between; none", check=trackers
+    ),
+    "OUTPUT_DIR": Parameter(
+        "results/{task}",
+        "folder below results/ for model, history, predictions and record",
+        required=True,
+        check=_check_below_results,
+    ),
+    "TRAINED": Parameter("", "folder of a fine-tuned model, in place of training one", tasks=()),
+    "SLICE_COLUMN": Parameter("", "column to break the numbers down by", tasks=()),
+    "TRANSFER_DATA": Parameter("", "rows of another domain, to test on as well", tasks=()),
+    "TRANSFER_TYPES": Parameter("", "their entity types in terms of the model's", tasks=()),
+    "IMBALANCE": Parameter(6, "keep one in so many rows of the rarest class; 0: skip", (0, 10**6), tasks=()),
+    "DIFFERENCE": Parameter(0.1, "of accuracy, that the test rows should be able to show", (0.001, 1.0), tasks=()),
+    "RUN": Parameter("", "folder of a run to diagnose", tasks=()),
+    "RUN_DATA": Parameter("", "where its data lies now", tasks=()),
+    "RUN_MODEL": Parameter("", "where the model that it started from lies now", tasks=()),
 }
 
 
+def task_names() -> list[str]:
+    """Return the tasks that the table names, which are those that can be trained."""
+    return list(dict.fromkeys(task for row in PARAMETERS.values() for task in (*(row.tasks or ()), *row.defaults)))
+
+
+def of_training(task: str) -> dict[str, object]:
+    """Return the parameters that a training of the task takes, and their defaults."""
+    return {name: row.of_task(task) for name, row in PARAMETERS.items() if row.tasks is None or task in row.tasks}
+
+
+def option_of(name: str) -> str:
+    """Return the command line's option for a parameter: --text-column for TEXT_COLUMN."""
+    return "--" + name.lower().replace("_", "-")
+
+
+def row_of(name: str) -> Parameter | None:
+    """Return the row of a notebook's parameter, whose name may have a prefix; None where the table has no such row."""
+    return PARAMETERS.get(name) or PARAMETERS.get(name.partition("_")[2])
+
+
 def check_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
-    """The declared parameters of a notebook and their values, in order; call it with `globals()`.
+    """Return the declared parameters of a notebook and their values, in order; call it with `globals()`.
 
     Declared is what the parameters cell annotates (`EPOCHS: int = 3`). Any other upper-case name was injected
     by papermill and exists nowhere in the notebook.
 
     Raises ParameterError for an unknown name, a wrong type, or a number out of range.
     """
-    declared = dict(namespace.get("__annotations__", {}))
+    declared = _annotations(namespace)
     check_names([name for name in namespace if name.isupper() and not name.startswith("_")], declared)
-    parameters = {name: _typed(name, namespace[name], kind) for name, kind in declared.items()}
-    for name, value in parameters.items():
-        _check_range(name, value)
-    return parameters
-
-
-def of_training(task: str) -> dict[str, object]:
-    """The parameters that a training of the task takes, and their defaults."""
-    optional = {name: value for name, value in DEFAULTS.items() if task in ONLY.get(name, (task,))}
-    return {**SHARED, **OWN[task], **optional, "OUTPUT_DIR": f"results/{task}"}
+    return {name: check(name, namespace[name], kind) for name, kind in declared.items()}
 
 
 def training_parameters(task: str, given: Mapping[str, object]) -> dict[str, object]:
-    """All parameters of a training, with the values `given` (text is read) in place of defaults, checked.
+    """Return all parameters of a training, with the values `given` in place of defaults; see `complete`."""
+    return complete(of_training(task), given)
 
-    Raises ParameterError.
+
+def of_predicting() -> dict[str, object]:
+    """Return the parameters that `predict` takes, and their defaults: columns are "", as in the run."""
+    rows = {name: row for name, row in PARAMETERS.items() if row.predicts}
+    return {name: "" if name.endswith("_COLUMN") else row.default for name, row in rows.items()}
+
+
+def complete(defaults: Mapping[str, object], given: Mapping[str, object]) -> dict[str, object]:
+    """Return the parameters with the values `given` in place of defaults, read where they are text, and checked.
+
+    Raises ParameterError for a name that has no default, and as `check` does.
     """
-    defaults = of_training(task)
     check_names(given, defaults)
-    kinds = {name: type(value) for name, value in defaults.items()}
-    values = {**defaults, **{name: read(value, kinds[name]) for name, value in given.items()}}
-    return check_parameters({"__annotations__": kinds, **values})
+    values = {**defaults, **{name: read(value, type(defaults[name])) for name, value in given.items()}}
+    return {name: check(name, value, type(defaults[name])) for name, value in values.items()}
 
 
 def read(value: object, kind: type) -> object:
-    """What stands on a command line is text; a number that is none is left as it is, for the check to name."""
+    """Read a number from the text of a command line; other text is left as it is, for the check to name."""
     try:
         return kind(value) if isinstance(value, str) and kind in (int, float) else value
     except ValueError:
@@ -98,8 +210,38 @@ def check_names(given: Iterable[str], declared: Collection[str]) -> None:
     for name in given:
         if name not in declared:
             near = difflib.get_close_matches(name.upper(), declared, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(declared)}."
-            raise ParameterError(f"{name}: this notebook has no such parameter; {hint}")
+            fix = f"did you mean {near[0]}?" if near else f"there are {', '.join(declared)}"
+            raise _error(name, "is no parameter of this notebook", fix)
+
+
+def check(name: str, value: object, kind: type | None = None) -> object:
+    """Return the value of a parameter (a whole number as float where that is its type) if it can be used.
+
+    `kind` is its type where the table does not say it: a notebook may have parameters of its own.
+    Raises ParameterError.
+    """
+    row = row_of(name)
+    value = _typed(name, value, kind or row.type)
+    if isinstance(value, str) and "\0" in value:
+        raise _error(name, f"is {value!r}, which holds a NUL character", "write it anew")
+    if row is None:
+        return value
+    if row.choices and value not in row.choices:
+        raise _error(name, f"is {value!r}", f"it must be one of {', '.join(row.choices)}")
+    if row.required and not value.strip():
+        raise _error(name, "is empty", "leave it out for the default")
+    if row.range and not row.range[0] <= value <= row.range[1]:  # NaN lies nowhere
+        raise _error(name, f"is {value}", f"it must lie between {row.range[0]} and {row.range[1]}")
+    if row.check:
+        row.check(value)
+    return value
+
+
+def _annotations(namespace: Mapping[str, object]) -> dict[str, type]:
+    if "__annotations__" in namespace:
+        return dict(namespace["__annotations__"])
+    annotate = namespace.get("__annotate__")  # Python 3.14 evaluates annotations when they are asked for
+    return dict(annotate(1)) if annotate else {}
 
 
 def _typed(name: str, value: object, kind: type) -> object:
@@ -109,46 +251,8 @@ def _typed(name: str, value: object, kind: type) -> object:
         return value
     written = kind is float and re.fullmatch(r"[-+\d.]+e[-+\d]+", str(value))
     hint = "; in YAML write 5.0e-5, not 5e-5" if written else ""
-    raise ParameterError(f"{name} is {value!r}, a {type(value).__name__}; it must be {kind.__name__}{hint}.")
+    raise _error(name, f"is {value!r}, a {type(value).__name__}", f"it must be {kind.__name__}{hint}")
 
 
-def _check_range(name: str, value: object) -> None:
-    for known, choices in CHOICES.items():
-        if name.endswith(known) and value not in choices:
-            raise ParameterError(f"{name} is {value!r}; it must be one of {', '.join(choices)}.")
-    if isinstance(value, str) and "\0" in value:
-        raise ParameterError(f"{name} is {value!r}, which holds a NUL character; write it anew.")
-    if name == "REPORT_TO":
-        trackers(value)
-    if name in NEEDED and not value.strip():
-        raise ParameterError(f"{name} is empty; leave it out for the default.")
-    if name == "OUTPUT_DIR" and not _below_results(value):
-        raise ParameterError(
-            f"{name} is {value!r}; it must be a folder below results/, such as results/mine. (For another disk, make "
-            "results/ a link to it.)"
-        )
-    for known, (low, high) in RANGES.items():
-        if (name == known or name.endswith("_" + known)) and not low <= value <= high:
-            raise ParameterError(f"{name} is {value}; it must lie between {low} and {high}.")
-
-
-def trackers(names: str) -> list[str]:
-    """The experiment trackers of REPORT_TO: "none", or one or several with commas between.
-
-    Raises ParameterError for an unknown one, and for one whose package is not installed.
-    """
-    chosen = [name.strip() for name in names.split(",") if name.strip() not in ("", "none")]
-    for name in chosen:
-        if name not in TRACKERS:
-            raise ParameterError(f"REPORT_TO is {names!r}; it must be none, or some of {', '.join(TRACKERS)}.")
-        spec = find_spec(name)
-        if spec is None or spec.origin is None:  # without origin: a folder of logs here that has the package's name
-            raise ParameterError(f"REPORT_TO is {names!r}, and {name} is not installed: pip install {name}")
-    return chosen
-
-
-def _below_results(path: str) -> bool:
-    """Whether a relative path stays in results/, however many dots it has."""
-    path = path.replace("\\", "/")  # Windows takes both
-    parts = os.path.normpath(path).replace("\\", "/").split("/")
-    return len(parts) > 1 and parts[0] == "results" and ":" not in path
+def _error(name: str, problem: str, fix: str) -> ParameterError:
+    return ParameterError(problem, fix=fix, parameter=name)

@@ -25,7 +25,7 @@ from bert_helpers.evaluation import comparison
 from bert_helpers.intervals import intervals
 from bert_helpers.machine import checkpoints
 from bert_helpers.metrics import Measure
-from bert_helpers.parameters import DEFAULTS
+from bert_helpers.parameters import of_training
 from bert_helpers.tasks import regression
 
 FILES = ("history.json", "model")
@@ -73,7 +73,7 @@ def prepare(dataset: DatasetDict, parameters: Mapping[str, object], *, task: str
 
     Those are WEIGHT_DECAY, LABEL_SMOOTHING, DROPOUT, TRUNCATION and DATALOADER_WORKERS; other names are not used.
     """
-    p, spec = {**DEFAULTS, **parameters}, tasks.TASKS[task]
+    p, spec = {**of_training(task), **parameters}, tasks.TASKS[task]
     tokenizer = models.load_tokenizer(p["MODEL"])
     encoded = spec.encode(dataset, tokenizer, **tasks.options(spec.encode, p))
     fields = {**spec.model_fields(dataset["train"]), "hidden_dropout_prob": p["DROPOUT"]}
@@ -100,7 +100,7 @@ def _trainer(
         early_stopping=p["EARLY_STOPPING"],
         seed=p["SEED"],
         weight_decay=p["WEIGHT_DECAY"],
-        label_smoothing_factor=p["LABEL_SMOOTHING"],
+        label_smoothing_factor=p.get("LABEL_SMOOTHING", 0.0),
         dataloader_num_workers=p["DATALOADER_WORKERS"],
         report_to=p["REPORT_TO"],
         disable_tqdm=True,
@@ -213,7 +213,7 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     task = task_of(folder / "model")
     spec = tasks.TASKS[task]
     parameters, described = recorded(folder, task)
-    p = {**DEFAULTS, **parameters}
+    p = {**of_training(task), **parameters}
     # What is read or mended is nobody's experiment, the tracker may not be installed here, and here is one process.
     p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"], "REPORT_TO": "none", "FSDP": False}
     where = "Say where its data lies (RUN_DATA, --data)."

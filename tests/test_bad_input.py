@@ -11,7 +11,6 @@ import pytest
 from transformers import BertForSequenceClassification
 
 from bert_helpers import DataError, ModelError, ParameterError, data, models, tokenization
-from bert_helpers.parameters import check_parameters
 from bert_helpers.tasks import TASKS
 
 LOAD = {
@@ -258,43 +257,6 @@ def test_a_bad_model_folder(case, tmp_path):
         (tmp_path / name).write_text(content)
     with pytest.raises(ModelError, match=message):
         models.load_model(str(tmp_path), BertForSequenceClassification)
-
-
-PARAMETERS = [
-    ("EPOCHS", int, 0, "must lie between 1 and 1000"),
-    ("EPOCHS", int, -1, "must lie between"),
-    ("EPOCHS", int, 10**9, "must lie between"),
-    ("EPOCHS", int, "3", "a str; it must be int"),
-    ("EPOCHS", int, 2.5, "a float; it must be int"),
-    ("EPOCHS", int, True, "a bool; it must be int"),
-    ("EPOCHS", int, None, "it must be int"),
-    ("QA_EPOCHS", int, 0, "must lie between"),
-    ("LEARNING_RATE", float, 0.0, "must lie between"),
-    ("LEARNING_RATE", float, -1.0, "must lie between"),
-    ("LEARNING_RATE", float, 5, "must lie between"),
-    ("LEARNING_RATE", float, float("nan"), "must lie between"),
-    ("LEARNING_RATE", float, float("inf"), "must lie between"),
-    ("LEARNING_RATE", float, "5e-5", "in YAML write 5.0e-5"),
-    ("BATCH_SIZE", int, 0, "must lie between"),
-    ("MAX_LENGTH", int, 2, "must lie between"),
-    ("STRIDE", int, -1, "must lie between"),
-    ("SEED", int, 2**40, "must lie between"),
-    ("TRAIN_SIZE", int, -5, "must lie between"),
-    ("DIFFERENCE", float, 2.0, "must lie between"),
-    ("IMBALANCE", int, 0, "must lie between"),
-    ("PRECISION", str, "fp8", "must be one of auto, bf16, fp16, fp32"),
-    ("TRUNCATION", str, "middle", "must be one of head, tail, head"),
-    ("MODEL", str, " ", "empty; leave it out"),
-    ("DATA", str, "", "empty; leave it out"),
-    ("OUTPUT_DIR", str, "", "empty; leave it out"),
-    ("OUTPUT_DIR", str, "a\0b", "NUL character"),
-]
-
-
-@pytest.mark.parametrize(("name", "kind", "value", "message"), PARAMETERS)
-def test_a_bad_parameter(name, kind, value, message):
-    with pytest.raises(ParameterError, match=f"^{name} is.*{message}"):
-        check_parameters({"__annotations__": {name: kind}, name: value})
 
 
 @pytest.mark.parametrize("task", LOAD)

@@ -161,7 +161,7 @@ def test_a_bad_parameter_stops_the_run_and_leaves_nothing(tmp_path):
     """Kinds of bad parameters: tests/test_parameters.py."""
     done = papermill(FIRST, tmp_path, EPOCH=3)
     assert done.returncode != 0
-    assert "EPOCH: this notebook has no such parameter; did you mean EPOCHS" in done.stderr
+    assert "EPOCH is no parameter of this notebook; did you mean EPOCHS" in done.stderr
     assert not (tmp_path / "results").exists()
 
 

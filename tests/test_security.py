@@ -171,7 +171,7 @@ def test_a_parameter_name_that_is_code_is_refused_before_the_notebook_runs(tmp_p
     code = "x = 1; open('results/owned', 'w').close(); y"
     (tmp_path / "evil.yaml").write_text(json.dumps({code: 1}))
     assert cli.main(["run", str(NOTEBOOKS / "01_fine_tune.ipynb"), "-f", "evil.yaml"]) == 2
-    assert "this notebook has no such parameter" in capsys.readouterr().err
+    assert "is no parameter of this notebook" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [tmp_path / "evil.yaml"]
 
 
@@ -184,16 +184,16 @@ def test_a_parameter_value_is_a_value(tmp_path):
 BAD_LINES = [
     (["run", "none.ipynb"], "none.ipynb: no such notebook"),
     (["run", "FIRST", "-p", "EPOCH", "3"], "did you mean EPOCHS?"),
-    (["run", "FIRST", "-p", "epochs", "3"], "epochs: this notebook has no such parameter; did you mean EPOCHS?"),
+    (["run", "FIRST", "-p", "epochs", "3"], "epochs is no parameter of this notebook; did you mean EPOCHS?"),
     (["run", "FIRST", "-p", "EPOCHS", "three"], "EPOCHS is 'three', a str; it must be int"),
     (["run", "FIRST", "-p", "EPOCHS", "0"], "must lie between"),
     (["run", "FIRST", "-p", "LEARNING_RATE", "nan"], "must lie between"),
     (["run", "FIRST", "-p", "OUTPUT_DIR", "/tmp"], "below results/"),
     (["run", "FIRST", "-f", "none.yaml"], "none.yaml: cannot be read as YAML"),
-    (["run", "FIRST", "-f", "list.yaml"], "list.yaml: a line a parameter is needed"),
+    (["run", "FIRST", "-f", "list.yaml"], "list.yaml: holds no parameters; write one per line"),
     (["run", "FIRST", "-f", "broken.yaml"], "broken.yaml: cannot be read as YAML"),
     (["run", "FIRST", "-f", "object.yaml"], "object.yaml: cannot be read as YAML"),
-    (["run", "FIRST", "-f", "numbers.yaml"], "a line a parameter is needed"),
+    (["run", "FIRST", "-f", "numbers.yaml"], "numbers.yaml: holds no parameters"),
 ]
 
 

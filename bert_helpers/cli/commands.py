@@ -22,7 +22,7 @@ from bert_helpers.cli import unlabelled
 from bert_helpers.diagnosis import checks_run, repairs
 from bert_helpers.diagnosis import diagnose as checks
 from bert_helpers.diagnosis import findings as diagnosis
-from bert_helpers.errors import DataError, ParameterError, TrainingError
+from bert_helpers.errors import DataError, ParameterError, TrainingError, parameter
 from bert_helpers.metrics import format_interval
 from bert_helpers.readers import sources
 from bert_helpers.report import gallery
@@ -72,7 +72,7 @@ def train(options: argparse.Namespace) -> int:
         table = runs.save(done, folder, findings=found) if first_process() else None
     except (MemoryError, RuntimeError) as error:
         for finding in checks_run.check_failure(error, parameters=p):
-            raise TrainingError(f"{finding.symptom}; fix: {_fix(finding.fix, run)}.") from error
+            raise TrainingError(finding.symptom, fix=f"fix: {_fix(finding.fix, run)}") from error
         raise
     if table is None:
         return 0
@@ -109,7 +109,7 @@ def _fix(fix: Mapping[str, object], run: runs.Run) -> str:
                 for number in (values[known], run.parameters.get(known))
             )
             if text != now:
-                given.append(f"--{known.lower().replace('_', '-')} {text}")
+                given.append(f"{parameters.option_of(known)} {text}")
         else:
             rest[name] = value
     told = ", ".join(part for part in (" ".join(given), diagnosis.fix_text(rest)) if part)
@@ -199,7 +199,7 @@ def _finding(finding: diagnosis.Finding, run: runs.Run) -> str:
 def compare(options: argparse.Namespace) -> int:
     """Whether two runs differ by more than chance on the test rows of both."""
     if Path(options.first).resolve() == Path(options.second).resolve():
-        raise ParameterError(f"{options.first} and {options.second} are one folder; name two runs.")
+        raise ParameterError(f"is the folder {options.second} too", source=options.first, fix="name two runs")
     first, second = (runs.read(_folder(name), source=options.data) for name in (options.first, options.second))
     told = runs.compare(first, second, names=(options.first, options.second))
     content = {"sentence": told.sentence, "p_value": told.p_value, "metrics": told.table.to_dict(orient="index")}
@@ -209,7 +209,7 @@ def compare(options: argparse.Namespace) -> int:
 def _folder(name: str) -> Path:
     folder = Path(results.resolve(name))
     if not folder.is_dir():
-        raise DataError(f"{name}: no such folder; name that of a run, such as results/01_fine_tune.")
+        raise DataError("no such folder", source=name, fix="name that of a run, such as results/01_fine_tune")
     return folder if folder.name else folder.resolve()
 
 
@@ -228,27 +228,24 @@ def _show(options: argparse.Namespace, content: object, text: str) -> int:
 
 def predict(options: argparse.Namespace) -> int:
     """Predictions for texts of the arguments, a file, or standard input."""
-    out = Path(options.out) if options.out else None
+    p, out = options.parameters, Path(options.out) if options.out else None
     if out and options.file and out.resolve() == Path(options.file).resolve():
-        raise ParameterError(f"--out {options.out} would replace the file that is read; name another.")
+        raise ParameterError(f"is {options.out}, the file that is read", parameter="OUT", fix="name another")
     by_name = {".csv": "csv", ".jsonl": "jsonl"}.get(out.suffix.lower()) if out else None
     if out:
         if not (by_name or options.format):
             raise ParameterError(
-                f"--out {options.out}: the ending says neither CSV nor JSON Lines; end it in .csv or .jsonl, or say "
-                "which by --format."
+                f"is {options.out}, whose ending says neither CSV nor JSON Lines",
+                parameter="OUT",
+                fix=f"end it in .csv or .jsonl, or say which by {parameter('FORMAT')}",
             )
         results.check_writable(out.parent)
     predictor = prediction.load(Path(results.resolve(options.folder)))
     rows = _unlabelled(options, _columns(options, predictor))
     tokens = f"at most {predictor.parameters['MAX_LENGTH']} tokens"
-    say(f"{predictor.task}: {len(rows)} rows, {tokens}, {training.resolve_precision(options.precision)}")
+    say(f"{predictor.task}: {len(rows)} rows, {tokens}, {training.resolve_precision(p['PRECISION'])}")
     table = prediction.predict(
-        predictor,
-        rows,
-        precision=options.precision,
-        batch_size=options.batch_size,
-        show_progress=sys.stderr.isatty(),
+        predictor, rows, precision=p["PRECISION"], batch_size=p["BATCH_SIZE"], show_progress=sys.stderr.isatty()
     )
     text = _written(table, options.format or by_name or ("jsonl" if predictor.task == "ner" else "csv"))
     if out:
@@ -262,14 +259,13 @@ def predict(options: argparse.Namespace) -> int:
 def _columns(options: argparse.Namespace, predictor: prediction.Predictor) -> dict[str, str]:
     """The run's names of its columns, and those of the options in their place."""
     columns, fields = predictor.columns, tasks.TASKS[predictor.task].fields
-    by_option = {name.lower(): field for field, name in fields.items() if name}
-    for option in ("text_column", "pair_column", "tokens_column"):
-        if name := getattr(options, option):
-            if option not in by_option:
-                raise ParameterError(
-                    f"--{option.replace('_', '-')}: a {predictor.task} model reads {', '.join(fields)}."
-                )
-            columns[by_option[option]] = name
+    by_parameter = {name: field for field, name in fields.items() if name}
+    for name, column in options.parameters.items():
+        if name.endswith("_COLUMN") and column:
+            if name not in by_parameter:
+                problem, fix = f"is not for a {predictor.task} model", f"it reads {', '.join(fields)}"
+                raise ParameterError(problem, parameter=name, fix=fix)
+            columns[by_parameter[name]] = column
     return columns
 
 
@@ -280,7 +276,8 @@ def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> data
             if Path(text).suffix.lower() in {*sources.FORMATS, ".txt"} and (
                 os.path.isfile(results.resolve(text)) or not re.search(r"\s", text)
             ):
-                raise ParameterError(f"{text} is the name of a file, not a text; name it by --file.")
+                fix = f"name it by {parameter('FILE')}"
+                raise ParameterError("is the name of a file, not a text", source=text, fix=fix)
         return unlabelled.from_arguments(options.text, columns)
     if options.file and options.file != "-":
         return unlabelled.from_file(Path(results.resolve(options.file)), columns)

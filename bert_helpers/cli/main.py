@@ -3,10 +3,9 @@
 import argparse
 import difflib
 import os
-import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -58,37 +57,8 @@ EXAMPLES = {
   {p}
   {p} elsewhere/results""",
 }
-HELP = {
-    "MODEL": "packaged model, a folder, or a Hub id",
-    "DATA": "sample, a file, a folder with a file a split, or a Hub id",
-    "TEXT_COLUMN": "column of the text",
-    "PAIR_COLUMN": "column of the second text",
-    "LABEL_COLUMN": "column of the class, or of the score",
-    "TOKENS_COLUMN": "column of the words",
-    "TAGS_COLUMN": "column of their tags",
-    "LOW": "lowest score there can be",
-    "HIGH": "highest score there can be",
-    "TRAIN_SIZE": "rows to train on, 0 for all",
-    "VALIDATION_SIZE": "rows to validate on; 0: the whole split, or a tenth of the training rows if there is none",
-    "TEST_SIZE": "rows to test on; 0: the whole split, or a tenth of the training rows if there is none",
-    "EPOCHS": "passes over the training rows",
-    "BATCH_SIZE": "rows of a forward pass",
-    "GRADIENT_ACCUMULATION": "batches to an optimizer step",
-    "LEARNING_RATE": "highest learning rate; for bert-base take 2e-5",
-    "MAX_LENGTH": "tokens of a text, or window, that the model sees",
-    "STRIDE": "tokens that neighbouring windows share",
-    "EARLY_STOPPING": "stop after so many epochs without a better validation loss, keep the best; 0: never",
-    "WEIGHT_DECAY": "of AdamW",
-    "LABEL_SMOOTHING": "share of a label given to the other classes",
-    "DROPOUT": "share of hidden units left out",
-    "TRUNCATION": "what is kept of a long text: head, tail, head+tail",
-    "PRECISION": "auto, bf16, fp16, fp32",
-    "DATALOADER_WORKERS": "processes that prepare batches",
-    "FSDP": "share weights, gradients and optimizer among the GPUs of torchrun, for models that one cannot hold",
-    "SEED": "of all randomness",
-    "REPORT_TO": "experiment trackers: tensorboard, mlflow, trackio, wandb; several with commas between; none",
-    "OUTPUT_DIR": "folder below results/ for model, history, predictions and record",
-}
+EXAMPLE = """
+  {p} --data mine.csv --output-dir results/mine"""  # of a task that has none above
 
 
 class _Parser(argparse.ArgumentParser):
@@ -112,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.debug:
             raise
         reads_data = isinstance(error, DataError) and options.command in ("train", "predict")
-        message = _with_options(str(error), options) + f" ({FORMATS})" * reads_data
+        message = error.sentence(_spelling(options.parser)) + f" ({FORMATS})" * reads_data
         print(f"{type(error).__name__}: {message}", file=sys.stderr)
         return 128 + error.signal if isinstance(error, Interrupted) else 2
     except KeyboardInterrupt:
@@ -122,14 +92,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141  # 128 + SIGPIPE, as a shell says of any program
 
 
-def _with_options(message: str, options: argparse.Namespace) -> str:
-    """A message that names notebook parameters, with the names that they have here: TEXT_COLUMN is --text-column."""
-    message = re.sub(r" \(in notebook 3 \w+\)|RUN_DATA, ", "", message)
-    for name in HELP:
-        option = "--" + name.lower().replace("_", "-")
-        if option in options.parser._option_string_actions:  # not in quotation marks or a path, nor a fix (NAME = 3)
-            message = re.sub(rf"(?<![\w'\"./\\-]){name}(?![\w'\"/\\:-]|\.\w| =)", option, message)
-    return message
+def _spelling(parser: argparse.ArgumentParser) -> Callable[[str], str]:
+    """Return what turns the name of a parameter into its option, if the command has one: --data also for RUN_DATA."""
+
+    def spell(name: str) -> str:
+        options = (parameters.option_of(known) for known in (name, name.partition("_")[2]))
+        return next((option for option in options if option in parser._option_string_actions), name)
+
+    return spell
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -160,7 +130,7 @@ def _add(commands: argparse._SubParsersAction, name: str, doc: str, parent: str 
         name,
         help=doc.replace("%", "%%"),
         description=f"{doc[0].upper()}{doc[1:]}.",
-        epilog="examples:" + EXAMPLES[full].format(p=f"{PROGRAM} {full}"),
+        epilog="examples:" + EXAMPLES.get(full, EXAMPLE).format(p=f"{PROGRAM} {full}"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -192,20 +162,23 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     """train one run of a task, and leave the folder that the notebooks leave"""
     tasks = parser.add_subparsers(dest="task", required=True, parser_class=_Parser, metavar="TASK")
-    for task in parameters.OWN:
+    for task in parameters.task_names():
         own = _add(tasks, task, f"train one run of {task}", parent="train")
         for name, default in parameters.of_training(task).items():
-            is_flag = isinstance(default, bool)
-            kind = {"action": "store_true"} if is_flag else {"metavar": type(default).__name__.upper()}
-            own.add_argument(
-                "--" + name.lower().replace("_", "-"),
-                dest=name,
-                default=argparse.SUPPRESS,
-                help=HELP[name] if is_flag else f"{HELP[name]} ({default})",
-                **kind,
-            )
+            _add_parameter(own, name, default)
         _debug(own)
         own.set_defaults(function=_train)
+
+
+def _add_parameter(parser: argparse.ArgumentParser, name: str, default: object) -> None:
+    """Add the option of a parameter, with the words of the table and the default, as it is or in words."""
+    row = parameters.PARAMETERS[name]
+    text = f"{row.help}: {', '.join(row.choices)}" if row.choices else row.help
+    if row.type is bool:
+        kind = {"action": "store_true", "help": text}
+    else:
+        kind = {"metavar": row.type.__name__.upper(), "help": f"{text} ({default})"}
+    parser.add_argument(parameters.option_of(name), dest=name, default=argparse.SUPPRESS, **kind)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -228,11 +201,9 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", metavar="FILE", help="CSV, TSV, JSON Lines, Parquet, or .txt; - for standard input")
     parser.add_argument("--out", metavar="FILE", help="file to write, whole or not at all; else standard output")
     parser.add_argument("--format", choices=("csv", "jsonl"), help="as --out ends; else csv, but jsonl for entities")
-    for option, field in {"text": "text", "pair": "text_pair", "tokens": "tokens"}.items():
-        told = HELP[f"{option.upper()}_COLUMN"]
-        parser.add_argument(f"--{option}-column", metavar="STR", help=f"{told} (as in the run, else {field})")
-    parser.add_argument("--batch-size", metavar="INT", default="16", help="rows at a time, times two (16)")
-    parser.add_argument("--precision", metavar="STR", default="auto", help=f"{HELP['PRECISION']} (auto)")
+    for name, default in parameters.of_predicting().items():
+        own = parameters.PARAMETERS[name].default
+        _add_parameter(parser, name, default=default or f"as in the run, else {own}")
     _debug(parser)
     parser.set_defaults(function=_predict)
 
@@ -304,7 +275,8 @@ def _gallery(options: argparse.Namespace) -> int:
     from bert_helpers.report.gallery import write_gallery
 
     if not options.folder.exists():
-        raise DataError(f"{options.folder}: no such folder; call this where it lies, or name the folder of the runs.")
+        fix = "call this where it lies, or name the folder of the runs"
+        raise DataError("no such folder", source=str(options.folder), fix=fix)
     print(write_gallery(options.folder))
     return 0
 
@@ -316,10 +288,8 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    kinds = {"BATCH_SIZE": int, "PRECISION": str}
-    values = {name: parameters.read(getattr(options, name.lower()), kind) for name, kind in kinds.items()}
-    checked = parameters.check_parameters({"__annotations__": kinds, **values})
-    options.batch_size, options.precision = checked["BATCH_SIZE"], checked["PRECISION"]
+    given = {name: value for name, value in vars(options).items() if name.isupper()}
+    options.parameters = parameters.complete(parameters.of_predicting(), given)
     return _command(options)
 
 

@@ -13,10 +13,9 @@ from papermill.exceptions import PapermillExecutionError
 
 from bert_helpers.errors import ParameterError
 from bert_helpers.metrics import format_interval, headline
-from bert_helpers.parameters import check_names, check_parameters, read
+from bert_helpers.parameters import complete
 
 EXECUTED = Path("results/notebooks")
-KINDS = {"str": str, "int": int, "float": float, "bool": bool}
 
 
 def run_notebooks(notebooks: Sequence[Path], parameters: Mapping[str, object] | None = None) -> list[dict[str, object]]:
@@ -39,9 +38,10 @@ def read_parameters(path: Path) -> dict[str, object]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ParameterError(f"{path.name}: cannot be read as YAML ({' '.join(str(error).split())[:200]}).") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ParameterError(f"cannot be read as YAML ({reason})", source=path.name) from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ParameterError(f"{path.name}: a line a parameter is needed, such as 'EPOCHS: 3'.")
+        raise ParameterError("holds no parameters", source=path.name, fix="write one per line, such as 'EPOCHS: 3'")
     return content
 
 
@@ -51,15 +51,11 @@ def declared_parameters(path: Path, given: Mapping[str, object]) -> dict[str, ob
     Raises ParameterError.
     """
     if path.suffix != ".ipynb" or not path.is_file():
-        raise ParameterError(f"{path}: no such notebook.")
+        raise ParameterError("no such notebook", source=str(path))
     declared = papermill.inspect_notebook(path)
     if not declared:
-        raise ParameterError(f"{path}: it declares no parameters, in a cell with the tag 'parameters'.")
-    kinds = {name: KINDS[told["inferred_type_name"]] for name, told in declared.items()}
-    check_names(given, declared)
-    values = {name: ast.literal_eval(told["default"]) for name, told in declared.items()}
-    values |= {name: read(value, kinds[name]) for name, value in given.items()}
-    return check_parameters({"__annotations__": kinds, **values})
+        raise ParameterError("declares no parameters, in a cell with the tag 'parameters'", source=str(path))
+    return complete({name: ast.literal_eval(parameter["default"]) for name, parameter in declared.items()}, given)
 
 
 def _run(path: Path, values: Mapping[str, object], given: Sequence[str]) -> dict[str, object]:

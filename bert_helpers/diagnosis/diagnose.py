@@ -6,11 +6,10 @@ from bert_helpers import tasks
 from bert_helpers.diagnosis import checks_data, checks_model, checks_run, repairs
 from bert_helpers.diagnosis.findings import Finding, changed, ranked
 from bert_helpers.errors import ParameterError
-from bert_helpers.parameters import DEFAULTS
+from bert_helpers.parameters import PARAMETERS
 from bert_helpers.runs import Run, finish, prepare
 
-# Parameters that training depends on
-TRAINING = ("EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "MAX_LENGTH", "STRIDE", *DEFAULTS)
+OTHER_TEST_ROWS = {"redraw_splits", "TRAIN_SIZE", "VALIDATION_SIZE", "TEST_SIZE"}
 
 
 def diagnose_rows(run: Run) -> list[Finding]:
@@ -72,5 +71,5 @@ def retrain(run: Run, fix: Mapping[str, object]) -> Run:
 
 def retrainable(fix: Mapping[str, object]) -> bool:
     """Whether a fix changes training rows or how they are trained on, and leaves the test rows as they are."""
-    known = {name.removesuffix("_FACTOR") for name in fix} & {*TRAINING, *repairs.ACTIONS}
-    return bool(known) and "redraw_splits" not in fix
+    names = {name.removesuffix("_FACTOR") for name in fix}
+    return bool(names & {*PARAMETERS, *repairs.ACTIONS}) and not names & OTHER_TEST_ROWS
