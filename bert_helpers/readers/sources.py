@@ -21,7 +21,7 @@ from datasets.exceptions import DataFilesNotFoundError
 from datasets.packaged_modules.cache.cache import Cache
 from datasets.utils import logging
 
-from bert_helpers.errors import DataError
+from bert_helpers.errors import DataError, parameter
 from bert_helpers.readers import hub, tags
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -276,7 +276,7 @@ def _delimiter(path: Path, header: Mapping[str, str]) -> str:
         other = "" if len(names) > 1 else " Give each column's name by itself; the delimiter is found by them."
         if any(to_number(name) is not None or len(name.split()) > 4 for name in names):
             other += " Is that a row of data? Then write a line with names above it."
-        raise DataError(f"{no_column(path.name, header, names, where=' in the header')}{other}")
+        raise DataError(f"{no_column(path.name, header, names, where=' in the header').problem}{other}")
     sep = found[0] if found else next(iter(fields))
     names = Counter(fields[sep])
     if twice := [name for name in header.values() if names[name.strip()] > 1]:
@@ -447,9 +447,7 @@ def no_column(at: str, columns: Mapping[str, str], names: Sequence[str], *, wher
     field, missing = next((field, column) for field, column in columns.items() if column not in names)
     cure = "Rename it in the file."
     if field in PARAMETERS:
-        # Pairs stand beside other data in notebook 3, whose parameters for them have a prefix.
-        prefixed = f" (in notebook 3 STS_{PARAMETERS[field]})" if "text_pair" in columns else ""
-        cure = f"Name the right one by {PARAMETERS[field]}{prefixed}."
+        cure = f"Name the right one by {parameter(PARAMETERS[field])}."
     shown = ", ".join(repr(name[:60]) for name in names[:12])
     return DataError(f"{at}: no column {missing!r}{where}; it has {shown}. {cure}")
 
