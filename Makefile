@@ -51,6 +51,7 @@ say-test-quick:
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab notebooks
