@@ -15,8 +15,8 @@ class BertHelpersError(ValueError):
     """Base of the package's exceptions: what is wrong, where, and how to fix it, as fields.
 
     `problem` and `fix` are clauses without a full stop; `source` is the file, run or model; `row` is one number or all
-    of them, from 1, counted in `unit`s; `column` is the user's own name of it; `parameter` is the notebook parameter
-    that decides. `str(error)` is the sentence with the notebooks' names of parameters, `sentence` with others.
+    of them, from 1, counted in `unit`s, or ids; `column` is the user's own name of it; `parameter` is the notebook
+    parameter that decides. `str(error)` is the sentence with the notebooks' names, `sentence` with others.
     """
 
     def __init__(
@@ -24,20 +24,21 @@ class BertHelpersError(ValueError):
         problem: str,
         *,
         source: str = "",
-        row: int | Sequence[int] | None = None,
+        row: int | Sequence[int | str] | None = None,
         unit: str = "row",
         column: str | None = None,
         fix: str = "",
         parameter: str = "",
     ) -> None:
         self.problem, self.source, self.unit, self.column, self.fix = problem, source, unit, column, fix
-        self.rows = [] if row is None else [row] if isinstance(row, int) else [int(number) for number in row]
+        rows = [] if row is None else [row] if isinstance(row, int) else row
+        self.rows = [number if isinstance(number, str) else int(number) for number in rows]
         self.parameter = parameter
         super().__init__(self.sentence())
 
     @property
-    def row(self) -> int | None:
-        """The first bad row, from 1; None where the problem is not in a row."""
+    def row(self) -> int | str | None:
+        """The first bad row, from 1, or the first bad question's id; None where the problem is not in a row."""
         return self.rows[0] if self.rows else None
 
     def sentence(self, spell: Callable[[str], str] = str) -> str:
@@ -59,11 +60,11 @@ class BertHelpersError(ValueError):
         first, others = self.rows[0], self.rows[1:SHOWN]
         more = f" and {len(self.rows) - SHOWN} more" if len(self.rows) > SHOWN else ""
         units = f"{self.unit}s" if len(self.rows) > 2 else self.unit
-        also = f" (also {units} {', '.join(map(str, others))}{more})" if others else ""
-        return f"{self.unit} {first}{also}"
+        also = f" (also {units} {', '.join(map(repr, others))}{more})" if others else ""
+        return f"{self.unit} {first!r}{also}"
 
     def _column(self) -> str:
-        return f"column {self.column!r}" if self.column is not None else ""
+        return f"column {self.column!r}" if self.column is not None and repr(self.column) not in self.problem else ""
 
 
 class DataError(BertHelpersError):

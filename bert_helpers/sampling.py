@@ -7,7 +7,7 @@ import pandas as pd
 from datasets import Dataset, DatasetDict
 
 from bert_helpers.errors import DataError
-from bert_helpers.readers.sources import place
+from bert_helpers.readers.source import source_name
 
 HELD_OUT = 0.1  # share of the training rows that becomes a missing validation or test split
 
@@ -58,8 +58,10 @@ def draw_contexts(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
     drawn = order[: np.searchsorted(rows[order].cumsum(), size) + 1]
     if len(drawn) == len(rows):
         raise DataError(
-            f"{place(dataset)}: {len(dataset)} questions on {len(rows)} contexts are too few to hold out {size} of "
-            "them with contexts of their own; give more, or a file for each split."
+            f"{len(dataset)} questions on {len(rows)} contexts are too few to hold out {size} of them with contexts of "
+            "their own",
+            source=source_name(dataset),
+            fix="give more, or a file for each split",
         )
     return np.flatnonzero(np.isin(context, drawn))
 
@@ -82,11 +84,12 @@ def split_missing(
             continue
         train, size = splits["train"], sizes[name] or max(1, round(HELD_OUT * total))
         if size >= len(train):
-            raise DataError(f"{place(train)}: {total} rows are too few to hold out {size} of them as {name} rows.")
+            problem = f"{total} rows are too few to hold out {size} of them as {name} rows"
+            raise DataError(problem, source=source_name(train), fix="give more, or a file for each split")
         held_out = draw(train, size, seed=seed)
         kept = np.setdiff1d(np.arange(len(train)), held_out)
         splits[name], splits["train"] = train.select(held_out), train.select(kept)
-        splits[name].info.description = f"{place(train)}, {len(held_out)} rows held out as {name}"
+        splits[name].info.description = f"{source_name(train)}, {len(held_out)} rows held out as {name}"
     return splits
 
 

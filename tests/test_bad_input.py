@@ -62,7 +62,7 @@ FILES = {
         "one class": ("a.csv", REVIEWS.replace(",b", ",a"), "one class only"),
         "header only": ("a.csv", "text,label\n", "holds no rows"),
         "empty file": ("a.csv", "", "the file is empty"),
-        "blank lines": ("a.csv", "\n\n\n", "no column 'text' in the header"),
+        "blank lines": ("a.csv", "\n\n\n", "holds no rows"),
         "dates as labels": (
             "a.csv",
             "text,label\n" + "".join(f"x{i},2024-01-{i % 28 + 1:02d}\n" for i in range(40)),
@@ -70,11 +70,11 @@ FILES = {
         ),
         # labels
         "no label": ("a.csv", REVIEWS + "x,\n", "a.csv, row 41, column 'label': the label is missing"),
-        "NaN label": ("a.jsonl", json_lines().replace('"a"', "1.0").replace('"b"', "NaN"), "row 2.*nan is no"),
-        "infinite label": ("a.jsonl", json_lines().replace('"a"', "0.0").replace('"b"', "Infinity"), "inf is no"),
-        "real label": ("a.jsonl", json_lines().replace('"a"', "0.0").replace('"b"', "1.5"), "1.5 is no class"),
-        "list as label": ("a.jsonl", json_lines().replace('"a"', '["a"]').replace('"b"', '["b"]'), "row 1.*is no"),
-        "timestamps": ("a.parquet", parquet(text=AB, label=pd.to_datetime(["2024-01-01"] * 40)), "row 1.*is no"),
+        "NaN label": ("a.jsonl", json_lines().replace('"a"', "1.0").replace('"b"', "NaN"), "row 2.*nan is not a"),
+        "infinite label": ("a.jsonl", json_lines().replace('"a"', "0.0").replace('"b"', "Infinity"), "inf is not a"),
+        "real label": ("a.jsonl", json_lines().replace('"a"', "0.0").replace('"b"', "1.5"), "1.5 is not a class"),
+        "list as label": ("a.jsonl", json_lines().replace('"a"', '["a"]').replace('"b"', '["b"]'), "row 1.*is not a"),
+        "timestamps": ("a.parquet", parquet(text=AB, label=pd.to_datetime(["2024-01-01"] * 40)), "row 1.*is not a"),
         # texts
         "blank text": ("a.csv", REVIEWS + "   ,a\n", "row 41, column 'text': the text is empty"),
         "invisible text": ("a.csv", REVIEWS + "\u200b\u2060\ufeff,a\n", "row 41.*the text is empty"),
@@ -98,14 +98,14 @@ FILES = {
         ),
         "JSON object": ("a.json", '{"data": {"a": 1}}', "no column 'text'"),
         "null before a row": ("a.jsonl", "null" + json_lines(), "line 1: not valid JSON"),
-        "null for a row": ("a.jsonl", json_lines() + "null\n", "line 41: no object"),
-        "JSON number": ("a.json", "3", "item 1: no object; rows are written as"),
-        "JSON of lists": ("a.json", json.dumps([["x", "a"]] * 20), "item 1: no object"),
+        "null for a row": ("a.jsonl", json_lines() + "null\n", "line 41: not an object"),
+        "JSON number": ("a.json", "3", "item 1: not an object; write rows as"),
+        "JSON of lists": ("a.json", json.dumps([["x", "a"]] * 20), r"item 1 \(also items 2, .*\): not an object"),
         "JSON cut off": ("a.jsonl", json_lines() + '{"text": "y", "la', "line 41: not valid JSON"),
         "JSON too deep": ("a.json", "[" * 100_000, "line 1: not valid JSON"),
         "NULs after JSON": ("a.jsonl", json_lines() + "\0\0\n", "line 41: not valid JSON"),
         # files that are something else
-        "gzip": ("a.csv", gzip.compress(REVIEWS.encode()), "no text file but gzip data; unpack it"),
+        "gzip": ("a.csv", gzip.compress(REVIEWS.encode()), "not a text file but gzip data; unpack it"),
         "Excel": ("a.csv", b"PK\x03\x04" + b"0" * 99, "Excel file; unpack it or save it as CSV"),
         "UTF-16": ("a.csv", REVIEWS.encode("utf-16"), "UTF-16 text; save it as UTF-8"),
         "Latin-1": ("a.csv", (REVIEWS + "caf\xe9,a\n").encode("latin-1"), "line 42: byte 4 is not UTF-8"),
@@ -116,17 +116,17 @@ FILES = {
         "unknown kind": ("a.xlsx", "x", "unknown kind of file; known are .csv"),
     },
     "regression": {
-        "score NaN": ("a.csv", pairs("nan"), "row 4, column 'label': 'nan' is no finite number"),
-        "score infinite": ("a.csv", pairs("inf"), "'inf' is no finite number"),
+        "score NaN": ("a.csv", pairs("nan"), "row 4, column 'label': 'nan' is not a finite number"),
+        "score infinite": ("a.csv", pairs("inf"), "'inf' is not a finite number"),
         "score off the scale": ("a.csv", pairs("7"), "7 lies outside the scale of 0 to 5"),
-        "score a word": ("a.csv", pairs("high"), "'high' is no finite number"),
+        "score a word": ("a.csv", pairs("high"), "'high' is not a finite number"),
         "score missing": ("a.csv", pairs(""), "row 4, column 'label': the score is missing"),
         "no second text": ("a.csv", REVIEWS, "no column 'text_pair'"),
         "second text blank": ("a.csv", pairs("1").replace("b7", "  "), "row 8, column 'text_pair'"),
     },
     "ner": {
         "no tags": ("a.conll", "Ann\nsings\n\n" * 20, "line 1: 'Ann' does not end in a tag"),
-        "no such tag": ("a.conll", WORDS + "Bob X-PER\n\n", "line 121: 'X-PER' is no tag"),
+        "no such tag": ("a.conll", WORDS + "Bob X-PER\n\n", "line 121: 'X-PER' is not a tag"),
         "illegal sequence": (
             "a.conll",
             WORDS + "in O\nBob I-PER\n\nAnn B-PER\nLee I-PER\n\n",
@@ -134,9 +134,9 @@ FILES = {
         ),
         "no entity": ("a.conll", WORDS.replace("B-PER", "O"), "no entity: every tag is O"),
         "no words": ("a.conll", "\n\n", "the file holds no words"),
-        "words not UTF-8": ("a.conll", WORDS.encode() + b"caf\xe9 O\n", "line 121: not UTF-8"),
+        "words not UTF-8": ("a.conll", WORDS.encode() + b"caf\xe9 O\n", "line 121: byte 4 is not UTF-8"),
         "words gzipped": ("a.conll", gzip.compress(WORDS.encode()), "gzip data"),
-        "NUL in a word": ("a.conll", WORDS + "A\0n O\n", "line 121: the word .* is no text"),
+        "NUL in a word": ("a.conll", WORDS + "A\0n O\n", "line 121: the word .* is not text"),
         "a column missing": ("a.conll", WORDS + "Lee\n\n", "line 121"),
         "more words than tags": (
             "a.jsonl",
@@ -152,7 +152,7 @@ FILES = {
     },
     "qa": {
         "no JSON": ("a.json", "{", "not a file in SQuAD's format"),
-        "other nesting": ("a.json", "[1, 2]", "not a file in SQuAD's format.*data > paragraphs"),
+        "other nesting": ("a.json", "[1, 2]", "a JSON array.*data > paragraphs"),
         "JSON bottomless": ("a.json", "[" * 100_000, "not a file in SQuAD's format"),
         "answer elsewhere": (
             "a.json",
@@ -165,10 +165,10 @@ FILES = {
             "not at answer_start -1",
         ),
         "start no number": ("a.json", squad(answers=[{"text": "Ann", "answer_start": "x"}]), "not a file in SQuAD's"),
-        "no answer": ("a.json", squad(answers=[]), "'q0': 0 answer texts"),
+        "no answer": ("a.json", squad(answers=[]), "'q0' .*: 0 answer texts"),
         "empty answer": ("a.json", squad(answers=[{"text": " ", "answer_start": 3}]), "an answer is empty"),
-        "empty question": ("a.json", squad(question="\u200b"), "'q0': the question is empty"),
-        "NUL in a context": ("a.json", squad(context="Ann\0sings"), "'q0': .*NUL character"),
+        "empty question": ("a.json", squad(question="\u200b"), "'q0' .*: the question is empty"),
+        "NUL in a context": ("a.json", squad(context="Ann\0sings"), "'q0' .*: .*NUL character"),
         "megabyte context": ("a.json", squad(context="Ann sings. " * 100_000), "1,000,000 characters"),
         "one context": (
             "a.jsonl",
@@ -186,7 +186,7 @@ FILES = {
             ),
             "20 questions on 1 contexts are too few",
         ),
-        "table for questions": ("a.csv", REVIEWS, "a.csv: questions are not read from a table; they are read from"),
+        "table for questions": ("a.csv", REVIEWS, "a.csv: questions are not read from a table; give them as"),
     },
 }
 
@@ -231,7 +231,7 @@ def test_a_source_that_is_not_there(source, message, task, tmp_path, monkeypatch
 
 def test_one_column_for_two_things(tmp_path):
     (tmp_path / "a.csv").write_text(REVIEWS)
-    with pytest.raises(ParameterError, match="column 'text' is named both for text and for label"):
+    with pytest.raises(ParameterError, match="LABEL_COLUMN names the column 'text', as TEXT_COLUMN does"):
         data.load_classification(tmp_path / "a.csv", label_column="text")
 
 

@@ -580,7 +580,7 @@ BAD = [
     (["predict", "results/ner", "--file", "lines.txt"], "lines.txt, row 2, column 'text': the text is empty"),
     (["predict", "results/qa", "--file", "lines.txt"], "lines.txt, line 1: 1 texts; question and context are needed"),
     (["predict", "results/ner", "--file", "latin.txt"], "latin.txt, line 2: not UTF-8; save the text as UTF-8"),
-    (["predict", "results/ner", "--file", "zipped.txt"], "zipped.txt: is no text file but gzip data; unpack it"),
+    (["predict", "results/ner", "--file", "zipped.txt"], "zipped.txt: not a text file but gzip data; unpack it"),
     (["predict", "results/ner", "--file", "sheet.xlsx"], "sheet.xlsx: unknown kind of file; known are .csv"),
     (["predict", "results/ner", "--file", "lines.txt", "--out", "lines.txt"], "is lines.txt, the file that is read"),
     (["predict", "results/ner", "half \udcff"], "arguments, row 1, column 'text': a text is needed"),

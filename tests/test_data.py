@@ -163,7 +163,7 @@ BAD = {
     "not Parquet": ("fake.parquet", "text,label\n", "not a readable Parquet file"),
     "unknown kind": ("a.docx", "x", "unknown kind of file"),
     "text is a number": ("n.jsonl", '{"text": 1, "label": 1}\n' * 9, "holds int64, not text"),
-    "real-valued label": ("r.jsonl", '{"text": "a", "label": 1.5}\n' * 9, "1.5 is no class"),
+    "real-valued label": ("r.jsonl", '{"text": "a", "label": 1.5}\n' * 9, "1.5 is not a class"),
     "too few rows": ("few.csv", "text,label\na,x\n", "too few"),
 }
 
@@ -175,7 +175,7 @@ OWN_BAD = {
     "code page": (OWN.encode("cp1252"), "mine.csv, line 1: byte 22 is not UTF-8; save the file as UTF-8"),
     "other delimiter": (
         OWN.replace(";", "~").replace("ist", "war"),
-        "has 'Was passiert war~Zuständig'.*by itself; the",
+        "has 'Was passiert war~Zuständig'.*by itself: the",
     ),
     "no header": (OWN.split("\n", 1)[1].replace("a;", "007;"), "has '007', 'Müll'.*a row of data\\? Then write"),
     "Excel's first line": ("sep=;\n" + OWN, "the first line is Excel's 'sep=', not a header; delete it"),

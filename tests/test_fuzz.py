@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bert_helpers import BertHelpersError, data, metrics, tokenization
 from bert_helpers.evaluation import calibration
 from bert_helpers.parameters import check_parameters
-from bert_helpers.readers import tags
+from bert_helpers.readers import conll
 from bert_helpers.tasks import qa
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
@@ -153,12 +153,13 @@ CHECKS = {"classification": check_labels, "regression": check_scores, "ner": che
 @given(st.lists(st.lists(st.sampled_from(["O", "B-A", "I-A", "E-A", "S-A", "B-B", "I-B", "E-B", "S-B"]), max_size=8)))
 def test_any_tags_become_iob2_or_are_refused(rows):
     try:
-        scheme = tags.find_scheme(rows)
-    except tags.SequenceError as error:
-        rows[error.sequence][error.position]  # the place exists
+        scheme = conll.find_scheme(rows)
+    except conll.SequenceError as error:
+        for sequence, position in error.places:
+            rows[sequence][position]  # the place exists
         return
     for row in rows:
-        converted = tags.to_iob2(row, scheme)
+        converted = conll.to_iob2(row, scheme)
         check_iob2(converted)
         assert [tag == "O" for tag in converted] == [tag == "O" for tag in row]
         assert [tag[1:] for tag in converted] == [tag[1:] for tag in row]

@@ -267,7 +267,7 @@ import hashlib, json, os, signal, sys, time
 
 answers, sys.stdout = sys.stdout, sys.stderr  # a library that prints must not come between
 from bert_helpers import data, models
-from bert_helpers.readers import hub, sources
+from bert_helpers.readers import hub, source
 from transformers import BertForSequenceClassification
 
 
@@ -278,7 +278,7 @@ def load_data(name):
         "rows": {split: len(rows) for split, rows in dataset.items()},
         "texts": sorted({text.rsplit(" ", 1)[0] for split in dataset.values() for text in split["text"]}),
         "labels": train.features["label"].names,
-        "place": sources.place(train),
+        "place": source.source_name(train),
     }
 
 

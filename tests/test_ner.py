@@ -11,7 +11,7 @@ from seqeval.metrics import accuracy_score, classification_report, f1_score, pre
 from seqeval.scheme import IOB2
 
 from bert_helpers import DataError, ParameterError, data, models, tasks, tokenization, training
-from bert_helpers.readers import sources, tags
+from bert_helpers.readers import conll, source
 from bert_helpers.tasks import entities
 
 # --- schemes -----------------------------------------------------------------------------------------------
@@ -42,24 +42,24 @@ def write_tags(spans, scheme):
 @given(st.lists(SENTENCE, min_size=1, max_size=5), st.sampled_from(["IOB1", "BIOES"]))
 def test_every_scheme_keeps_its_entities_on_the_way_to_iob2(sentences, scheme):
     sequences = [write_tags(spans, scheme) for spans in sentences]
-    found = tags.find_scheme(sequences)
-    assert [tags.to_iob2(row, found) for row in sequences] == [write_tags(spans, "IOB2") for spans in sentences]
+    found = conll.find_scheme(sequences)
+    assert [conll.to_iob2(row, found) for row in sequences] == [write_tags(spans, "IOB2") for spans in sentences]
 
 
 @given(st.lists(SENTENCE, min_size=1, max_size=5))
 def test_iob2_is_left_as_it_is(sentences):
     sequences = [write_tags(spans, "IOB2") for spans in sentences]
-    found = tags.find_scheme(sequences)
+    found = conll.find_scheme(sequences)
     assert found in {"IOB2", "IO"}
-    assert [tags.to_iob2(row, found) for row in sequences] == sequences
+    assert [conll.to_iob2(row, found) for row in sequences] == sequences
 
 
 def test_schemes_are_told_apart():
-    assert tags.find_scheme([["B-PER", "I-PER", "O"]]) == "IOB2"
-    assert tags.find_scheme([["I-PER", "B-PER", "O"]]) == "IOB1"
-    assert tags.find_scheme([["I-PER", "O"]]) == "IO"
-    assert tags.find_scheme([["S-PER", "B-LOC", "E-LOC"]]) == "BIOES"
-    assert tags.find_scheme([["O"]]) == "IO"
+    assert conll.find_scheme([["B-PER", "I-PER", "O"]]) == "IOB2"
+    assert conll.find_scheme([["I-PER", "B-PER", "O"]]) == "IOB1"
+    assert conll.find_scheme([["I-PER", "O"]]) == "IO"
+    assert conll.find_scheme([["S-PER", "B-LOC", "E-LOC"]]) == "BIOES"
+    assert conll.find_scheme([["O"]]) == "IO"
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_schemes_are_told_apart():
     ],
 )
 def test_an_illegal_sequence_is_found_where_it_is(sequence, position):
-    with pytest.raises(tags.SequenceError) as caught:
-        tags.find_scheme([["O"], sequence])
-    assert (caught.value.sequence, caught.value.position) == (1, position)
+    with pytest.raises(conll.SequenceError) as caught:
+        conll.find_scheme([["O"], sequence])
+    assert caught.value.places[0] == (1, position)
 
 
 # --- files -------------------------------------------------------------------------------------------------
@@ -116,14 +116,14 @@ def write(path, content):
     ],
 )
 def test_columns_are_read_whatever_separates_them(content, tmp_path):
-    sentences = tags.read_columns(write(tmp_path / "a.conll", content))
-    assert [row[0] for row in sentences] == WORDS
-    assert [row[1] for row in sentences] == TAGS
+    rows = conll.read_conll(write(tmp_path / "a.conll", content), {})
+    assert rows["tokens"] == WORDS
+    assert rows["ner_tags"] == TAGS
 
 
 def test_a_hash_that_is_a_word_is_no_comment(tmp_path):
-    (words, labels, line) = tags.read_columns(write(tmp_path / "a", "#rain\tO\n#\tO\nBrask\tB-LOC\n"))[0]
-    assert (words, labels, line) == (["#rain", "#", "Brask"], ["O", "O", "B-LOC"], 1)
+    rows = conll.read_conll(write(tmp_path / "a", "#rain\tO\n#\tO\nBrask\tB-LOC\n"), {})
+    assert rows.to_list() == [{"tokens": ["#rain", "#", "Brask"], "ner_tags": ["O", "O", "B-LOC"], conll.LINE: 1}]
 
 
 BAD = {
@@ -132,15 +132,15 @@ BAD = {
     "a column missing": ("a.conll", "Anna N B-PER\nLee I-PER\nsings V O\n", "line 2: 2 columns, where.*3"),
     "empty": ("a.conll", "", "empty"),
     "blank lines only": ("a.conll", "\n\n\n", "holds no words"),
-    "no type": ("a.conll", "Anna B-PER\nLee I\nsings O\n", "line 2: 'I' is no tag"),
-    "no type after the prefix": ("a.conll", "Anna B-PER\nLee B-\n", "line 2: 'B-' is no tag"),
-    "no prefix": ("a.conll", "Anna B-PER\n\nLee PER\n", "line 3: 'PER' is no tag"),
+    "no type": ("a.conll", "Anna B-PER\nLee I\nsings O\n", "line 2: 'I' is not a tag"),
+    "no type after the prefix": ("a.conll", "Anna B-PER\nLee B-\n", "line 2: 'B-' is not a tag"),
+    "no prefix": ("a.conll", "Anna B-PER\n\nLee PER\n", "line 3: 'PER' is not a tag"),
     "illegal": ("a.conll", "Anna B-PER\nLee I-LOC\nsings O\n\nBrask B-LOC\n", "line 2: I-LOC after B-PER is illegal"),
-    "undecodable": ("a.conll", b"Anna B-PER\nL\xe9e I-PER\n", "line 2: not UTF-8"),
+    "undecodable": ("a.conll", b"Anna B-PER\nL\xe9e I-PER\n", "line 2: byte 2 is not UTF-8"),
     "count": ("a.jsonl", '{"tokens": ["a", "b"], "ner_tags": ["O"]}\n', "row 1.*2 words but 1 tags"),
-    "numbers without names": ("a.jsonl", '{"tokens": ["a"], "ner_tags": [0]}\n', "row 1.*0 is no tag"),
-    "no words": ("a.jsonl", '{"tokens": [], "ner_tags": []}\n' * 2, "row 1.*needs a list of words"),
-    "null word": ("a.jsonl", '{"tokens": ["a", null], "ner_tags": ["O", "O"]}\n', "word 2: the word None is no text"),
+    "numbers without names": ("a.jsonl", '{"tokens": ["a"], "ner_tags": [0]}\n', "row 1.*0 is not a tag"),
+    "no words": ("a.jsonl", '{"tokens": [], "ner_tags": []}\n' * 2, "row 1.*a list of words"),
+    "null word": ("a.jsonl", '{"tokens": ["a", null], "ner_tags": ["O", "O"]}\n', "word 2: the word None is not text"),
     "columns": ("a.jsonl", '{"words": ["a"], "ner_tags": ["O"]}\n', "no column 'tokens'.*'words'"),
 }
 
@@ -164,30 +164,37 @@ def test_a_tag_unknown_to_training_is_named(tmp_path):
 
 
 def test_types_of_other_data_are_read_from_a_line():
-    assert tags.read_types("town:place,human : person ,") == {"town": "place", "human": "person"}
-    assert tags.read_types(" ") is None
+    assert conll.read_types("town:place,human : person ,") == {"town": "place", "human": "person"}
+    assert conll.read_types(" ") is None
     for text in ("town", "a:b:c", "town:", ":place"):
         with pytest.raises(ParameterError, match=f"TRANSFER_TYPES has '{text}'; write their type, a colon and ours"):
-            tags.read_types(text)
+            conll.read_types(text)
 
 
 def test_types_are_renamed_and_dropped(tmp_path):
     path = write(tmp_path / "a.conll", "Anna B-person\nin O\nBrask B-place\n")
     rows = data.load_tagged_rows(path, ["O", "B-PER", "I-PER"], types={"person": "PER"})
     assert rows[0] == {"tokens": ["Anna", "in", "Brask"], "ner_tags": [1, 0, 0]}
-    with pytest.raises(DataError, match=r"a\.conll: no entity of the type 'persn', .* there are person, place\."):
+    with pytest.raises(
+        DataError, match=r"a\.conll: no entity of the type 'persn'; there are person, place; .* TRANSFER_TYPES"
+    ):
         data.load_tagged_rows(path, ["O", "B-PER", "I-PER"], types={"persn": "PER"})
 
 
 def test_a_column_that_numbers_the_words_is_not_taken_for_them(tmp_path):
     path = tmp_path / "a.conll"
     path.write_text("# text\n1\tMaria\tN\tB-PER\n2\tsang\tV\tO\n\n1\tGo\tV\tO\n")
-    assert tags.read_columns(path) == [(["Maria", "sang"], ["B-PER", "O"], 2), (["Go"], ["O"], 5)]
+    rows = conll.read_conll(path, {})
+    assert rows.to_dict() == {
+        "tokens": [["Maria", "sang"], ["Go"]],
+        "ner_tags": [["B-PER", "O"], ["O"]],
+        conll.LINE: [2, 5],
+    }
     path.write_text("1999 N O\n2 N O\n\n7 N B-NUM\n")
-    with pytest.raises(DataError, match=r"a.conll: the first column holds numbers only; it has to hold the words"):
-        tags.read_columns(path)
+    with pytest.raises(DataError, match=r"a.conll, line 1 .*: the first column holds numbers, which neither are"):
+        conll.read_conll(path, {})
     path.write_text("1 O\n2 O\n\n1 B-NUM\n")  # two columns: there are no other words
-    assert tags.read_columns(path)[0][0] == ["1", "2"]
+    assert conll.read_conll(path, {})["tokens"][0] == ["1", "2"]
 
 
 def test_files_named_as_conll_2003_names_them_are_splits_and_the_scheme_is_reported(tmp_path):
@@ -196,7 +203,7 @@ def test_files_named_as_conll_2003_names_them_are_splits_and_the_scheme_is_repor
         write(tmp_path / name, iob1)
     dataset = data.load_entities(tmp_path)
     assert {name: len(split) for name, split in dataset.items()} == {"train": 2, "validation": 2, "test": 2}
-    assert sources.place(dataset["validation"]) == "eng.testa, tags in IO"
+    assert source.source_name(dataset["validation"]) == "eng.testa, tags in IO"
     assert dataset["train"].features["ner_tags"].feature.names == ["O", "B-PER", "I-PER"]
     assert dataset["train"][0]["ner_tags"] == [1, 2, 0]
 

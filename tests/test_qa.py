@@ -22,7 +22,7 @@ from bert_helpers import (
     tokenization,
     training,
 )
-from bert_helpers.readers import sources
+from bert_helpers.readers import squad as squad_reader
 from bert_helpers.tasks import qa
 
 MAX_LENGTH, STRIDE = 64, 16  # the tiny model has 64 positions
@@ -116,7 +116,7 @@ def test_every_format_gives_the_same_rows(name, tmp_path):
     dataset = data.load_questions(path)
     assert {split: len(rows) for split, rows in dataset.items()} == {"train": 32, "validation": 4, "test": 4}
     assert sorted((r for split in dataset.values() for r in split), key=lambda r: int(r["id"][1:])) == many()
-    assert dataset["train"].features == sources.QUESTIONS
+    assert dataset["train"].features == squad_reader.QUESTIONS
 
 
 def test_a_folder_of_squad_files_and_the_sizes(tmp_path):
@@ -152,7 +152,7 @@ BAD = {
     "the context is empty": row(context=""),
     "an answer is empty": row(text=""),
     "0 answer texts": row() | {"answers": {"text": [], "answer_start": []}},
-    "a second question of this id": row(name="q0"),
+    "2 questions have this id": row(name="q0"),
 }
 
 
@@ -177,18 +177,21 @@ def test_texts_and_starts_of_different_number(tmp_path):
     [
         ("", "the file is empty"),
         ("{", "not a file in SQuAD's format.*line 1 column 2"),
-        ("[]", "not a file in SQuAD's format"),
+        ("[]", "a JSON array, where SQuAD's format is an object; write its rows as JSON Lines"),
         ("[" * 100_000, "not a file in SQuAD's format"),
         ('{"data": []}', "no rows"),
         ('{"rows": []}', "'data' is missing"),
         ('{"data": [{"paragraphs": [{"qas": [{"id": "a", "question": "b"}]}]}]}', "'context' is missing"),
         ('{"data": [{"paragraphs": [{"context": "c", "qas": [{"question": "b"}]}]}]}', "'id' is missing"),
-        (json.dumps(squad([row()])).replace('"answer_start": 0', '"answer_start": "first"'), "after question 'q1'"),
-        (json.dumps(squad([row(question=["Who?"])])), "an id, question or context is no string"),
+        (
+            json.dumps(squad([row()])).replace('"answer_start": 0', '"answer_start": "first"'),
+            "not a file in SQuAD's format .*'first'",
+        ),
+        (json.dumps(squad([row(question=["Who?"])])), "an id, question or context is not a string"),
         (json.dumps(squad([row(name="")])), "row 1, column 'id': the question has no id"),
-        (json.dumps(squad([row(name=None)])), "an id, question or context is no string"),
+        (json.dumps(squad([row(name=None)])), "an id, question or context is not a string"),
         (json.dumps(squad([row()])).replace("Ada did", r"Ada \ud800"), "not a file in SQuAD's format"),
-        (b'{"data": "\xff"}', "not a file in SQuAD's format.*utf-8"),
+        (b'{"data": "\xff"}', "line 1: byte 11 is not UTF-8; save the file as UTF-8"),
     ],
 )
 def test_a_file_that_is_not_squads(content, message, tmp_path):

@@ -353,12 +353,20 @@ BAD = {
     "score above the scale": ("bad.csv", HEAD + "a,b,5.1\n", "row 21, column 'label': 5.1 lies outside .* 0 to 5"),
     "score below the scale": ("bad.csv", HEAD + "a,b,-0.1\n", "row 21, column 'label': -0.1 lies outside"),
     "several": ("bad.csv", HEAD + "a,b,7\na,b,\na,b,1\na,b,x\n", r"row 21 \(also rows 22, 24\), column 'label': 7"),
-    "NaN": ("bad.csv", HEAD + "a,b,nan\n", "row 21, column 'label': 'nan' is no finite number"),
-    "NaN in JSON": ("bad.jsonl", jsonl({"label": float("nan")}), "row 11 .*, column 'label': nan is no finite number"),
-    "infinity": ("bad.csv", HEAD + "a,b,inf\n", "row 21, column 'label': 'inf' is no finite number"),
-    "no number": ("bad.csv", HEAD + "a,b,high\n", "row 21, column 'label': 'high' is no finite number"),
-    "decimal comma": ("bad.tsv", HEAD.replace(",", "\t") + "a\tb\t2,5\n", "row 21, column 'label': '2,5' is no finite"),
-    "boolean": ("bad.jsonl", jsonl().replace("1.0", "true"), "row 1 .*, column 'label': True is no finite number"),
+    "NaN": ("bad.csv", HEAD + "a,b,nan\n", "row 21, column 'label': 'nan' is not a finite number"),
+    "NaN in JSON": (
+        "bad.jsonl",
+        jsonl({"label": float("nan")}),
+        "row 11 .*, column 'label': nan is not a finite number",
+    ),
+    "infinity": ("bad.csv", HEAD + "a,b,inf\n", "row 21, column 'label': 'inf' is not a finite number"),
+    "no number": ("bad.csv", HEAD + "a,b,high\n", "row 21, column 'label': 'high' is not a finite number"),
+    "decimal comma": (
+        "bad.tsv",
+        HEAD.replace(",", "\t") + "a\tb\t2,5\n",
+        "row 21, column 'label': '2,5' is not a finite",
+    ),
+    "boolean": ("bad.jsonl", jsonl().replace("1.0", "true"), "row 1 .*, column 'label': True is not a finite number"),
     "no score": ("bad.csv", HEAD + "a,b,\n", "row 21, column 'label': the score is missing"),
     "null score": ("bad.jsonl", jsonl({"label": None}), "row 11 .*, column 'label': the score is missing"),
     "no text": ("bad.csv", HEAD + ",b,1\n", "row 21, column 'text': the text is empty"),
@@ -405,7 +413,7 @@ def test_rows_of_another_domain_have_the_classifiers_classes(tmp_path):
 def test_a_label_that_the_classifier_does_not_know_is_named(tmp_path):
     path = tmp_path / "other.csv"
     path.write_text("text,label\na,good\nb,bad\nc,so-so\n")
-    message = r"^other\.csv, row 3, column 'label': 'so-so' is no class of the model, which has 'bad', 'good'"
+    message = r"^other\.csv, row 3, column 'label': 'so-so' is not a class of the model, which has 'bad', 'good'"
     with pytest.raises(DataError, match=message):
         data.load_transfer(path, names=["bad", "good"])
     assert data.load_transfer(path, names=["bad", "good", "so-so"])["label"] == [1, 0, 2]

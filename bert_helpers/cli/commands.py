@@ -24,7 +24,7 @@ from bert_helpers.diagnosis import diagnose as checks
 from bert_helpers.diagnosis import findings as diagnosis
 from bert_helpers.errors import DataError, ParameterError, TrainingError, parameter
 from bert_helpers.metrics import format_interval
-from bert_helpers.readers import sources
+from bert_helpers.readers import tables
 from bert_helpers.report import gallery
 
 CHUNK = 1 << 15  # characters written at a time; unbuffered, one long write would not notice that nobody reads on
@@ -273,7 +273,8 @@ def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> data
     if options.text:
         for text in options.text:
             # one word with a file's ending: also where there is no such file, or its name would be classified
-            if Path(text).suffix.lower() in {*sources.FORMATS, ".txt"} and (
+            known = {".txt", *(ending for kind in tables.FORMATS for ending in kind.suffixes)}
+            if Path(text).suffix.lower() in known and (
                 os.path.isfile(results.resolve(text)) or not re.search(r"\s", text)
             ):
                 fix = f"name it by {parameter('FILE')}"

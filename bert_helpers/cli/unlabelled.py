@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from bert_helpers import data
 from bert_helpers.errors import DataError
-from bert_helpers.readers import sources
+from bert_helpers.readers import source, tables
 
 Columns = Mapping[str, str]
 
@@ -29,11 +29,13 @@ def from_file(path: Path, columns: Columns) -> Dataset:
     """The rows of a CSV, TSV, JSON Lines or Parquet file, or of a .txt file as of a stream of plain text."""
     if not path.is_file():
         raise DataError(f"{path}: no such file (a relative path is taken from the folder '{Path.cwd().name}').")
-    header = {field: columns[field] for field in _texts(columns)}
-    plain = {
-        ".txt": lambda file: Dataset.from_dict(_from_lines(_decoded(file.read_bytes(), file.name), columns, file.name))
-    }
-    rows = sources.read_source(path.absolute(), sample="", header=header, readers=plain)["train"]
+    wanted = {columns[field]: data.COLUMN_PARAMETERS.get(field, "") for field in _texts(columns)}
+
+    def read_lines(file: Path, _: Columns) -> Dataset:
+        return Dataset.from_dict(_from_lines(_decoded(file.read_bytes(), file.name), columns, file.name))
+
+    formats = (source.Format((".txt",), read_lines), *tables.FORMATS)
+    rows = source.read_source(path.absolute(), sample="", formats=formats, wanted=wanted)["train"]
     return _rows(rows.to_dict(), columns, path.name)
 
 
@@ -110,7 +112,7 @@ def _rows(values: Mapping[str, Sequence], columns: Columns, name: str) -> Datase
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and not sources.SURROGATE.search(value)
+    return isinstance(value, str) and not source.SURROGATE.search(value)
 
 
 def _is_words(value: object) -> bool:

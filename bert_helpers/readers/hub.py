@@ -1,11 +1,17 @@
-"""Which commit of a repository on the Hugging Face Hub a name stands for.
+"""Repositories on the Hugging Face Hub: which commit a name stands for, and the data set it holds.
 
-Everything of one load is then asked for by that commit. Left alone, the libraries go on with whatever revision or
-config they have in the cache when the Hub does not answer, and try again for minutes (tests/test_hub.py).
+Everything of one load is asked for by its commit. Left alone, the libraries go on with whatever revision or config they
+have in the cache when the Hub does not answer, and try again for minutes (tests/test_hub.py).
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
+from datasets import DatasetDict, load_dataset_builder
+from datasets.builder import DatasetBuilder
+from datasets.data_files import EmptyDatasetError
+from datasets.exceptions import DataFilesNotFoundError
+from datasets.packaged_modules.cache.cache import Cache
 from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -16,6 +22,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
     RevisionResolutionError,
 )
+
+from bert_helpers.errors import DataError
 
 TIMEOUT = 10  # seconds for the one request that tells whether the Hub answers
 
@@ -32,10 +40,10 @@ class Commit(NamedTuple):
 
 
 def find_commit(repo: str, revision: str | None, *, kind: str) -> Commit:
-    """The commit that `revision` (None: the default branch) of a repository of this `kind` ("model", "dataset") is.
+    """Find the commit that `revision` (None: the default branch) of a repository of this `kind` stands for.
 
-    Asks the Hub once, without retries; when it does not answer, takes the commit the revision was when it was last
-    loaded here. Raises HubError.
+    `kind` is "model" or "dataset". Asks the Hub once, without retries; when it does not answer, takes the commit that
+    the revision was when it was last loaded here. Raises HubError.
     """
     api = HfApi()
     try:
@@ -69,3 +77,42 @@ def find_commit(repo: str, revision: str | None, *, kind: str) -> Commit:
 def unreachable(offline: str) -> str:
     """The words for a Hub that did not answer."""
     return f"the Hub cannot be reached ({offline})"
+
+
+def read_hub(repo: str, config: str | None, revision: str | None) -> DatasetDict:
+    """Read all splits of a data set on the Hub, or of its copy in the cache. Raises DataError."""
+    try:
+        commit = find_commit(repo, revision, kind="dataset")
+        if commit.offline:
+            builder = _cached_builder(repo, config, commit)
+        else:
+            builder = load_dataset_builder(f"hf://datasets/{repo}", config, revision=commit.hash)
+        if builder.hash != commit.hash:  # the Hub went away meanwhile: this is the cache's latest, not what was asked
+            raise HubError(unreachable("it stopped answering"))
+        builder.download_and_prepare()
+        return builder.as_dataset()
+    except HubError as error:
+        raise DataError(str(error), source=repo) from error
+    except (DataFilesNotFoundError, EmptyDatasetError) as error:
+        raise DataError("the repository has no data files of a kind that is known", source=repo) from error
+    except Exception as error:  # a dozen types; a connection cut in mid-download has some of its own, too
+        raise DataError(innermost_reason(error), source=repo) from error
+
+
+def _cached_builder(repo: str, config: str | None, commit: Commit) -> DatasetBuilder:
+    """The builder of an earlier load of the same commit and config; "default" is the one of a repository without."""
+    name = config or "default"
+    builder = Cache(repo_id=repo, dataset_name=repo.split("/")[1], config_name=name, version="0.0.0", hash=commit.hash)
+    if not Path(builder.cache_dir).is_dir():
+        raise HubError(
+            f"{unreachable(commit.offline)}, and the cache does not hold the config {name!r} of this revision; "
+            "name the config (owner/name/config) or give a local file or folder"
+        )
+    return builder
+
+
+def innermost_reason(error: Exception) -> str:
+    """The innermost cause's own words, on one line: libraries wrap it in 'An error occurred…'."""
+    while cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
+        error = cause
+    return " ".join(str(error).split())[:300] or type(error).__name__

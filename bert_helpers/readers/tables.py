@@ -1,0 +1,320 @@
+"""Rows in columns: delimited text, JSON and Parquet, recognised by the endings of their names.
+
+What is read is the file itself, once, into Arrow: no name is taken for a pattern, and nothing is cached.
+"""
+
+import csv
+import io
+import json
+import math
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+import pyarrow.parquet as pq
+from datasets import ClassLabel, Dataset, Features, Json, List
+
+from bert_helpers.errors import DataError
+from bert_helpers.readers.hub import innermost_reason
+from bert_helpers.readers.source import BATCH, Format, no_column, not_utf8, to_dataset
+
+DELIMITERS = (",", ";", "\t", "|")
+HEAD = 1_000_000  # characters in which the header must end
+BLOCK = 2**25  # bytes that Arrow reads at one time; a longer row is refused
+
+# --- delimited text ---------------------------------------------------------------------------------------
+
+
+class Layout(NamedTuple):
+    """How a delimited file is written: its delimiter, whether marks quote, and its columns where it has no header."""
+
+    delimiter: str
+    quoting: int
+    names: list[str] | None = None
+
+    def rows(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        return csv.reader(lines, delimiter=self.delimiter, quoting=self.quoting, strict=True)
+
+
+def read_delimited(path: Path, wanted: Mapping[str, str], *, headerless: bool = False) -> Dataset:
+    """Read the rows of a CSV or TSV file (UTF-8) in one pass. Every cell is text: "007" stays "007", "null" a word.
+
+    The delimiter is the one under which the header has all `wanted` columns. With `headerless`, a first line of as
+    many fields as `wanted`, the last of them a number, is a row, and the columns are `wanted`. A row may have fewer
+    fields than the header; the others are empty. Raises DataError with all lines that have more, or with the first that
+    is not quoted by the rules: a lenient parser takes what lies between two stray marks for one text, rows and all.
+    """
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            layout = _find_layout(path, file.read(HEAD), wanted, headerless)
+            try:
+                return to_dataset(_read_rows(path, file, layout))
+            except csv.Error as error:
+                if layout.delimiter != "\t" or layout.quoting == csv.QUOTE_NONE:
+                    raise _bad_rows(path, file, layout, HEAD) from error
+                # In a tab-separated file that is not quoted by the rules, as STS-B's, marks are text.
+                return to_dataset(_read_rows(path, file, layout._replace(quoting=csv.QUOTE_NONE)))
+    except UnicodeDecodeError as error:
+        raise not_utf8(path) from error
+    finally:
+        csv.field_size_limit(before)
+
+
+def _read_rows(path: Path, file: TextIO, layout: Layout) -> pa.Table:
+    """Check the quoting and width of all rows by Python's parser, then read them by Arrow's, which checks neither."""
+    file.seek(0)
+    rows, skip, names = layout.rows(file), 0, layout.names
+    if not names:
+        skip, fields = next((number, row) for number, row in enumerate(rows, 1) if row)
+        names = _unique(_names(fields, layout.quoting))
+    widths = {*map(len, rows)} - {0}  # 0: blank lines
+    if max(widths, default=0) > len(names):
+        raise _bad_rows(path, file, layout, len(names))
+    content: Path | io.BytesIO = path
+    if widths - {len(names)} or "\r" in (file.newlines or ""):  # rows that lack fields; lines that end in CR alone
+        file.seek(0)
+        rows = [
+            row + [""] * (len(names) - len(row)) for row in islice(layout.rows(file), skip, None) if _is_row(row, names)
+        ]
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(rows)
+        content, layout, skip = io.BytesIO(text.getvalue().encode()), Layout(",", csv.QUOTE_MINIMAL), 0
+    quoted = layout.quoting != csv.QUOTE_NONE
+    try:
+        return arrow_csv.read_csv(
+            content,
+            arrow_csv.ReadOptions(column_names=names, skip_rows_after_names=skip, block_size=BLOCK),
+            arrow_csv.ParseOptions(delimiter=layout.delimiter, quote_char=quoted and '"', newlines_in_values=quoted),
+            arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+        )
+    except pa.ArrowInvalid as error:  # a row longer than BLOCK
+        raise DataError(f"cannot be read ({innermost_reason(error)})", source=path.name) from error
+
+
+def _is_row(fields: Sequence[str], names: Sequence[str]) -> bool:
+    """A blank line is no row, unless there is one column and the line has blanks."""
+    return bool(fields) and (len(names) == 1 or len(fields) > 1 or bool(fields[0].strip()))
+
+
+def _bad_rows(path: Path, file: TextIO, layout: Layout, width: int) -> DataError:
+    """Find the rows that are wider, or else the one that is not quoted by the rules: only once reading has failed."""
+    file.seek(0)
+    rows, first, wide = layout.rows(file), 1, {}
+    with suppress(csv.Error):
+        for row in rows:
+            if len(row) > width:
+                wide[first] = len(row)
+            first = rows.line_num + 1
+    if wide:
+        problem = f"{next(iter(wide.values()))} fields where the header has {width}"
+        fix = f"put a text that holds the delimiter {layout.delimiter!r} in quotation marks"
+    else:
+        problem = "a quotation mark opens a text and is not closed, or the text goes on behind the closing one"
+        fix = 'close it, and write "" for a mark within a text'
+    return DataError(problem, source=path.name, row=list(wide) or first, unit="line", fix=fix)
+
+
+def _names(fields: Sequence[str], quoting: int) -> list[str]:
+    """The columns' names: blanks at their ends belong to nobody, nor do marks where they do not quote."""
+    names = [field.strip() for field in fields]
+    return [name.strip('"') for name in names] if quoting == csv.QUOTE_NONE else names
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that are empty or there already (nobody asked for their columns)."""
+    unique: dict[str, None] = {}
+    for position, name in enumerate(names):
+        unique[name if name and name not in unique else f"{name or 'Unnamed'}: {position}"] = None
+    return list(unique)
+
+
+def _find_layout(path: Path, head: str, wanted: Mapping[str, str], headerless: bool) -> Layout:
+    """Find the layout under which the first row is a header with the `wanted` columns. Raises DataError."""
+    if not head.strip():
+        raise DataError("the file holds no rows", source=path.name)
+    usual = ["\t"] if path.suffix.lower() == ".tsv" else DELIMITERS
+    layouts = [Layout(sign, csv.QUOTE_MINIMAL) for sign in usual]
+    layouts += [Layout("\t", csv.QUOTE_NONE)] * ("\t" in usual)
+    for layout in layouts if headerless else ():
+        fields = _first_row(head, layout)
+        if len(fields) == len(wanted) and to_number(fields[-1]) is not None:
+            return layout._replace(names=list(wanted))
+    if path.suffix.lower() != ".tsv":  # other signs of the first line that may part names
+        signs = Counter(sign for sign in re.split(r"[\r\n]", head.lstrip())[0] if sign in string.punctuation)
+        layouts += [Layout(sign, csv.QUOTE_MINIMAL) for sign, _ in signs.most_common() if sign not in "\"'_-.,;|"]
+    names = {name.strip() for name in wanted}
+    headers = {layout: _first_row(head, layout) for layout in layouts}
+    found = next((layout for layout, fields in headers.items() if names <= {*fields}), None)
+    if found is None:
+        raise _no_header(
+            path, wanted, max((headers[layout] for layout in layouts if layout.delimiter in usual), key=len)
+        )
+    counts = Counter(headers[found])
+    if twice := next((name for name in wanted if counts[name.strip()] > 1), None):
+        problem = f"the header has {counts[twice.strip()]} columns {twice!r}"
+        raise DataError(problem, source=path.name, column=twice, fix="rename all but one")
+    return found
+
+
+def _first_row(head: str, layout: Layout) -> list[str]:
+    """The names in the first row, which may be quoted and then hold delimiters and lines."""
+    try:
+        return _names(next(filter(None, layout.rows(io.StringIO(head, newline=""))), []), layout.quoting)
+    except csv.Error:  # a quotation mark that is never closed
+        return _names(re.split(r"[\r\n]", head.lstrip())[0].split(layout.delimiter), csv.QUOTE_NONE)
+
+
+def _no_header(path: Path, wanted: Mapping[str, str], names: list[str]) -> DataError:
+    if names[0].lower().startswith("sep="):
+        return DataError(f"the first line is Excel's {names[0]!r}, not a header", source=path.name, fix="delete it")
+    # one field: the delimiter is unusual, and the names asked for are not there either
+    hint = "" if len(names) > 1 else "; give each column's name by itself: the delimiter is found by them"
+    if any(to_number(name) is not None or len(name.split()) > 4 for name in names):
+        hint += "; or is that a row of data? Then write a line with names above it"
+    return no_column(
+        path.name, {name.strip(): wanted[name] for name in wanted}, names, where=" in the header", hint=hint
+    )
+
+
+def to_number(value: object) -> float | None:
+    """A number, or text that is one; None for anything else, NaN and infinity included."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+# --- JSON -------------------------------------------------------------------------------------------------
+
+
+def read_json(path: Path, wanted: Mapping[str, str]) -> Dataset:
+    """Read the rows of JSON Lines or, in a .json file, of an array of objects (or one object).
+
+    A column whose values have no type in common is kept as `datasets.Json`. Raises DataError with the line or item
+    that is not valid JSON, or all those that are not objects.
+    """
+    columns: dict[str, list[pa.Array]] = {}
+    total = 0
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            unit, rows = _json_rows(path, file)
+            while batch := list(islice(rows, BATCH)):
+                if bad := [number for number, row in batch if not isinstance(row, dict)]:
+                    fix = 'write rows as {"text": "…", "label": "…"}'
+                    raise DataError("not an object", source=path.name, row=bad, unit=unit, fix=fix)
+                try:
+                    for name in dict.fromkeys(name for _, row in batch for name in row):
+                        columns.setdefault(name, [pa.nulls(total)])
+                        columns[name].append(_to_arrow([row.get(name) for _, row in batch]))
+                    json.dumps(list(columns), ensure_ascii=False).encode()
+                except UnicodeEncodeError as error:
+                    raise _half_characters(path, unit, batch) from error
+                total += len(batch)
+                for arrays in columns.values():  # columns that no row of this batch has
+                    arrays += [pa.nulls(len(batch))] * (sum(map(len, arrays)) < total)
+        return to_dataset(pa.table({name: _joined(arrays) for name, arrays in columns.items()}))
+    except UnicodeDecodeError as error:
+        raise not_utf8(path) from error
+    except RecursionError as error:
+        raise DataError("JSON in too many brackets", source=path.name, fix="write rows without deep nesting") from error
+
+
+def _json_rows(path: Path, file: TextIO) -> tuple[str, Iterator[tuple[int, object]]]:
+    """The unit that rows are counted in, and each row with its number."""
+    if path.suffix.lower() == ".json":
+        try:
+            content = json.load(file)
+            return "item", iter(enumerate(content if isinstance(content, list) else [content], 1))
+        except (ValueError, RecursionError):  # it may still be JSON Lines
+            file.seek(0)
+    lines = ((number, line.strip("\ufeff\r\n\t ")) for number, line in enumerate(file, 1))
+    return "line", ((number, _parsed(path, number, line)) for number, line in lines if line)
+
+
+def _parsed(path: Path, number: int, line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as bad:
+        raise DataError(f"not valid JSON ({bad})", source=path.name, row=number, unit="line") from bad
+
+
+def _half_characters(path: Path, unit: str, batch: Sequence[tuple[int, object]]) -> DataError:
+    """Find the rows with a lone surrogate: only once turning them into Arrow has failed."""
+    bad = []
+    for number, row in batch:
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            bad.append(number)
+    problem = "half a character (a lone surrogate)"
+    return DataError(problem, source=path.name, row=bad, unit=unit, fix="write the whole one")
+
+
+def _to_arrow(values: Sequence[object]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError):  # types that do not mix; a number of more than 64 bits
+        return _as_json(values)
+
+
+def _as_json(values: Iterable[object]) -> pa.Array:
+    texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+    return pa.ExtensionArray.from_storage(Json.pa_type, pa.array(texts, pa.string()))
+
+
+def _joined(arrays: Sequence[pa.Array]) -> pa.ChunkedArray:
+    """The batches of one column in the type they have in common."""
+    if not any(array.type == Json.pa_type for array in arrays):
+        try:
+            tables = [pa.table({"": array}) for array in arrays]
+            return pa.concat_tables(tables, promote_options="permissive").column(0)
+        except pa.ArrowException:
+            pass
+    return pa.chunked_array([array if array.type == Json.pa_type else _as_json(array.to_pylist()) for array in arrays])
+
+
+# --- Parquet ----------------------------------------------------------------------------------------------
+
+
+def read_parquet(path: Path, wanted: Mapping[str, str]) -> Dataset:
+    """Read the rows of a Parquet file. Of the features that it declares only names of classes are believed.
+
+    An image or audio that it declares stays the bytes or path it is, which nothing decodes or asks for. Raises
+    DataError for a file that is damaged or has a type that `datasets` does not know.
+    """
+    try:
+        with path.open("rb") as file:
+            table = pq.ParquetFile(file).read()
+        table.validate(full=True)
+        for position, field in enumerate(table.schema):
+            if pa.types.is_dictionary(field.type):
+                values = table.column(position).cast(field.type.value_type)
+                table = table.set_column(position, field.name, values)
+        features = Features.from_arrow_schema(table.schema.remove_metadata())
+        declared = Features.from_arrow_schema(table.schema)
+    except Exception as error:  # a dozen types, for whatever is wrong in a file
+        raise DataError(f"not a readable Parquet file ({innermost_reason(error)})", source=path.name) from error
+    for name, feature in declared.items():
+        if isinstance(feature, ClassLabel) or (isinstance(feature, List) and isinstance(feature.feature, ClassLabel)):
+            features[name] = feature
+    return to_dataset(table, features)
+
+
+DELIMITED = Format((".csv", ".tsv"), read_delimited)
+HEADERLESS = Format((".csv", ".tsv"), partial(read_delimited, headerless=True))
+JSON = Format((".jsonl", ".json"), read_json)
+PARQUET = Format((".parquet",), read_parquet, is_text=False)
+# What rows of texts are read from
+FORMATS = (DELIMITED, JSON, PARQUET)
