@@ -9,11 +9,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs a Hub brings i
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertModel
+from datasets import DatasetDict
+from made_up import reviews as made_up_reviews
+from transformers import BertConfig, BertForSequenceClassification, BertModel
 
-from bert_helpers import data, models
+from bert_helpers import data, models, tokenization, training
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,3 +60,24 @@ def reviews(tmp_path):
 def small_dataset():
     """48 / 16 / 16 reviews of the sample."""
     return data.load_classification("sample", train_size=48, validation_size=16, test_size=16)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def clean(rng):
+    """Made-up reviews in which no check finds anything."""
+    rows = {"train": 200, "validation": 100, "test": 100}
+    return DatasetDict({name: made_up_reviews(rng, count) for name, count in rows.items()})
+
+
+@pytest.fixture
+def trainer(tiny_bert, clean, tokenizer, tmp_path):
+    """A trainer of the tiny model on those, which has not trained."""
+    encoded = tokenization.encode_texts(clean, tokenizer, max_length=64)
+    model = models.load_model(str(tiny_bert), BertForSequenceClassification, num_labels=2)
+    args = training.training_arguments(tmp_path, precision="fp32", disable_tqdm=True, batch_size=8)
+    return training.make_trainer(model, args, encoded, task="classification", tokenizer=tokenizer)

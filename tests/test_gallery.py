@@ -21,7 +21,7 @@ from test_security import CHROMIUM, MARK, PLANTS, live, marked, page_after_scrip
 from bert_helpers import ParameterError, files, results
 from bert_helpers.cli import commands, notebooks
 from bert_helpers.cli import main as cli
-from bert_helpers.diagnosis.findings import Evidence, Finding
+from bert_helpers.diagnosis.findings import Evidence, Finding, summary
 from bert_helpers.report import gallery
 from bert_helpers.report.gallery import write_gallery
 
@@ -155,7 +155,7 @@ def test_findings_are_shown_where_there_was_a_diagnosis(tmp_path):
     assert "Findings leakage 3 rows of test" in page.text
     path = write_run(tmp_path / "sick", findings=[])
     assert "Diagnosis: no finding" in Page(write_gallery(tmp_path).read_text(encoding="utf-8")).text
-    results.write_json(path, {**json.loads(path.read_text()), "findings": {"qa": [leak._asdict()], "ner": []}})
+    results.write_json(path, {**json.loads(path.read_text()), "findings": {"qa": summary([leak]), "ner": []}})
     assert "Diagnosis: qa: " in Page(write_gallery(tmp_path).read_text(encoding="utf-8")).text
     write_run(tmp_path / "sick")
     assert "Diagnosis" not in Page(write_gallery(tmp_path).read_text(encoding="utf-8")).text

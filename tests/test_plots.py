@@ -31,3 +31,19 @@ def test_a_reliability_diagram_has_a_panel_for_each_table_all_on_one_scale():
         assert np.allclose(points, table[["confidence", "accuracy"]])
         assert axis.get_xlim()[0] < points[:, 0].min()
         assert axis.get_ylim()[0] < table.low.min()
+
+
+def test_a_table_of_sentences_is_cut_between_words():
+    table = pd.DataFrame({"text": ["three short words", "one two three four"], "confidence": [0.98765, 0.00008]})
+    shown = plots.prose(table, width=17).to_html()
+    for cell in ("three short words", "one two three …", "0.988", "8e-05"):
+        assert f">{cell}<" in shown
+    assert plots.prose(table, width=17).to_html() == shown
+    assert repr(plots.prose(table, width=17)).splitlines()[1].split() == ["0", "three", "short", "words", "0.988"]
+
+
+def test_small_multiples_share_a_scale():
+    curves = pd.DataFrame({"train_loss": [0.01] * 2, "validation_loss": [0.6, 0.5]}, index=[1, 2])
+    figure = plots.small_multiples(dict.fromkeys("abcd", curves))
+    assert [axis.get_visible() for axis in figure.axes] == [True] * 4 + [False] * 2
+    assert len({axis.get_ylim() for axis in figure.axes[:4]}) == 1

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from datasets import Dataset, DatasetDict
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,3 +42,14 @@ def test_sorting_never_adds_padding_and_a_fixed_length_never_saves_any(lengths, 
     as_given = tokenization.padding_share(lengths, batch_size=batch_size)
     assert tokenization.padding_share(np.sort(lengths)[::-1], batch_size=batch_size) <= as_given + 1e-12
     assert as_given <= tokenization.padding_share(lengths, batch_size=batch_size, pad_to=512) + 1e-12
+
+
+def test_what_is_kept_of_a_long_text(tokenizer):
+    texts = ["one two three four five six seven eight nine ten", "one"]
+    dataset = DatasetDict(train=Dataset.from_dict({"text": texts, "label": [0, 1]}))
+    for keep, kept in (("head", "one two three four five six"), ("tail", "five six seven eight nine ten"),
+                       ("head+tail", "one six seven eight nine ten")):  # fmt: skip
+        rows = tokenization.encode_texts(dataset, tokenizer, max_length=8, truncation=keep)["train"]
+        assert tokenization.row_to_text(rows, 0, tokenizer) == f"[CLS] {kept} [SEP]"
+        assert tokenization.row_to_text(rows, 1, tokenizer) == "[CLS] one [SEP]"
+        assert rows["whole_length"] == [12, 3]

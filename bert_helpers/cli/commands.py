@@ -19,9 +19,10 @@ from transformers.utils import logging
 
 from bert_helpers import data, models, parameters, prediction, results, runs, tasks, training
 from bert_helpers.cli import unlabelled
-from bert_helpers.diagnosis import checks_run, repairs
+from bert_helpers.diagnosis import checks_run
 from bert_helpers.diagnosis import diagnose as checks
 from bert_helpers.diagnosis import findings as diagnosis
+from bert_helpers.diagnosis.fixes import ACTIONS
 from bert_helpers.errors import DataError, ParameterError, TrainingError, parameter
 from bert_helpers.metrics import format_interval
 from bert_helpers.readers import tables
@@ -72,7 +73,7 @@ def train(options: argparse.Namespace) -> int:
         table = runs.save(done, folder, findings=found) if first_process() else None
     except (MemoryError, RuntimeError) as error:
         for finding in checks_run.check_failure(error, parameters=p):
-            raise TrainingError(finding.symptom, fix=f"fix: {_fix(finding.fix, run)}") from error
+            raise TrainingError(finding.symptom, fix=f"fix: {_fix(finding, run)}") from error
         raise
     if table is None:
         return 0
@@ -94,12 +95,13 @@ def _refresh_gallery() -> None:
 
 def _tell(findings: Iterable[diagnosis.Finding], run: runs.Run) -> None:
     for finding in findings:
-        say(f"{finding.name}: {finding.symptom}; fix: {_fix(finding.fix, run) or finding.cause}")
+        say(f"{finding.name}: {finding.symptom}; fix: {_fix(finding, run) or finding.cause}")
 
 
-def _fix(fix: Mapping[str, object], run: runs.Run) -> str:
-    """A fix as options of `train`, with the values to give; what no option does (a data action) as it is."""
-    options, values = parameters.of_training(run.task), diagnosis.changed(run.parameters, fix)
+def _fix(finding: diagnosis.Finding, run: runs.Run) -> str:
+    """Write a fix as options of `train` and their values, with data actions and advice as they are."""
+    fix = finding.fix
+    options, values = parameters.of_training(run.task), diagnosis.with_fix(run.parameters, fix)
     given, rest = [], {}
     for name, value in fix.items():
         known = name.removesuffix("_FACTOR")
@@ -112,9 +114,10 @@ def _fix(fix: Mapping[str, object], run: runs.Run) -> str:
                 given.append(f"{parameters.option_of(known)} {text}")
         else:
             rest[name] = value
-    told = ", ".join(part for part in (" ".join(given), diagnosis.fix_text(rest)) if part)
-    by_notebook = f" (notebook 2 tries that: -p RUN {run.parameters.get('OUTPUT_DIR', 'and its folder')})"
-    return told + by_notebook * bool(rest.keys() & repairs.ACTIONS.keys())
+    text = ", ".join(part for part in (" ".join(given), diagnosis.fix_text(rest)) if part)
+    if rest.keys() & ACTIONS.keys():
+        text += f" (notebook 2 tries that: -p RUN {run.parameters.get('OUTPUT_DIR', 'and its folder')})"
+    return "; ".join(part for part in (text, finding.advice) if part)
 
 
 class Progress(TrainerCallback):
@@ -175,7 +178,8 @@ def diagnose(options: argparse.Namespace) -> int:
     run = runs.read(folder, source=options.data)
     found = checks.diagnose(run)
     content = [
-        {**told, "cause": f.cause, "fix": f.fix} for told, f in zip(diagnosis.summary(found), found, strict=True)
+        {**told, "cause": f.cause, "fix": f.fix, "advice": f.advice}
+        for told, f in zip(diagnosis.summary(found), found, strict=True)
     ]
     status = _show(options, content, "\n\n".join(_finding(f, run) for f in found) or "no finding")
     try:
@@ -191,7 +195,7 @@ def _finding(finding: diagnosis.Finding, run: runs.Run) -> str:
         "symptom": finding.symptom,
         "evidence": f"{value:.4g}, threshold {threshold:.4g}: {reason}",
         "cause": finding.cause,
-        "fix": _fix(finding.fix, run) or "none by option",
+        "fix": _fix(finding, run) or "none by option",
     }
     return "\n".join([finding.name, *(f"  {name:<9} {text}" for name, text in rows.items())])
 

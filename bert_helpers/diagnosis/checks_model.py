@@ -1,6 +1,6 @@
 """Findings from tokens, from the untrained model on one batch, and from memory: seconds that may save hours.
 
-The checks of the model take a `Trainer` from `training.make_trainer` before it has trained, and leave it as it was.
+The checks of the model take a `Trainer` that has not trained yet, and leave it as it was.
 """
 
 import copy
@@ -19,47 +19,41 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from transformers import BertPreTrainedModel, BertTokenizerFast, Trainer
 
-from bert_helpers.diagnosis.checks_data import SAMPLE, texts
-from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, ranked
+from bert_helpers.diagnosis.checks_data import SAMPLE, as_task
+from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, sort_by_priority
 from bert_helpers.evaluation.comparison import mcnemar
-from bert_helpers.tasks.regression import target_scale
+from bert_helpers.tasks.base import Examples, Task
 from bert_helpers.tokenization import lost_answers
 
 UNKNOWN = 0.01  # the samples, IMDb, CoNLL-2003, SQuAD and STS-B have at most 0.001 with the uncased vocabulary
-CUT, LOST, WASTE = 0.5, 0.01, 1.5
+CUT, LOST = 0.5, 0.01
 SCALE = 2.0
-FEW = 8  # rows to learn by heart, in so many steps at each learning rate
+FEW = 8  # rows to memorise
 MARGIN = 1.2  # measured peaks were 0.92 to 1.20 times the estimate: 5 runs on a CPU, 4 to 16 rows, 128 to 512 tokens
-STEPS, RATES = 40, (3e-4, 3e-3)  # the second for small models that were drawn at random
+STEPS, RATES = 40, (3e-4, 3e-3)  # steps at each learning rate; the second is for small models with random weights
 
 
 # --- tokens ------------------------------------------------------------------------------------------------
 
 
 def check_tokens(
-    dataset: DatasetDict,
-    encoded: DatasetDict,
-    tokenizer: BertTokenizerFast,
-    *,
-    task: str,
-    batch_size: int = 16,
-    sampling: str = "group_by_length",
+    dataset: DatasetDict, encoded: DatasetDict, tokenizer: BertTokenizerFast, *, task: str | Task
 ) -> list[Finding]:
-    """`unknown_tokens`, `truncation`, `lost_answers` and `padding_waste` of the training rows.
+    """Find `unknown_tokens`, `truncation` and `lost_answers` in the training rows.
 
-    `encoded` is `dataset` through the task's `encode`; `sampling` is the Trainer's `train_sampling_strategy`.
+    `encoded` is `dataset` through the task's `encode`; `task` is a key of `tasks.TASKS`, or one of its values.
     """
-    rows = encoded["train"]
+    rows, task = encoded["train"], as_task(task)
     findings = check_unknown(rows, tokenizer)
-    if task in ("classification", "regression"):
-        findings += check_truncation(dataset["train"], rows, tokenizer, task=task)
-    if task == "qa":
-        findings += _lost_answers(rows, tokenizer)
-    return ranked(findings + check_padding(rows, batch_size=batch_size, sampling=sampling))
+    if "start_positions" in rows.column_names:
+        findings += check_answers(rows, tokenizer)
+    if task.cuts_texts:
+        findings += check_truncation(task.examples(dataset["train"]), rows, tokenizer)
+    return sort_by_priority(findings)
 
 
 def check_unknown(rows: Dataset, tokenizer: BertTokenizerFast) -> list[Finding]:
-    """`unknown_tokens`: the tokenizer has no pieces for many words."""
+    """Find `unknown_tokens`: the tokenizer has no pieces for many words."""
     ids = np.concatenate([np.asarray(row) for row in rows["input_ids"]])
     ids = ids[~np.isin(ids, [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id])]
     share = float(np.mean(ids == tokenizer.unk_token_id)) if len(ids) else 1.0
@@ -71,27 +65,34 @@ def check_unknown(rows: Dataset, tokenizer: BertTokenizerFast) -> list[Finding]:
             f"{share:.1%} of the training tokens are {tokenizer.unk_token}: the model cannot see these words",
             Evidence(share, UNKNOWN, "text that the vocabulary was made for has at most 1 unknown token in 1,000"),
             "a tokenizer of another model or language, or one that keeps capitals for a vocabulary without any",
-            {"own_tokenizer": True},
+            {},
+            "take the model's own tokenizer; if it is, a model (MODEL) whose vocabulary has these words",
         )
     ]
 
 
-def check_truncation(split: Dataset, rows: Dataset, tokenizer: BertTokenizerFast, *, task: str) -> list[Finding]:
-    """`truncation`: over half of the text is cut off, or a word-count classifier shows that what is cut matters."""
-    whole = tokenizer(texts(split, task), add_special_tokens=False, verbose=False)["input_ids"]
-    lengths = np.array([len(ids) for ids in whole])
-    extra = 2 if task == "classification" else 3
-    lost = 1 - float(np.minimum(np.asarray(rows["length"]) - extra, lengths).sum() / lengths.sum())
-    fix = _longer(lengths + extra, tokenizer)
+def check_truncation(examples: Examples, rows: Dataset, tokenizer: BertTokenizerFast) -> list[Finding]:
+    """Find `truncation`: over half of the text is cut off, or a word-count classifier shows that what is cut matters.
+
+    `examples` are the training rows and `rows` the same ones encoded.
+    """
+    length = np.asarray(rows["length"])
+    specials = tokenizer.num_special_tokens_to_add(pair="token_type_ids" in rows.column_names)
+    whole_length = length.copy()
+    full = np.flatnonzero(length == length.max())  # what is shorter than the longest rows was not cut
+    whole_length[full] = [len(ids) + specials for ids in _whole([examples.texts[i] for i in full], tokenizer)]
+    text = (whole_length - specials).sum()
+    lost = 1 - float((np.minimum(length, whole_length) - specials).sum() / text)
+    fix = _longer(whole_length, tokenizer)
     cause = "MAX_LENGTH is short for these texts"
     if lost > CUT:
         symptom = f"{lost:.0%} of the training tokens are cut off"
         return [Finding("truncation", symptom, Evidence(lost, CUT, "more is thrown away than read"), cause, fix)]
-    if task == "classification" and np.mean(lengths + extra > np.asarray(rows["length"])) > 0.05:
-        chosen = np.random.default_rng(0).permutation(len(split))[:SAMPLE]
-        sides = [whole[i] for i in chosen], rows[chosen]["input_ids"]
+    if examples.classes and np.mean(whole_length > length) > 0.05:
+        chosen = np.random.default_rng(0).permutation(len(rows))[:SAMPLE]
+        sides = _whole([examples.texts[i] for i in chosen], tokenizer), rows[chosen]["input_ids"]
         readable = [[tokenizer.decode(ids) for ids in side] for side in sides]
-        p, gain = _reads_better(readable, np.asarray(split["label"])[chosen])
+        p, gain = _reads_better(readable, np.array(examples.labels)[chosen])
         if p < FALSE_ALARM and gain > 0:
             symptom = f"{lost:.0%} of the training tokens are cut off; with them word counts predict {gain:.1%} more"
             reason = "chance that a cut that loses nothing looks like this (McNemar's test of word-count classifiers)"
@@ -99,9 +100,13 @@ def check_truncation(split: Dataset, rows: Dataset, tokenizer: BertTokenizerFast
     return []
 
 
+def _whole(texts: list[str], tokenizer: BertTokenizerFast) -> list[list[int]]:
+    return tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+
+
 def _reads_better(sides: list[list[str]], labels: np.ndarray) -> tuple[float, float]:
-    """p-value and gain of accuracy of whole texts over cut ones, by cross-validated word counts."""
-    folds = min(5, np.bincount(labels)[np.unique(labels)].min())
+    """Return p-value and gain of accuracy of whole texts over cut ones, by cross-validated word counts."""
+    folds = min(5, np.unique(labels, return_counts=True)[1].min())
     if folds < 2:
         return 1.0, 0.0
     right = []
@@ -114,14 +119,15 @@ def _reads_better(sides: list[list[str]], labels: np.ndarray) -> tuple[float, fl
 
 
 def _longer(lengths: np.ndarray, tokenizer: BertTokenizerFast) -> dict[str, object]:
-    """The shortest usual MAX_LENGTH that keeps 95% of the tokens, or all that the model takes, from both ends."""
+    """Return the shortest usual MAX_LENGTH that keeps 95% of the tokens, or the model's maximum, from both ends."""
     for limit in (64, 128, 256, 512):
         if limit <= tokenizer.model_max_length and np.minimum(lengths, limit).sum() >= 0.95 * lengths.sum():
             return {"MAX_LENGTH": limit}
     return {"MAX_LENGTH": tokenizer.model_max_length, "TRUNCATION": "head+tail"}
 
 
-def _lost_answers(rows: Dataset, tokenizer: BertTokenizerFast) -> list[Finding]:
+def check_answers(rows: Dataset, tokenizer: BertTokenizerFast) -> list[Finding]:
+    """Find `lost_answers`: no window of a question holds its whole answer."""
     share = lost_answers(rows)["windows"]
     if share <= LOST:
         return []
@@ -129,63 +135,36 @@ def _lost_answers(rows: Dataset, tokenizer: BertTokenizerFast) -> list[Finding]:
     return [
         Finding(
             "lost_answers",
-            f"{share:.1%} of the training answers stand whole in no window",
-            Evidence(share, LOST, "such a question is taught to have no answer: exact match cannot pass 1 - share"),
+            f"{share:.1%} of the training answers are complete in no window",
+            Evidence(share, LOST, "such a question is trained to have no answer: exact match cannot exceed 1 - share"),
             "contexts are cut, or STRIDE is shorter than the answers",
             {"MAX_LENGTH": length, "STRIDE": length // 3},
         )
     ]
 
 
-def check_padding(rows: Dataset, *, batch_size: int, sampling: str) -> list[Finding]:
-    """`padding_waste`: batches hold much more positions than batches of rows of like length would."""
-    positions = np.array([len(ids) for ids in rows["input_ids"]])
-    tokens = np.array([sum(mask) for mask in rows["attention_mask"]])
-    order = np.arange(len(rows)) if sampling == "sequential" else np.random.default_rng(0).permutation(len(rows))
-    if sampling == "group_by_length":
-        order = np.argsort(positions)
-    ratio = _positions(positions[order], batch_size) / _positions(np.sort(tokens), batch_size)
-    if ratio <= WASTE:
-        return []
-    padded = bool((positions > tokens).any())
-    return [
-        Finding(
-            "padding_waste",
-            f"batches hold {ratio:.1f} times the positions that batches of like length would",
-            Evidence(ratio, WASTE, "every position costs the same, word or padding: the run takes half as long again"),
-            "rows are padded to one length" if padded else "long and short rows share batches",
-            {"pad_by_batch": True, "group_by_length": True} if padded else {"group_by_length": True},
-        )
-    ]
-
-
-def _positions(lengths: np.ndarray, batch_size: int) -> int:
-    starts = range(0, len(lengths), batch_size)
-    return sum(int(lengths[i : i + batch_size].max()) * len(lengths[i : i + batch_size]) for i in starts)
-
-
 # --- the model on one batch --------------------------------------------------------------------------------
 
 
-def check_model(trainer: Trainer, *, task: str, memory: float | None = None, seed: int = 0) -> list[Finding]:
-    """`memory_short`, `target_scale`, `initial_loss`, `frozen_parameters` and `cannot_overfit_batch`.
+def check_model(trainer: Trainer, *, task: str | Task, memory: float | None = None, seed: int = 0) -> list[Finding]:
+    """Find `memory_short`, `target_scale`, `initial_loss`, `frozen_parameters` and `cannot_overfit_batch`.
 
-    `trainer` is fresh from `training.make_trainer`. `memory`: bytes that training may use; None for what is free.
+    `trainer` has not trained yet. `memory`: bytes that training may use; None for what is free.
     """
-    rng = np.random.default_rng(seed)
+    rng, task = np.random.default_rng(seed), as_task(task)
     rows = rng.permutation(len(trainer.train_dataset))[: 4 * FEW]
     short = np.argsort(trainer.train_dataset["length"], kind="stable")[: max(FEW, len(trainer.train_dataset) // 2)]
     few = batch_of(trainer, rng.permutation(short)[:FEW])
     with torch.random.fork_rng():  # dropout draws
         findings = check_memory(trainer, memory=memory)
-        findings += check_target(trainer) if task == "regression" else []
-        findings += check_initial_loss(trainer, batch_of(trainer, rows), task=task)
+        findings += check_target(trainer) if task.numeric else []
+        findings += check_initial_loss(trainer, batch_of(trainer, rows), task)
         frozen = check_gradients(trainer, few)
-        return ranked(findings + frozen + ([] if frozen else check_learning(trainer, few)))
+        return sort_by_priority(findings + frozen + ([] if frozen else check_learning(trainer, few)))
 
 
 def batch_of(trainer: Trainer, rows: np.ndarray) -> dict[str, torch.Tensor]:
-    """The training rows of these numbers as the model gets them, on its device."""
+    """Return the training rows of these numbers as the model gets them, on its device."""
     known = inspect.signature(trainer.model.forward).parameters
     columns = [name for name in trainer.train_dataset.column_names if name in known]
     batch = trainer.data_collator(trainer.train_dataset.select_columns(columns).select(rows).to_list())
@@ -193,7 +172,7 @@ def batch_of(trainer: Trainer, rows: np.ndarray) -> dict[str, torch.Tensor]:
 
 
 def check_target(trainer: Trainer) -> list[Finding]:
-    """`target_scale`: the labels that the model learns are far from mean 0 and deviation 1."""
+    """Find `target_scale`: numbers that the model learns are far from mean 0 and deviation 1."""
     config, labels = trainer.model.config, np.asarray(trainer.train_dataset["labels"], dtype=float)
     mean, deviation = getattr(config, "target_mean", 0.0), getattr(config, "target_deviation", 1.0)
     size = float(np.sqrt(np.mean(((labels - mean) / deviation) ** 2)))
@@ -205,20 +184,21 @@ def check_target(trainer: Trainer) -> list[Finding]:
             f"the target's root mean square is {size:.3g} in the model's units",
             Evidence(size, SCALE if size > 1 else 1 / SCALE, "1 when standardized; at 2 the first loss is 4"),
             "the head starts near 0 and moves in small steps: it needs most of the run to get there, or shoots past",
-            {"target_scale": target_scale(labels)},
+            {},
+            "standardize the target: give models.load_model the fields of tasks.regression.target_scale",
         )
     ]
 
 
 @torch.inference_mode()
-def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], *, task: str) -> list[Finding]:
-    """`initial_loss`: a new head's logits, or the loss they make, are not those of a model that knows nothing.
+def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], task: Task) -> list[Finding]:
+    """Find `initial_loss`: a new head's logits, or the loss they make, are not those of guessing.
 
-    That loss is ln(classes); for questions ln(tokens); for regression the mean square of the target. A head that has
-    learned before (its bias is not 0, where a new one begins) is not judged: what it should say depends on what it saw.
+    That loss is the task's `untrained_loss`, such as ln(classes). A head that was trained before (its bias is not 0,
+    where a new one begins) is not checked: its loss depends on what it learned.
     """
     model, features = trainer.model.eval(), []
-    head = model.qa_outputs if task == "qa" else model.classifier
+    head = getattr(model, task.head)
     if head.bias.any():
         return []
     hook = head.register_forward_hook(lambda module, inputs, logits: features.extend((inputs[0], logits)))
@@ -228,28 +208,39 @@ def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], *, task
     # A head drawn with the config's deviation gives logits of this deviation; so much is three of them
     large = 3 * model.config.initializer_range * float(read.norm(dim=-1).square().mean().sqrt())
     size = float(logits.square().mean().sqrt())
-    reach = math.sqrt(2) * large
-    if task == "regression":
-        expected = float((batch["labels"].float() ** 2).mean())
+    reach, expected = math.sqrt(2) * large, task.untrained_loss(model, batch)
+    if task.numeric:  # the loss is the mean square of an error that is the target's and the logit's
         reach = reach**2 + 2 * reach * math.sqrt(expected)
-    else:
-        expected = math.log(batch["input_ids"].shape[1] if task == "qa" else model.config.num_labels)
-    told_loss = f"the loss is {loss:.2f}; knowing nothing would be"
-    reason = "how far a head drawn with the config's deviation can be (3 sigma)"
+    reason = "the most that a head drawn with the config's deviation gives (3 sigma)"
     if size > large:
-        symptom = f"the untrained head's logits are {size:.2g} in size, and {told_loss} 0 and {expected:.2f}"
-        told = symptom, Evidence(size, large, reason), "the head's weights are too large", {"new_head": True}
-    elif abs(loss - expected) > reach:
-        symptom = f"the untrained head's logits are small, as they should be, and {told_loss} {expected:.2f}"
-        cause = "the loss is not the task's own, or the labels are changed on the way to it"
-        told = symptom, Evidence(abs(loss - expected), reach, reason), cause, {}
-    else:
-        return []
-    return [Finding("initial_loss", *told)]
+        return [
+            Finding(
+                "initial_loss",
+                f"the untrained head's logits are {size:.2g} in size, and the loss is {loss:.2f}; guessing gives 0 and "
+                f"{expected:.2f}",
+                Evidence(size, large, reason),
+                "the head's weights are too large",
+                {},
+                "draw the head again: load the model without the head's weights",
+            )
+        ]
+    if abs(loss - expected) > reach:
+        return [
+            Finding(
+                "initial_loss",
+                f"the untrained head's logits are small, as expected, but the loss is {loss:.2f}; guessing gives "
+                f"{expected:.2f}",
+                Evidence(abs(loss - expected), reach, reason),
+                "the loss is not the task's own, or the labels are changed before they reach it",
+                {},
+                "compare the loss with the task's own on one batch",
+            )
+        ]
+    return []
 
 
 def check_gradients(trainer: Trainer, batch: dict[str, torch.Tensor]) -> list[Finding]:
-    """`frozen_parameters`: weights that no gradient reaches."""
+    """Find `frozen_parameters`: weights that no gradient reaches."""
     model = trainer.model.train()
     model(**batch).loss.backward()
     # Attention does not change when a key's bias does: its gradient is 0 but for rounding.
@@ -268,13 +259,14 @@ def check_gradients(trainer: Trainer, batch: dict[str, torch.Tensor]) -> list[Fi
             f"{len(still)} tensors, {share:.0%} of the weights, get no gradient; first {still[0][0]}",
             Evidence(share, 0, "fine-tuning moves every weight; what gets no gradient stays as it is"),
             "requires_grad is off, or something in the forward pass is detached",
-            {"unfreeze": True},
+            {},
+            "set requires_grad = True for all weights; look for detach() and no_grad() in the forward pass",
         )
     ]
 
 
 def check_learning(trainer: Trainer, batch: dict[str, torch.Tensor]) -> list[Finding]:
-    """`cannot_overfit_batch`: a copy of the model, dropout and all, does not learn eight rows by heart in 80 steps."""
+    """Find `cannot_overfit_batch`: a copy of the model, with its dropout, does not memorise eight rows in 80 steps."""
     model = copy.deepcopy(trainer.model)
     optimizer = torch.optim.AdamW(model.parameters())
     first = last = _loss(model.eval(), batch, trainer)
@@ -293,8 +285,8 @@ def check_learning(trainer: Trainer, batch: dict[str, torch.Tensor]) -> list[Fin
     return [
         Finding(
             "cannot_overfit_batch",
-            f"{FEW} rows are not learned by heart: loss {first:.2f}, after {2 * STEPS} steps {last:.2f}",
-            Evidence(last, goal, "half of what knowing nothing costs; a sound model gets near 0 with so few rows"),
+            f"{FEW} rows are not memorised: loss {first:.2f}, after {2 * STEPS} steps {last:.2f}",
+            Evidence(last, goal, "half of the loss of guessing; a model that learns gets near 0 with so few rows"),
             f"dropout is {dropout:g}"
             if dropout > 0.3
             else "rows look alike to the model, or labels and loss do not fit",
@@ -304,7 +296,7 @@ def check_learning(trainer: Trainer, batch: dict[str, torch.Tensor]) -> list[Fin
 
 
 def _label_entropy(batch: dict[str, torch.Tensor]) -> float:
-    """The loss of always saying what the batch's classes are on average; 0 where there is one class, or none."""
+    """Return the loss of predicting the shares of the batch's classes; 0 if there is one class, or none."""
     labels = batch.get("labels")
     if labels is None or labels.is_floating_point():
         return 0.0
@@ -322,25 +314,11 @@ def _autocast(trainer: Trainer) -> AbstractContextManager:
     return torch.autocast(trainer.model.device.type, torch.bfloat16, enabled=trainer.args.bf16)
 
 
-def chance_loss(rows: Dataset, *, task: str) -> float:
-    """The training loss of saying what the labels are on average: entropy in nats; 1, the variance, for regression.
-
-    For questions it is that of any token being as likely as any other. `rows` is an encoded split.
-    """
-    if task == "regression":
-        return 1.0
-    if task == "qa":
-        return float(np.log(np.asarray(rows["length"])).mean())
-    labels = np.concatenate([np.atleast_1d(np.asarray(row)) for row in rows["labels"]])
-    shares = np.bincount(labels[labels >= 0]) / np.sum(labels >= 0)
-    return float(entr(shares).sum())
-
-
 # --- memory ------------------------------------------------------------------------------------------------
 
 
 def check_memory(trainer: Trainer, *, memory: float | None = None) -> list[Finding]:
-    """`memory_short`: a training step on the longest rows needs more than `memory` bytes (None: what is free)."""
+    """Find `memory_short`: a training step on the longest rows needs more than `memory` bytes (None: what is free)."""
     there = free_memory(trainer.model.device) if memory is None else memory
     weights, row = (MARGIN * size for size in step_memory(trainer))
     batch = trainer.args.per_device_train_batch_size
@@ -362,9 +340,9 @@ def check_memory(trainer: Trainer, *, memory: float | None = None) -> list[Findi
 
 
 def step_memory(trainer: Trainer) -> tuple[int, int]:
-    """Bytes that training adds: gradients and AdamW's two averages; and the activations of one of the longest rows.
+    """Return the bytes that training adds: gradients, AdamW's two averages; and one long row's activations.
 
-    Activations are what the forward pass keeps for the backward pass, counted on two rows.
+    Activations are what the forward pass saves for the backward pass, counted on two rows.
     """
     model, seen = trainer.model.train(), {}
     own = {weights.untyped_storage().data_ptr() for weights in model.parameters()}
@@ -384,7 +362,7 @@ def step_memory(trainer: Trainer) -> tuple[int, int]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes free on a GPU, or on the machine and within its container's limit."""
+    """Return the bytes free on a GPU, or on the machine and within its container's limit."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = psutil.virtual_memory().available

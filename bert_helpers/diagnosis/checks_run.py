@@ -1,4 +1,4 @@
-"""Findings from a run: its learning curves, its predictions, its time, and the error it ended with."""
+"""Findings from a run: its learning curves, predictions and time, and the error that ended it."""
 
 import math
 import time
@@ -11,25 +11,24 @@ from accelerate.utils.memory import should_reduce_batch_size
 from scipy.special import log_softmax
 from scipy.stats import chi2
 
-from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, ranked
+from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, sort_by_priority
 from bert_helpers.errors import TrainingError
 from bert_helpers.evaluation.calibration import fit_temperature
 from bert_helpers.metrics import check_classification
 
-LEARNED = 0.5  # of the loss of knowing nothing
+LEARNED = 0.5  # of the loss of guessing
 # Root mean square of a weight in a BERT's encoder layers: 0.061 in the packaged model, 0.042 in bert-base. Adam moves
 # each by about the learning rate a step, so the usual rates (1e-4 for the one, 5e-5 for the other) are 1 to 2 parts in
 # a thousand of a weight's size.
 WEIGHT = 0.05
 LARGE_STEP, USUAL_STEP, SMALL_PATH = 0.01, 0.0015, 0.02
-FEW_STEPS = 100  # warm-up and decline included; the sound runs of the samples have 90 to 300
-SPREAD = 0.05
+FEW_STEPS = 100  # warm-up and decline included; fault-free runs on the samples have 90 to 300
 TEMPERATURE = 1.5
-BUSY = 0.1  # sound runs of the packaged model reached 0.28 (entities) and 0.36 (reviews) on 2 CPU cores in bf16
+BUSY = 0.1  # fault-free runs of the packaged model reached 0.28 (entities) and 0.36 (reviews) on 2 CPU cores in bf16
 
 
 def check_failure(error: BaseException, *, parameters: Mapping[str, object]) -> list[Finding]:
-    """`out_of_memory` or `not_finite_loss`, if that is what ended the run; `parameters` are the notebook's."""
+    """Find `out_of_memory` or `not_finite_loss`, if that is what ended the run; `parameters` are the notebook's."""
     if is_out_of_memory(error):
         batch, steps = int(parameters["BATCH_SIZE"]), int(parameters["GRADIENT_ACCUMULATION"])
         fix = {"BATCH_SIZE": max(1, batch // 2), "GRADIENT_ACCUMULATION": steps * (2 if batch > 1 else 1)}
@@ -41,7 +40,7 @@ def check_failure(error: BaseException, *, parameters: Mapping[str, object]) -> 
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on a GPU or in the machine's memory."""
+    """Return whether an allocation failed, on a GPU or in the machine's memory."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or should_reduce_batch_size(error)
 
 
@@ -61,11 +60,11 @@ def _not_finite(symptom: str, value: float, learning_rate: float) -> Finding:
 def check_history(
     log_history: Sequence[Mapping[str, float]], *, chance: float, learning_rate: float, weight: float = WEIGHT
 ) -> list[Finding]:
-    """`out_of_memory`, `not_finite_loss`, `learning_rate_too_high`, `…_too_low` or `underfitting`.
+    """Find `out_of_memory`, `not_finite_loss`, `learning_rate_too_high`, `learning_rate_too_low` or `underfitting`.
 
-    `log_history` is the Trainer's (`trainer.state.log_history`, a run's history.json); `chance` the loss of knowing
-    nothing (`checks_model.chance_loss`); `learning_rate` the run's, for runs too short to log theirs; `weight` the
-    typical size of a weight (`models.weight_size`).
+    `log_history` is the Trainer's (`trainer.state.log_history`, a run's history.json); `chance` the loss of guessing
+    (`checks_model.chance_loss`); `learning_rate` the run's, for runs too short to log theirs; `weight` the typical size
+    of a weight before training (`models.weight_size`).
     """
     memory = [entry for entry in log_history if "micro_batch_size" in entry]
     findings = [_recovered(memory[-1])] if memory else []
@@ -94,32 +93,32 @@ def _recovered(entry: Mapping[str, float]) -> Finding:
 
 
 def _learning_rates(log_history: Sequence[Mapping[str, float]], learning_rate: float) -> np.ndarray:
-    """The learning rate of every optimizer step, between logged ones by straight lines; `learning_rate` without any."""
+    """Interpolate the learning rate of every optimizer step between the logged ones; without any, `learning_rate`."""
     steps = np.arange(1, max(entry.get("step", 1) for entry in log_history) + 1)
     logged = [(entry["step"], entry["learning_rate"]) for entry in log_history if "learning_rate" in entry]
     return np.interp(steps, *zip(*logged, strict=True)) if logged else np.full(len(steps), learning_rate)
 
 
 def _not_learned(loss: float, chance: float, rates: np.ndarray, weight: float, *, highest: float) -> Finding:
-    """Why the training rows were not learned: steps too long, a way too short, or neither.
+    """Say why the training rows were not learned: steps too long, their sum too short, or neither.
 
-    `highest` is the learning rate that was asked for: the first that a short run logs has fallen already.
+    `highest` is the run's learning rate as a parameter: the first that a short run logs has fallen already.
     """
     path, peak, usual = float(rates.sum() / weight), float(rates.max() / weight), USUAL_STEP * weight
-    symptom = f"the training loss ends at {loss:.2f}; knowing nothing is {chance:.2f}"
+    symptom = f"the training loss ends at {loss:.2f}; guessing gives {chance:.2f}"
     if peak > LARGE_STEP:
         reason = "a step may move a weight by 1% of its size, ten times what is usual"
         cause = "the learning rate is too high: each step overshoots, and what was learned before is lost"
         evidence = Evidence(peak, LARGE_STEP, reason)
         return Finding("learning_rate_too_high", symptom, evidence, cause, {"LEARNING_RATE": usual})
     if path < SMALL_PATH and highest / weight < USUAL_STEP / 3:
-        reason = "over the whole run a weight can move by 2% of its size: as good as not at all"
+        reason = "over the whole run a weight can move by 2% of its size: practically nothing"
         cause = "the learning rate is too low for so few steps"
         evidence = Evidence(path, SMALL_PATH, reason)
         return Finding("learning_rate_too_low", symptom, evidence, cause, {"LEARNING_RATE": usual})
-    reason = "more than half of what could be learned is not, on rows that it was trained on"
+    reason = "more than half of what could be learned was not, on the training rows themselves"
     fix = {"LEARNING_RATE": max(usual, float(highest)), "EPOCHS_FACTOR": max(3, math.ceil(FEW_STEPS / len(rates)))}
-    cause = "too few steps, too much dropout or weight decay, or texts that do not tell the label"
+    cause = "too few steps, too much dropout or weight decay, or texts that do not determine the label"
     return Finding("underfitting", symptom, Evidence(loss / chance, LEARNED, reason), cause, fix)
 
 
@@ -127,10 +126,10 @@ def _not_learned(loss: float, chance: float, rates: np.ndarray, weight: float, *
 
 
 def check_fit(history: pd.DataFrame, losses: np.ndarray) -> list[Finding]:
-    """`overfitting`: the validation loss has risen well over its lowest, and the training loss lies far under it.
+    """Find `overfitting`: the validation loss rose well above its lowest, and the training loss is far below it.
 
-    `history` from `training.history`; `losses`: the loss of each validation row at the end (`row_losses`), whose
-    scatter says what a rise by chance would be.
+    `history` is from `training.history`. The scatter of `losses`, the loss of each validation row at the end
+    (`row_losses`), says how far the loss would rise by chance.
     """
     train, validation = history.train_loss.iloc[-1], history.validation_loss
     rise, error = validation.iloc[-1] - validation.min(), float(np.std(losses, ddof=1) / math.sqrt(len(losses)))
@@ -144,21 +143,21 @@ def check_fit(history: pd.DataFrame, losses: np.ndarray) -> list[Finding]:
             f"the validation loss rose from {validation.min():.2f} (epoch {best:g}) to {validation.iloc[-1]:.2f}, "
             f"while the training loss fell to {train:.2f}",
             Evidence(rise, 2 * error, "two standard errors of the validation loss"),
-            "too many passes over too few rows: the model learns them by heart",
+            "too many passes over too few rows: the model memorises them",
             {"EARLY_STOPPING": 1, "EPOCHS": max(1, math.ceil(best)), "WEIGHT_DECAY": 0.1},
         )
     ]
 
 
 def row_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Cross-entropy of each row (or word, where labels have two dimensions and are not -100), in nats."""
+    """Return the cross-entropy of each row (or word, where labels have two dimensions and are not -100), in nats."""
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     kept = labels >= 0
     return -np.take_along_axis(log_softmax(logits[kept], axis=-1), labels[kept][:, None], axis=-1)[:, 0]
 
 
 def check_confidence(logits: np.ndarray, labels: np.ndarray) -> list[Finding]:
-    """`overconfidence`: dividing the logits by one number over 1.5 makes the labels much likelier.
+    """Find `overconfidence`: dividing the logits by one number above 1.5 makes the labels much likelier.
 
     Likelihood-ratio test of the temperature (Guo et al. 2017) on rows that were not trained on, (rows, classes).
     """
@@ -172,33 +171,12 @@ def check_confidence(logits: np.ndarray, labels: np.ndarray) -> list[Finding]:
         Finding(
             "overconfidence",
             f"sure of {sure:.0%} on average, right in {np.mean(logits.argmax(axis=1) == labels):.0%}",
-            Evidence(temperature, TEMPERATURE, "at 1.5, 95% sure should be 88%; likelihood-ratio test passed"),
+            Evidence(
+                temperature, TEMPERATURE, "at 1.5, a probability of 95% should be 88%; likelihood-ratio test passed"
+            ),
             "trained until the training rows were certain; certainty does not carry over",
-            {"temperature": temperature, "LABEL_SMOOTHING": 0.1},
-        )
-    ]
-
-
-def check_seeds(runs: Sequence[np.ndarray], labels: np.ndarray) -> list[Finding]:
-    """`unstable_seeds`: logits (rows, classes) of runs that differ in the seed only are right on different shares.
-
-    Cochran's Q test (1950) on the same rows, and a spread of accuracy over 0.05.
-    """
-    right = np.column_stack([np.argmax(logits, axis=1) == labels for logits in runs]).astype(float)
-    accuracy, k = right.mean(axis=0), right.shape[1]
-    columns, rows = right.sum(axis=0), right.sum(axis=1)
-    below = k * rows.sum() - (rows**2).sum()
-    q = (k - 1) * (k * (columns**2).sum() - columns.sum() ** 2) / below if below else 0.0
-    spread = float(np.ptp(accuracy))
-    if not (spread > SPREAD and q > chi2.isf(FALSE_ALARM, k - 1)):
-        return []
-    return [
-        Finding(
-            "unstable_seeds",
-            f"accuracy between {accuracy.min():.2f} and {accuracy.max():.2f} over {k} seeds",
-            Evidence(spread, SPREAD, "1 row in 20, and more than chance on the same rows (Cochran's Q test)"),
-            "some runs do not get off the ground: too few rows, too few steps, or too high a learning rate",
-            {"LEARNING_RATE_FACTOR": 0.5, "EPOCHS_FACTOR": 2},
+            {"LABEL_SMOOTHING": 0.1},
+            f"or divide the logits by {temperature:.3g} (calibration.fit_temperature)",
         )
     ]
 
@@ -207,7 +185,7 @@ def check_seeds(runs: Sequence[np.ndarray], labels: np.ndarray) -> list[Finding]
 
 
 def check_speed(log_history: Sequence[Mapping[str, float]], *, rate: float) -> list[Finding]:
-    """`slow`: the run used a small share of the machine's own `matrix_product_rate` (operations a second)."""
+    """Find `slow`: the run used a small share of the machine's own `matrix_product_rate` (operations per second)."""
     ends = [entry for entry in log_history if "total_flos" in entry and "train_runtime" in entry]
     if not ends:
         return []
@@ -218,7 +196,7 @@ def check_speed(log_history: Sequence[Mapping[str, float]], *, rate: float) -> l
         Finding(
             "slow",
             f"training ran at {share:.1%} of the rate at which this machine multiplies matrices",
-            Evidence(share, BUSY, "a quarter to a third of what sound runs of the packaged model reach on a CPU"),
+            Evidence(share, BUSY, "a quarter to a third of what fault-free runs of the packaged model reach on a CPU"),
             "the model waits: for a slow collator or disk, tiny batches, a debugging mode, or other programs",
             {"DATALOADER_WORKERS": 2},
         )
@@ -226,7 +204,7 @@ def check_speed(log_history: Sequence[Mapping[str, float]], *, rate: float) -> l
 
 
 def matrix_product_rate(*, precision: str, size: int = 1024, seconds: float = 0.5) -> float:
-    """Floating-point operations a second of this machine's matrix products, best of many."""
+    """Measure this machine's matrix products, best of many, in floating-point operations per second."""
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
     a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
@@ -249,13 +227,13 @@ def check_run(
     labels: np.ndarray | None = None,
     rate: float | None = None,
 ) -> list[Finding]:
-    """All findings of a finished run, most fundamental first.
+    """Return all findings of a finished run, most fundamental first.
 
-    `logits` and `labels` are those of the validation rows: (rows, classes) for classification, (rows, tokens, classes)
-    for tags; left out for other tasks.
+    `logits` and `labels` are those of the validation rows, for tasks with classes: (rows, classes), or of tagged words
+    (rows, tokens, classes).
     """
     findings = check_history(log_history, chance=chance, learning_rate=learning_rate, weight=weight)
     if logits is not None and np.isfinite(logits).all():
         findings += check_fit(history, row_losses(logits, labels)) if len(history) > 1 else []
         findings += check_confidence(logits, labels) if np.ndim(logits) == 2 else []
-    return ranked(findings + (check_speed(log_history, rate=rate) if rate else []))
+    return sort_by_priority(findings + (check_speed(log_history, rate=rate) if rate else []))

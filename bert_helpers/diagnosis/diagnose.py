@@ -1,23 +1,23 @@
-"""The diagnosis of a run of any task, and the run again with a finding's fix."""
+"""Diagnose a run of any task, and train it again with the fix of a finding."""
 
 from collections.abc import Mapping, Sequence
 
-from bert_helpers import tasks
-from bert_helpers.diagnosis import checks_data, checks_model, checks_run, repairs
-from bert_helpers.diagnosis.findings import Finding, changed, ranked
+from bert_helpers.diagnosis import checks_data, checks_model, checks_run, fixes
+from bert_helpers.diagnosis.findings import Finding, sort_by_priority, with_fix
 from bert_helpers.errors import ParameterError
 from bert_helpers.parameters import PARAMETERS
 from bert_helpers.runs import Run, finish, prepare
+from bert_helpers.tasks import TASKS
 
 OTHER_TEST_ROWS = {"redraw_splits", "TRAIN_SIZE", "VALIDATION_SIZE", "TEST_SIZE"}
 
 
 def diagnose_rows(run: Run) -> list[Finding]:
-    """Findings in data and tokens, which training does not change."""
+    """Return the findings in data and tokens, which training does not change."""
     p, task = run.parameters, run.task
     return [
         *checks_data.check_dataset(run.dataset, task=task, difference=p.get("DIFFERENCE"), seed=p["SEED"]),
-        *checks_model.check_tokens(run.dataset, run.encoded, run.tokenizer, task=task, batch_size=p["BATCH_SIZE"]),
+        *checks_model.check_tokens(run.dataset, run.encoded, run.tokenizer, task=task),
     ]
 
 
@@ -28,48 +28,46 @@ def diagnose(
     rate: float | None = None,
     memory: float | None = None,
 ) -> list[Finding]:
-    """Findings in data and tokens, and in the untrained model or the finished run, whichever it is.
+    """Return the findings in data and tokens, and in the untrained model or the finished run, whichever it is.
 
     `rows` are those of `diagnose_rows`, if they are known already. `rate` is `checks_run.matrix_product_rate`'s (None:
-    speed is not judged), `memory` what a step may take in bytes (None: what is free).
+    speed is not checked), `memory` what a step may take in bytes (None: what is free).
     """
-    p, task = run.parameters, run.task
+    p, task = run.parameters, TASKS[run.task]
     findings = diagnose_rows(run) if rows is None else list(rows)
     if run.history is None:
-        return ranked(findings + checks_model.check_model(run.trainer, task=task, memory=memory, seed=p["SEED"]))
+        findings += checks_model.check_model(run.trainer, task=task, memory=memory, seed=p["SEED"])
+        return sort_by_priority(findings)
     history = run.history
     if p["EARLY_STOPPING"]:  # the model is that of the best epoch
         history = history.loc[: history.validation_loss.idxmin()]
-    certain = tasks.TASKS[task].has_classes
-    return ranked(
-        findings
-        + checks_run.check_run(
-            run.log_history,
-            history,
-            chance=checks_model.chance_loss(run.encoded["train"], task=task),
-            learning_rate=p["LEARNING_RATE"],
-            weight=run.weight,
-            logits=run.validation.predictions if certain else None,
-            labels=run.validation.label_ids if certain else None,
-            rate=rate,
-        )
+    findings += checks_run.check_run(
+        run.log_history,
+        history,
+        chance=task.chance_loss(run.encoded["train"]),
+        learning_rate=p["LEARNING_RATE"],
+        weight=run.weight,
+        logits=run.validation.predictions if task.has_classes else None,
+        labels=run.validation.label_ids if task.has_classes else None,
+        rate=rate,
     )
+    return sort_by_priority(findings)
 
 
 def retrain(run: Run, fix: Mapping[str, object]) -> Run:
-    """The run again with a finding's `fix`, on mended training rows and with changed parameters; same test rows.
+    """Train the run again with a finding's `fix`, on the fixed training rows and with its parameters; same test rows.
 
-    Raises ParameterError for a fix that a new training does not prove (`retrainable`).
+    Raises ParameterError for a fix whose effect a new training does not show (`retrainable`).
     """
     if not retrainable(fix):
         names = ", ".join(fix) or "nothing"
         raise ParameterError(f"the fix changes {names}: no new training on the same test rows can show what it does.")
-    dataset = repairs.mend(run.dataset, fix, seed=run.parameters["SEED"])
+    dataset = fixes.apply_fix(run.dataset, fix, seed=run.parameters["SEED"])
     folder = f"{run.parameters['OUTPUT_DIR']}/retrained"  # the run's own checkpoints stay
-    return finish(prepare(dataset, {**changed(run.parameters, fix), "OUTPUT_DIR": folder}, task=run.task))
+    return finish(prepare(dataset, {**with_fix(run.parameters, fix), "OUTPUT_DIR": folder}, task=run.task))
 
 
 def retrainable(fix: Mapping[str, object]) -> bool:
-    """Whether a fix changes training rows or how they are trained on, and leaves the test rows as they are."""
+    """Return whether a fix changes training rows or how they are trained on, and leaves the test rows as they are."""
     names = {name.removesuffix("_FACTOR") for name in fix}
-    return bool(names & {*PARAMETERS, *repairs.ACTIONS}) and not names & OTHER_TEST_ROWS
+    return bool(names & {*PARAMETERS, *fixes.ACTIONS}) and not names & OTHER_TEST_ROWS

@@ -1,101 +1,126 @@
-"""What is wrong with a run: findings with evidence and a fix, the most fundamental first.
+"""What can be wrong with a run: every finding is declared here, most fundamental first, with its evidence and fix.
 
-The measuring is in `checks_data` (rows), `checks_model` (tokens, one batch, memory) and `checks_run` (history,
-predictions, time). Each check returns a list of findings; none found is an empty list.
+The measuring is in `checks_data` (rows), `checks_model` (tokens, the untrained model, memory) and `checks_run` (curves,
+predictions, time). Each check returns a list of findings, an empty one if nothing is wrong.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import pandas as pd
 
-# A fault higher up explains those below it, never the reverse: wrong labels make a model overfit, overfitting does not
-# make labels wrong. First what keeps a run from existing, then data, then model and loss, training, and speed.
-ORDER = (
-    "out_of_memory",
-    "memory_short",
-    "constant_labels",
-    "unknown_tokens",
-    "shifted_tags",
-    "target_scale",
-    "lost_answers",
-    "truncation",
-    "leakage",
-    "contradicting_labels",
-    "duplicates",
-    "class_imbalance",
-    "label_noise",
-    "different_evaluation",
-    "sorted_labels",
-    "small_evaluation",
-    "frozen_parameters",
-    "initial_loss",
-    "cannot_overfit_batch",
-    "not_finite_loss",
-    "learning_rate_too_high",
-    "learning_rate_too_low",
-    "underfitting",
-    "unstable_seeds",
-    "overfitting",
-    "overconfidence",
-    "padding_waste",
-    "slow",
+FALSE_ALARM = 1e-3  # of each statistical test: about 20 tests per run raise a false alarm in 2% of fault-free runs
+
+
+class Kind(NamedTuple):
+    """A finding that some check can make; `tasks` says which tasks have it, `module` where its check is."""
+
+    name: str
+    meaning: str
+    tasks: str
+    module: str
+
+
+# The order is that of priority. A fault higher up explains those below it, never the reverse: wrong labels make a model
+# overfit, overfitting does not make labels wrong. First what prevents a run, then data, then model and loss, then
+# training, then speed. `docs/findings.md` is made from this table.
+KINDS = (
+    Kind("out_of_memory", "training ran out of memory", "all", "checks_run"),
+    Kind("memory_short", "a training step needs more memory than is free", "all", "checks_model"),
+    Kind("constant_labels", "all rows of a split have the same label", "all", "checks_data"),
+    Kind("unknown_tokens", "the vocabulary does not know many of the words", "all", "checks_model"),
+    Kind("shifted_tags", "tags fit a neighbouring word better than their own", "tagged words", "checks_data"),
+    Kind("target_scale", "the numbers to predict are not standardized", "numbers", "checks_model"),
+    Kind("lost_answers", "answers are complete in none of the windows", "questions", "checks_model"),
+    Kind("truncation", "MAX_LENGTH cuts off text that matters", "texts that are cut", "checks_model"),
+    Kind("leakage", "evaluation rows are among the training rows too", "all", "checks_data"),
+    Kind("contradicting_labels", "equal training texts have different labels", "one class per row", "checks_data"),
+    Kind("duplicates", "training rows repeat earlier ones", "all", "checks_data"),
+    Kind("class_imbalance", "a class has far fewer labels than the others", "classes", "checks_data"),
+    Kind("label_noise", "training labels are less consistent than evaluation labels", "classes", "checks_data"),
+    Kind("different_evaluation", "evaluation rows differ in kind from training rows", "all", "checks_data"),
+    Kind("small_evaluation", "too few test rows for the difference to detect", "all", "checks_data"),
+    Kind("frozen_parameters", "some weights get no gradient", "all", "checks_model"),
+    Kind("initial_loss", "the loss of the untrained model is not that of guessing", "all", "checks_model"),
+    Kind("cannot_overfit_batch", "the model cannot memorise eight rows", "all", "checks_model"),
+    Kind("not_finite_loss", "a loss is infinite or not a number", "all", "checks_run"),
+    Kind("learning_rate_too_high", "nothing was learned, in very long steps", "all", "checks_run"),
+    Kind("learning_rate_too_low", "nothing was learned, in very short steps", "all", "checks_run"),
+    Kind("underfitting", "the training rows were not learned", "all", "checks_run"),
+    Kind("overfitting", "the validation loss rises while the training loss falls", "classes", "checks_run"),
+    Kind("overconfidence", "probabilities are higher than the share that is right", "one class per row", "checks_run"),
+    Kind("slow", "training uses a small part of the machine's speed", "all", "checks_run"),
 )
-FALSE_ALARM = 1e-3  # of each statistical test: about 20 tests a run then raise a false alarm in 2% of healthy runs
+PRIORITY = {kind.name: place for place, kind in enumerate(KINDS)}
 
 
 class Evidence(NamedTuple):
-    """A measured value, what it was held against, and why that is the threshold."""
+    """A measured value, the threshold it is compared with, and the reason for that threshold."""
 
     value: float
     threshold: float
     reason: str
 
 
-class Finding(NamedTuple):
-    """One illness. `fix` maps notebook parameters (upper case) to new values, or data actions (lower case) to options.
+@dataclass(frozen=True)
+class Finding:
+    """One fault of a run, with what shows it, why it may be there, and what to do.
 
-    Data actions are those of `repairs.mend`.
+    `fix` maps notebook parameters (upper case) to new values, and data actions (lower case, see `fixes.apply_fix`) to
+    their options. `advice` is what no parameter and no data action does.
+    Raises ValueError for a name that is not declared in `KINDS`.
     """
 
-    name: str  # one of ORDER
+    name: str
     symptom: str
     evidence: Evidence
     cause: str
-    fix: dict[str, object]
+    fix: Mapping[str, object]
+    advice: str = ""
+
+    def __post_init__(self) -> None:
+        if self.name not in PRIORITY:
+            raise ValueError(f"{self.name!r} is no finding; declare it in findings.KINDS, or take one of these: "
+                             f"{', '.join(PRIORITY)}.")  # fmt: skip
 
     @property
-    def priority(self) -> int:
-        """Place in `ORDER`, 0 the most fundamental."""
-        return ORDER.index(self.name)
+    def remedy(self) -> str:
+        """Fix and advice as one line, "" if there is neither."""
+        return "; ".join(part for part in (fix_text(self.fix), self.advice) if part)
 
 
-def ranked(findings: Iterable[Finding]) -> list[Finding]:
-    """The findings, most fundamental first; of several with one name the first."""
+def sort_by_priority(findings: Iterable[Finding]) -> list[Finding]:
+    """Sort findings, most fundamental first; of several with one name the first is kept."""
     first: dict[str, Finding] = {}
     for finding in findings:
         first.setdefault(finding.name, finding)
-    return sorted(first.values(), key=lambda finding: finding.priority)
+    return sorted(first.values(), key=lambda finding: PRIORITY[finding.name])
 
 
 def summary(findings: Iterable[Finding]) -> list[dict[str, object]]:
-    """What a run's record holds of its findings: `finding`, `symptom` and `evidence`, most fundamental first."""
-    return [{"finding": f.name, "symptom": f.symptom, "evidence": f.evidence._asdict()} for f in ranked(findings)]
+    """Return what a run's record keeps of its findings: `finding`, `symptom` and `evidence`, most fundamental first."""
+    return [
+        {"finding": f.name, "symptom": f.symptom, "evidence": f.evidence._asdict()} for f in sort_by_priority(findings)
+    ]
 
 
 def table(findings: Iterable[Finding]) -> pd.DataFrame:
-    """A row a finding, named so, most fundamental first: `symptom`, `value`, `threshold`, `why`, `cause`, `fix`."""
+    """Return one row per finding, most fundamental first: `symptom`, `value`, `threshold`, `why`, `cause`, `fix`."""
     rows = [
-        (f.name, f.symptom, f.evidence.value, f.evidence.threshold, f.evidence.reason, f.cause, fix_text(f.fix))
-        for f in ranked(findings)
+        (f.name, f.symptom, f.evidence.value, f.evidence.threshold, f.evidence.reason, f.cause, f.remedy)
+        for f in sort_by_priority(findings)
     ]
-    return pd.DataFrame(rows, columns=["finding", "symptom", "value", "threshold", "why", "cause", "fix"]).set_index(
-        "finding"
-    )
+    columns = ["finding", "symptom", "value", "threshold", "why", "cause", "fix"]
+    return pd.DataFrame(rows, columns=columns).set_index("finding")
 
 
 def fix_text(fix: Mapping[str, object]) -> str:
-    """A fix as a line: "LEARNING_RATE = 1e-05, remove_rows (31)"."""
+    """Write a fix as one line.
+
+    >>> fix_text({"LEARNING_RATE": 1e-05, "remove_rows": [3, 4, 5, 9]})
+    'LEARNING_RATE = 1e-05, remove_rows (4)'
+    """
     parts = []
     for name, value in fix.items():
         many = isinstance(value, (list, tuple, dict)) and len(value) > 3
@@ -104,10 +129,13 @@ def fix_text(fix: Mapping[str, object]) -> str:
     return ", ".join(parts)
 
 
-def changed(parameters: Mapping[str, object], fix: Mapping[str, object]) -> dict[str, object]:
-    """Notebook parameters with those of the fix; a name that ends in _FACTOR multiplies (EPOCHS_FACTOR).
+def with_fix(parameters: Mapping[str, object], fix: Mapping[str, object]) -> dict[str, object]:
+    """Return notebook parameters with those of the fix; its data actions are left to `fixes.apply_fix`.
 
-    Data actions are left to `repairs.mend`.
+    A name that ends in _FACTOR multiplies.
+
+    >>> with_fix({"EPOCHS": 3, "SEED": 0}, {"EPOCHS_FACTOR": 2, "oversample": True})
+    {'EPOCHS': 6, 'SEED': 0}
     """
     new = dict(parameters)
     for name, value in fix.items():

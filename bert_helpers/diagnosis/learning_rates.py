@@ -1,4 +1,4 @@
-"""Which learning rate? The range test of Smith (2017)."""
+"""Find a learning rate by the range test of Smith (2017)."""
 
 import copy
 import math
@@ -14,9 +14,9 @@ def learning_rate_range(
 ) -> pd.DataFrame:
     """Train a copy of the model for up to `steps` batches while the learning rate rises from `lowest` to `highest`.
 
-    One row a step: `learning_rate` (rising by a constant factor), `loss` and `smoothed` (exponential mean with weight
+    One row per step: `learning_rate` (rising by a constant factor), `loss` and `smoothed` (exponential mean with weight
     `smoothing` on the past). Ends early when the smoothed loss is 4 times its lowest, or not finite. The trainer's own
-    model, and its random numbers, are left as they were.
+    model and the random state stay as they were.
     """
     model, rows = copy.deepcopy(trainer.model).train(), []
     optimizer = torch.optim.AdamW(model.parameters(), lr=lowest, weight_decay=trainer.args.weight_decay)
@@ -59,9 +59,9 @@ def _step(
 
 
 def suggested_learning_rate(table: pd.DataFrame) -> float | None:
-    """A tenth of the rate at which the smoothed loss was lowest: there steps are already so long that it turns.
+    """Return a tenth of the rate at which the smoothed loss was lowest, where steps are so long that it turns.
 
-    None when the loss did not fall by a twentieth anywhere: then the test says nothing.
+    None when the loss fell by less than a twentieth: then the test is inconclusive.
     """
     finite = table[np.isfinite(table.smoothed)]
     if finite.empty or finite.smoothed.min() > 0.95 * finite.smoothed.iloc[0]:

@@ -1,0 +1,155 @@
+"""The checks of tokens, the untrained model and memory beyond whether each finding is made."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from made_up import labelled, names, sentence, splits
+from transformers import BertForSequenceClassification, BertTokenizerFast
+
+from bert_helpers import models, tasks, tokenization, training
+from bert_helpers.diagnosis import checks_model
+from bert_helpers.tasks import regression
+
+CLASSIFICATION = tasks.TASKS["classification"]
+
+
+def test_capitals_for_a_vocabulary_without_any(tiny_bert, clean):
+    cased = BertTokenizerFast.from_pretrained(tiny_bert, do_lower_case=False)
+    cased.model_max_length = 64
+    shouted = clean.map(lambda row: {"text": row["text"].title()}, load_from_cache_file=False)
+    encoded = tokenization.encode_texts(shouted, cased, max_length=64)
+    assert "unknown_tokens" in names(checks_model.check_tokens(shouted, encoded, cased, task="classification"))
+
+
+def test_the_length_that_a_cut_text_needs(clean, tokenizer):
+    encoded = tokenization.encode_texts(clean, tokenizer, max_length=64)
+    assert checks_model.check_tokens(clean, encoded, tokenizer, task=CLASSIFICATION) == []
+    assert checks_model._longer(np.array([40, 50]), tokenizer) == {"MAX_LENGTH": 64}
+    assert checks_model._longer(np.array([100, 200]), tokenizer) == {"MAX_LENGTH": 64, "TRUNCATION": "head+tail"}
+
+
+def test_truncation_of_the_words_that_decide(rng, tokenizer):
+    """A third of the text is cut off: harmful if the label depends on it, harmless if not."""
+    for where, expected in ((slice(None), ["truncation"]), (slice(None, None, -1), [])):
+        texts = [" ".join([sentence(rng), ("bad", "good")[i % 2]][where]) for i in range(100)]
+        dataset = splits(labelled(texts, [0, 1] * 50), labelled(texts, [0, 1] * 50))
+        pieces = [len(tokenizer(text)["input_ids"]) for text in texts]
+        encoded = tokenization.encode_texts(dataset, tokenizer, max_length=min(pieces) - 1)
+        assert names(checks_model.check_tokens(dataset, encoded, tokenizer, task="classification")) == expected
+
+
+def test_what_is_cut_is_counted_on_pairs_too(tokenizer):
+    dataset = tasks.TASKS["regression"].load("sample", train_size=40)
+    train = dataset["train"]
+    pieces = [len(tokenizer(*pair)["input_ids"]) - 3 for pair in zip(train["text"], train["text_pair"], strict=True)]
+    encoded = tokenization.encode_pairs(dataset, tokenizer, max_length=10)
+    (found,) = checks_model.check_tokens(dataset, encoded, tokenizer, task="regression")
+    assert found.evidence.value == pytest.approx(1 - sum(min(7, length) for length in pieces) / sum(pieces))
+
+
+# --- the model on one batch --------------------------------------------------------------------------------
+
+
+def test_a_model_without_a_fault_has_no_finding_and_is_left_as_it_was(trainer):
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    state = torch.get_rng_state()
+    assert checks_model.check_model(trainer, task="classification") == []
+    assert all(tensor.equal(before[name]) for name, tensor in trainer.model.state_dict().items())
+    assert all(weights.grad is None for weights in trainer.model.parameters())
+    assert torch.get_rng_state().equal(state)
+
+
+@pytest.mark.parametrize("task", ["regression", "ner", "qa"])
+def test_models_of_the_other_tasks_without_a_fault(task, tiny_bert, tokenizer, tmp_path):
+    args = training.training_arguments(tmp_path, precision="fp32", disable_tqdm=True)
+    spec = tasks.TASKS[task]
+    dataset = spec.load("sample", train_size=40)
+    encoded = spec.encode(dataset, tokenizer, max_length=64, **({} if spec.cuts_texts else {"stride": 16}))
+    model = models.load_model(str(tiny_bert), spec.model_class, **spec.model_fields(dataset["train"]))
+    trainer = training.make_trainer(model, args, encoded, task=task, tokenizer=tokenizer)
+    batch = checks_model.batch_of(trainer, np.arange(8))
+    assert checks_model.check_initial_loss(trainer, batch, spec) == []
+    assert checks_model.check_gradients(trainer, batch) == []
+    assert checks_model.check_memory(trainer) == []
+
+
+def test_a_head_that_is_too_large_is_found_also_where_the_loss_is_that_of_chance(trainer):
+    with torch.no_grad():
+        trainer.model.classifier.weight[:] = 100 * trainer.model.classifier.weight[0]  # the same for all classes
+    batch = checks_model.batch_of(trainer, np.arange(8))
+    (found,) = checks_model.check_initial_loss(trainer, batch, CLASSIFICATION)
+    assert (found.cause, found.fix) == ("the head's weights are too large", {})
+    assert trainer.model(**batch).loss.item() == pytest.approx(math.log(trainer.model.config.num_labels))
+
+
+def test_a_loss_that_is_not_the_tasks_own(trainer):
+    loss, batch = trainer.model.forward, checks_model.batch_of(trainer, np.arange(8))
+    trainer.model.forward = lambda **inputs: SimpleNamespace(loss=3 * loss(**inputs).loss)
+    (found,) = checks_model.check_initial_loss(trainer, batch, CLASSIFICATION)
+    assert found.cause.startswith("the loss is not the task's own")
+    assert found.fix == {}
+
+
+def test_a_head_that_was_trained_before_is_not_expected_to_guess(trainer):
+    with torch.no_grad():
+        trainer.model.classifier.weight *= 100
+        trainer.model.classifier.bias += 1e-4
+    batch = checks_model.batch_of(trainer, np.arange(8))
+    assert checks_model.check_initial_loss(trainer, batch, CLASSIFICATION) == []
+
+
+def test_frozen_parameters_are_counted_and_named(trainer):
+    trainer.model.bert.embeddings.requires_grad_(False)
+    (found,) = checks_model.check_gradients(trainer, checks_model.batch_of(trainer, np.arange(8)))
+    assert "first bert.embeddings.word_embeddings.weight" in found.symptom
+    assert found.evidence.value > 0.9  # most of this model's weights
+
+
+def test_parameters_behind_a_detached_tensor_are_found(trainer):
+    trainer.model.bert.pooler.register_forward_hook(lambda module, inputs, output: output.detach())
+    assert names(checks_model.check_gradients(trainer, checks_model.batch_of(trainer, np.arange(8)))) == [
+        "frozen_parameters"
+    ]
+
+
+def test_dropout_mistaken_for_its_opposite(trainer):
+    trainer.model.config.hidden_dropout_prob = 0.9
+    for module in trainer.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.9
+    (found,) = checks_model.check_learning(trainer, checks_model.batch_of(trainer, np.arange(8)))
+    assert found.fix == {"DROPOUT": 0.1}
+    assert found.cause == "dropout is 0.9"
+
+
+def test_a_target_out_of_scale(tiny_bert, tokenizer, tmp_path):
+    dataset = tasks.TASKS["regression"].load("sample", train_size=40, validation_size=8, test_size=8)
+    encoded = tokenization.encode_pairs(dataset, tokenizer, max_length=64)
+    args = training.training_arguments(tmp_path, precision="fp32", disable_tqdm=True)
+    for scale, expected in (({}, ["target_scale"]), (regression.target_scale(dataset["train"]["label"]), [])):
+        model = models.load_model(str(tiny_bert), BertForSequenceClassification, num_labels=1, **scale)
+        trainer = training.make_trainer(model, args, encoded, task="regression", tokenizer=tokenizer)
+        assert names(checks_model.check_target(trainer)) == expected
+    assert names(checks_model.check_model(trainer, task="regression", memory=1)) == ["memory_short"]
+
+
+def test_the_batch_that_fits_into_memory(trainer):
+    weights, row = (checks_model.MARGIN * size for size in checks_model.step_memory(trainer))
+    (found,) = checks_model.check_memory(trainer, memory=weights + 8 * row - 1)
+    assert found.fix == {"BATCH_SIZE": 4, "GRADIENT_ACCUMULATION": 2}
+    (found,) = checks_model.check_memory(trainer, memory=weights + 2 * row)
+    assert found.fix == {"BATCH_SIZE": 2, "GRADIENT_ACCUMULATION": 4}
+
+
+def test_the_loss_of_guessing():
+    def loss(task, **columns):
+        return tasks.TASKS[task].chance_loss(Dataset.from_dict(columns))
+
+    assert loss("classification", labels=[0, 1]) == pytest.approx(math.log(2))
+    assert loss("ner", labels=[[-100, 0, 1, -100], [0, 1]]) == pytest.approx(math.log(2))
+    assert loss("qa", length=[8, 2]) == pytest.approx(math.log(4))
+    assert loss("regression", labels=[0.0, 1.0]) == 1

@@ -1,0 +1,106 @@
+"""The checks of a run's curves, predictions and time beyond whether each finding is made."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from made_up import history, log, names
+from scipy.special import log_softmax
+
+from bert_helpers import TrainingError
+from bert_helpers.diagnosis import checks_run
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        (log(0.34, rate=1e-2), []),  # it has learned
+        (log(0.7, rate=4.9e-4), ["underfitting"]),
+        (log(0.7, rate=1.1e-5), ["underfitting"]),
+        (log(0.7, rate=1e-4, steps=5), ["underfitting"]),  # a usual rate, but too few steps
+        (log(math.nan), ["not_finite_loss"]),
+        (log(0.3, eval_validation_loss=None), ["not_finite_loss"]),  # as history.json has it
+        ([], []),
+        (log(0.7)[2:], ["underfitting"]),  # too short to have logged a learning rate
+    ],
+)
+def test_history(entries, expected):
+    rate = next((entry["learning_rate"] for entry in entries if "learning_rate" in entry), 1e-4)
+    assert names(checks_run.check_history(entries, chance=0.7, learning_rate=rate, weight=0.05)) == expected
+
+
+def test_a_learning_rate_becomes_a_usual_one():
+    for rate in (1e-2, 1e-7):
+        (found,) = checks_run.check_history(log(0.7, rate=rate), chance=0.7, learning_rate=rate, weight=0.06)
+        assert found.fix == {"LEARNING_RATE": pytest.approx(9e-5)}
+
+
+@pytest.mark.parametrize(("steps", "times"), [(7, 15), (40, 3), (300, 3)])
+def test_too_few_steps_become_a_hundred_at_least(steps, times):
+    (found,) = checks_run.check_history(log(0.7, steps=steps), chance=0.7, learning_rate=1e-4, weight=0.05)
+    assert found.fix == {"LEARNING_RATE": pytest.approx(1e-4), "EPOCHS_FACTOR": times}
+
+
+def test_the_fix_of_a_run_of_few_steps_does_not_lower_its_learning_rate():
+    late = [{"step": 10, "learning_rate": 6e-5}, {"step": 12, "eval_train_loss": 0.7}]  # of 12 steps, at 2e-4
+    (found,) = checks_run.check_history(late, chance=0.7, learning_rate=2e-4, weight=0.05)
+    assert found.fix == {"LEARNING_RATE": pytest.approx(2e-4), "EPOCHS_FACTOR": 9}
+
+
+def test_errors_that_end_a_run():
+    parameters = {"BATCH_SIZE": 16, "GRADIENT_ACCUMULATION": 2, "LEARNING_RATE": 1e-2}
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ):
+        (found,) = checks_run.check_failure(error, parameters=parameters)
+        assert found.name == "out_of_memory"
+        assert found.fix == {"BATCH_SIZE": 8, "GRADIENT_ACCUMULATION": 4}
+    (found,) = checks_run.check_failure(TrainingError("loss is nan at step 3"), parameters=parameters)
+    assert found.name == "not_finite_loss"
+    assert found.fix["LEARNING_RATE"] < 1e-3
+
+
+def test_overfitting_needs_a_gap_and_names_the_best_epoch():
+    losses = np.tile([0.0, 1.0], 50)  # standard error 0.05
+    assert checks_run.check_fit(history([0.6, 0.5, 0.7], train=0.65), losses) == []  # training rows do no better
+    (found,) = checks_run.check_fit(history([0.6, 0.5, 0.7]), losses)
+    assert found.fix["EPOCHS"] == 2
+
+
+def test_losses_of_rows_and_of_words():
+    logits = np.array([[[2.0, 0.0], [0.0, 1.0], [5.0, 5.0]]])
+    expected = -log_softmax(logits[0, :2], axis=1)[[0, 1], [0, 0]]
+    np.testing.assert_allclose(checks_run.row_losses(logits, np.array([[0, 0, -100]])), expected)
+    np.testing.assert_allclose(checks_run.row_losses(logits[0, :2], np.array([0, 0])), expected)
+
+
+def test_overconfidence_names_the_temperature(rng):
+    chances = rng.uniform(0.5, 1, 400)
+    labels = (rng.random(400) < chances).astype(int)
+    logits = np.column_stack([np.zeros(400), np.log(chances / (1 - chances))])
+    (found,) = checks_run.check_confidence(4 * logits, labels)
+    assert found.fix == {"LABEL_SMOOTHING": 0.1}
+    assert found.evidence.value == pytest.approx(4, rel=0.3)
+    assert f"divide the logits by {found.evidence.value:.3g}" in found.advice
+    few = np.array([[0, 6.0], [0, 6.0], [0, 6.0], [0, -6.0]])  # one of four wrong at 99.8%
+    assert checks_run.check_confidence(few[:2], np.array([1, 0])) == []
+
+
+def test_calibrated_probabilities_are_called_overconfident_once_in_a_thousand(rng):
+    chances = rng.uniform(0.5, 1, (2000, 100))
+    labels = rng.random((2000, 100)) < chances
+    logits = np.log(chances / (1 - chances))
+    alarms = sum(
+        bool(checks_run.check_confidence(np.column_stack([np.zeros(100), row]), label.astype(int)))
+        for row, label in zip(logits, labels, strict=True)
+        if not (label == 1).all()
+    )
+    assert alarms <= 8
+
+
+def test_the_speed_of_this_machine():
+    assert checks_run.check_speed([], rate=1e11) == []
+    assert checks_run.matrix_product_rate(precision="fp32", size=128, seconds=0.05) > 1e8
