@@ -1,4 +1,4 @@
-"""Plant faults in sound runs, and see whether the diagnosis names them first and its fix wins back what was lost.
+"""Plant faults in fault-free runs: does the diagnosis name them first, and does its fix win back what was lost?
 
     python benchmarks/faults.py                         # report seeds on the samples; goes on where it was stopped
     python benchmarks/faults.py --seeds 0 1 --only label_noise truncation --tasks ner
@@ -6,8 +6,8 @@
     python benchmarks/faults.py --table results/faults.jsonl
 
 Thresholds were settled on the seeds 0 to 4; the default seeds, 100 to 102, were not looked at before.
-Every cell (task, fault, seed) is a line of JSON: findings, fix, and the metrics of the sick and the mended run on the
-healthy test rows. The first cells of a seed are its healthy runs, which the others are compared with.
+Every cell (task, fault, seed) is a line of JSON: findings, fix, and the metrics before and after the fix on the test
+rows without a fault. The first cells of a seed are its healthy runs, which the others are compared with.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets, disable_progres
 from transformers import BertTokenizerFast, Trainer, logging
 
 from bert_helpers import BertHelpersError, metrics, models, tasks, training
-from bert_helpers.diagnosis import checks_data, checks_model, checks_run, repairs
+from bert_helpers.diagnosis import checks_data, checks_model, checks_run, fixes
 from bert_helpers.diagnosis import findings as diagnosis
 
 MODEL = models.DEFAULT_MODEL
@@ -62,7 +62,6 @@ class Setup:
     dataset: DatasetDict
     parameters: dict[str, object]
     seed: int
-    sampling: str = "group_by_length"
     scaled: bool = True
     memory: float | None = None
     tokenizer: Callable[[], BertTokenizerFast] = lambda: models.load_tokenizer(MODEL)
@@ -104,7 +103,7 @@ def class_imbalance(setup, rng):
     else:
         rare = rng.integers(0, train.features["label"].num_classes)
         rows, kept = np.flatnonzero(np.array(train["label"]) == rare), max(4, len(train) // 40)
-    setup.replace(train=repairs.remove_rows(train, rows[kept:]))
+    setup.replace(train=fixes.remove_rows(train, rows[kept:]))
 
 
 def add_to_train(setup, rows, name):
@@ -123,11 +122,6 @@ def leakage(setup, rng):
     add_to_train(setup, test.select(rng.choice(len(test), len(test) // 5, replace=False)), "leaked")
 
 
-def sorted_labels(setup, rng):
-    setup.replace(train=setup.dataset["train"].sort("label"))
-    setup.sampling = "sequential"
-
-
 def constant_labels(setup, rng):
     validation = setup.dataset["validation"]
     if setup.task == "ner":
@@ -143,19 +137,6 @@ def small_evaluation(setup, rng):
 
 def truncation(setup, rng):
     setup.parameters["MAX_LENGTH"] = {"classification": 16, "regression": 10}[setup.task]
-
-
-def padding_waste(setup, rng):
-    length = min(512, 2 * setup.parameters["MAX_LENGTH"])
-    empty = {"input_ids": 0, "attention_mask": 0, "token_type_ids": 0}
-    if setup.task == "ner":
-        empty["labels"] = -100
-
-    def fill(row):
-        missing = length - len(row["input_ids"])
-        return {name: row[name] + [value] * missing for name, value in empty.items() if name in row}
-
-    setup.changes["encoded"] = lambda encoded: encoded.map(fill, load_from_cache_file=False)
 
 
 def unknown_tokens(setup, rng):
@@ -197,7 +178,7 @@ def lost_answers(setup, rng):
 
 
 def shifted_tags(setup, rng):
-    setup.replace(train=repairs.shift_tags(setup.dataset["train"], int(rng.choice([-1, 1]))))
+    setup.replace(train=fixes.shift_tags(setup.dataset["train"], int(rng.choice([-1, 1]))))
 
 
 def label_noise(setup, rng):
@@ -295,11 +276,9 @@ FAULTS = [
     Fault("class_imbalance", ("classification", "ner"), class_imbalance, metric="headline"),
     Fault("duplicates", ALL, duplicates),
     Fault("leakage", ALL, leakage),
-    Fault("sorted_labels", TEXTS, sorted_labels, metric="headline"),
     Fault("constant_labels", ("classification", "ner"), constant_labels),
     Fault("small_evaluation", ALL, small_evaluation),
     Fault("truncation", TEXTS, truncation, metric="headline"),
-    Fault("padding_waste", ALL, padding_waste, metric="seconds"),
     Fault("unknown_tokens", ALL, unknown_tokens, metric="headline"),
     Fault("initial_loss", ALL, initial_loss, metric="headline"),
     Fault("cannot_overfit_batch", ALL, cannot_overfit_batch, metric="headline"),
@@ -329,7 +308,7 @@ def healthy_setup(task: str, source: str, seed: int) -> Setup:
     """The task's data, its splits drawn anew from `seed` (questions as they are: contexts must stay apart)."""
     dataset = tasks.TASKS[task].load(source, seed=seed, **({} if source == "sample" else SIZES))
     if task != "qa":
-        dataset = repairs.redraw_splits(dataset, seed=seed)
+        dataset = fixes.redraw_splits(dataset, seed=seed)
     real = {} if source == "sample" else REAL.get(task, {})
     return Setup(task, dataset, {**PARAMETERS, **HEALTHY[task], **real}, seed)
 
@@ -360,9 +339,8 @@ def prepare(setup: Setup, folder: Path) -> tuple[BertTokenizerFast, DatasetDict,
         early_stopping=p["EARLY_STOPPING"],
         seed=setup.seed,
         weight_decay=p["WEIGHT_DECAY"],
-        label_smoothing_factor=p["LABEL_SMOOTHING"] if setup.task in ("classification", "ner") else 0.0,
+        label_smoothing_factor=p["LABEL_SMOOTHING"] if tasks.TASKS[setup.task].has_classes else 0.0,
         dataloader_num_workers=p["DATALOADER_WORKERS"],
-        train_sampling_strategy=setup.sampling,
         disable_tqdm=True,
     )
     model = setup.change("model", model)
@@ -372,33 +350,28 @@ def prepare(setup: Setup, folder: Path) -> tuple[BertTokenizerFast, DatasetDict,
     return tokenizer, encoded, setup.change("trainer", trainer)
 
 
-def before(
+def check_before_training(
     setup: Setup, tokenizer: BertTokenizerFast, encoded: DatasetDict, trainer: Trainer
 ) -> list[diagnosis.Finding]:
-    p, task = setup.parameters, setup.task
-    shuffled = setup.sampling != "sequential"
+    task, difference = setup.task, setup.parameters["DIFFERENCE"]
     return [
-        *checks_data.check_dataset(
-            setup.dataset, task=task, difference=p["DIFFERENCE"], shuffled=shuffled, seed=setup.seed
-        ),
-        *checks_model.check_tokens(
-            setup.dataset, encoded, tokenizer, task=task, batch_size=p["BATCH_SIZE"], sampling=setup.sampling
-        ),
+        *checks_data.check_dataset(setup.dataset, task=task, difference=difference, seed=setup.seed),
+        *checks_model.check_tokens(setup.dataset, encoded, tokenizer, task=task),
         *checks_model.check_model(trainer, task=task, memory=setup.memory, seed=setup.seed),
     ]
 
 
-def after(setup: Setup, encoded: DatasetDict, trainer: Trainer) -> list[diagnosis.Finding]:
-    logits = labels = None
-    if setup.task in ("classification", "ner"):
+def check_after_training(setup: Setup, encoded: DatasetDict, trainer: Trainer) -> list[diagnosis.Finding]:
+    logits, labels, task = None, None, tasks.TASKS[setup.task]
+    if task.has_classes:
         output = training.predict(trainer, encoded["validation"])
         logits, labels = setup.change("logits", output.predictions), output.label_ids
     return checks_run.check_run(
         trainer.state.log_history,
         training.history(trainer),
-        chance=checks_model.chance_loss(encoded["train"], task=setup.task),
+        chance=task.chance_loss(encoded["train"]),
         learning_rate=setup.parameters["LEARNING_RATE"],
-        weight=models.weight_size(models.load_model(MODEL, tasks.TASKS[setup.task].model_class)),
+        weight=models.weight_size(models.load_model(MODEL, task.model_class)),
         logits=logits,
         labels=labels,
         rate=RATE[trainer.args.bf16],
@@ -417,7 +390,7 @@ RATE = Rates()
 
 
 def score(setup: Setup, test: Dataset, tokenizer: BertTokenizerFast, trainer: Trainer) -> dict[str, float]:
-    """Metrics on the healthy test rows, tokenized as the setup has it."""
+    """Metrics on the test rows without a fault, tokenized as the setup has it."""
     encoded = encode(setup, DatasetDict(test=test), tokenizer)["test"]
     output = training.predict(trainer, encoded)
     spec = tasks.TASKS[setup.task]
@@ -438,39 +411,36 @@ def run(setup: Setup, test: Dataset, *, train: bool, diagnose: bool) -> tuple[li
     with tempfile.TemporaryDirectory() as folder:
         tokenizer, encoded, trainer = prepare(setup, Path(folder))
         if diagnose:
-            found += before(setup, tokenizer, encoded, trainer)
+            found += check_before_training(setup, tokenizer, encoded, trainer)
         if train:
             try:
                 started = time.perf_counter()
                 trainer.train()
                 scores["seconds"] = time.perf_counter() - started
-                found += after(setup, encoded, trainer) if diagnose else []
+                found += check_after_training(setup, encoded, trainer) if diagnose else []
                 scores |= score(setup, test, tokenizer, trainer)
             except (BertHelpersError, torch.OutOfMemoryError) as error:
                 found += checks_run.check_failure(error, parameters=setup.parameters)
-    return diagnosis.ranked(found), scores
+    return diagnosis.sort_by_priority(found), scores
 
 
-def mended(setup: Setup, fix: dict[str, object]) -> Setup:
-    """The setup after a fix: parameters, data actions, and the actions that only the caller can take."""
-    changes = dict(setup.changes)
-    for action, what in {"unfreeze": "model", "new_head": "model", "pad_by_batch": "encoded"}.items():
-        if action in fix:
-            changes.pop(what, None)
-    if "temperature" in fix:
-        changes["logits"] = lambda logits: setup.change("logits", logits) / fix["temperature"]
-    new = dataclasses.replace(
+def fixed(setup: Setup, finding: diagnosis.Finding) -> Setup:
+    """The setup after the fix of a finding: parameters, data actions, and its advice followed."""
+    changes, tokenizer = dict(setup.changes), setup.tokenizer
+    if finding.name in ("frozen_parameters", "initial_loss"):
+        changes.pop("model", None)
+    if finding.name == "overconfidence":
+        changes["logits"] = lambda logits: setup.change("logits", logits) / finding.evidence.value
+    if finding.name == "unknown_tokens":
+        tokenizer = lambda: models.load_tokenizer(MODEL)  # noqa: E731
+    return dataclasses.replace(
         setup,
-        dataset=repairs.mend(setup.dataset, fix, seed=setup.seed),
-        parameters=diagnosis.changed(setup.parameters, fix),
-        scaled=setup.scaled or "target_scale" in fix,
+        dataset=fixes.apply_fix(setup.dataset, finding.fix, seed=setup.seed),
+        parameters=diagnosis.with_fix(setup.parameters, finding.fix),
+        scaled=setup.scaled or finding.name == "target_scale",
+        tokenizer=tokenizer,
         changes=changes,
     )
-    if "group_by_length" in fix or "shuffle" in fix:
-        new.sampling = "group_by_length"
-    if "own_tokenizer" in fix:
-        new.tokenizer = lambda: models.load_tokenizer(MODEL)
-    return new
 
 
 def cell(task: str, fault: Fault, seed: int, source: str, *, train: bool) -> dict:
@@ -481,10 +451,10 @@ def cell(task: str, fault: Fault, seed: int, source: str, *, train: bool) -> dic
     if fault.name == "target_scale":  # correlations do not mind the scale
         test = setup.dataset["test"]
     train = train and (fault.trains or bool(fault.metric))
-    found, sick = run(setup, test, train=train, diagnose=True)
-    cured: dict[str, float] = {}
-    if train and fault.metric and fault is not HEALTHY_RUN and found and found[0].fix:
-        _, cured = run(mended(setup, found[0].fix), test, train=True, diagnose=False)
+    found, before = run(setup, test, train=train, diagnose=True)
+    after: dict[str, float] = {}
+    if train and fault.metric and fault is not HEALTHY_RUN and found and found[0].remedy:
+        _, after = run(fixed(setup, found[0]), test, train=True, diagnose=False)
     return {
         "source": Path(source).name,
         "task": task,
@@ -493,9 +463,9 @@ def cell(task: str, fault: Fault, seed: int, source: str, *, train: bool) -> dic
         "trained": train,
         "findings": [finding.name for finding in found],
         "evidence": [[float(finding.evidence.value), float(finding.evidence.threshold)] for finding in found],
-        "fix": diagnosis.fix_text(found[0].fix) if found else "",
-        "sick": sick,
-        "mended": cured,
+        "fix": found[0].remedy if found else "",
+        "before": before,
+        "after": after,
     }
 
 
@@ -503,10 +473,10 @@ def cell(task: str, fault: Fault, seed: int, source: str, *, train: bool) -> dic
 
 
 def summary(rows: list[dict]) -> str:
-    """A line a fault and task: named first in how many runs, metric healthy / sick / mended, what else was found."""
+    """A line a fault and task: named first in how many runs, metric healthy / before / after, other findings."""
     healthy = {(r["source"], r["task"], r["seed"]): r for r in rows if r["fault"] == "healthy"}
     lines, named, won = (
-        [("fault", "task", "named first", "healthy / sick / mended", "other findings"), ("---",) * 5],
+        [("fault", "task", "named first", "healthy / before / after", "other findings"), ("---",) * 5],
         [],
         [],
     )
@@ -540,19 +510,19 @@ def won_back(fault: str, task: str, group: pd.DataFrame, healthy: dict) -> tuple
     metric = HEADLINE[task] if metric == "headline" else metric
     values = []
     for row in group.itertuples():
-        sound = healthy.get((row.source, task, row.seed), {}).get("sick", {})
-        if metric in sound and metric in row.mended:
+        healthy_run = healthy.get((row.source, task, row.seed), {}).get("before", {})
+        if metric in healthy_run and metric in row.after:
             # A run that could not be finished has nothing; a NaN (constant predictions) is a correlation of 0.
-            sick = row.sick.get(metric, 0.0)
-            values.append((sound[metric], 0.0 if np.isnan(sick) else sick, row.mended[metric]))
+            before = row.before.get(metric, 0.0)
+            values.append((healthy_run[metric], 0.0 if np.isnan(before) else before, row.after[metric]))
     if not values:
         return "", float("nan")
-    sound, sick, cured = np.mean(values, axis=0)
+    right, before, after = np.mean(values, axis=0)
     lower_is_better = metric in ("seconds", "log_loss")
-    lost = sick - sound if lower_is_better else sound - sick
-    significant = lost > (0.1 * sound if lower_is_better else 0.02)
-    back = (cured - sick) / (sound - sick) if significant else float("nan")
-    text = f"{metric} {sound:.3f} / {sick:.3f} / {cured:.3f}"
+    lost = before - right if lower_is_better else right - before
+    significant = lost > (0.1 * right if lower_is_better else 0.02)
+    back = (after - before) / (right - before) if significant else float("nan")
+    text = f"{metric} {right:.3f} / {before:.3f} / {after:.3f}"
     return (f"{text}, {back:.0%} back" if significant else f"{text}, nothing lost"), back
 
 

@@ -6,6 +6,7 @@ A name is a packaged model, a local folder, or a Hub id "owner/name[@revision]" 
 import hashlib
 import importlib.util
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -88,6 +89,7 @@ def load_model(
     lost += sorted(str(key) for key in info["mismatched_keys"])
     if lost:
         raise ModelError(f"{name}: {len(lost)} weights are missing from the file or misshapen, first {lost[0]!r}.")
+    model.config.initial_weight_size = weight_size(model)  # saved with the model: training changes it by a tenth
     kernels.quicken(model)
     return model
 
@@ -118,7 +120,11 @@ def load_trained(
     classes = [config.id2label[i] for i in range(config.num_labels)]
     if labels is not None and classes != list(labels):
         raise ModelError(f"{name}: its classes are {classes}, those of the data {list(labels)}; rename the labels.")
-    return load_model(name, model_class, attention=attention)
+    model = load_model(name, model_class, attention=attention)
+    before_training = getattr(config, "initial_weight_size", None)
+    if isinstance(before_training, float) and 0 < before_training < math.inf:
+        model.config.initial_weight_size = before_training
+    return model
 
 
 def save_model(model: BertPreTrainedModel, tokenizer: BertTokenizerFast, folder: Path) -> Path:
@@ -242,6 +248,6 @@ def quiet() -> Iterator[None]:
 
 
 def weight_size(model: torch.nn.Module) -> float:
-    """Root mean square of the weights of a BERT's encoder layers."""
+    """Return the root mean square of the weights of a BERT's encoder layers."""
     weights = [p for name, p in model.base_model.encoder.named_parameters() if p.ndim == 2]
     return float(torch.sqrt(sum((p.detach().float() ** 2).sum() for p in weights) / sum(p.numel() for p in weights)))

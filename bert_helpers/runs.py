@@ -43,7 +43,6 @@ class Run:
     dataset: DatasetDict
     encoded: DatasetDict
     tokenizer: BertTokenizerFast
-    weight: float  # typical size of a weight, `models.weight_size`
     trainer: Trainer
     log_history: list[dict[str, float]]
     history: pd.DataFrame | None = None  # None: it has not trained
@@ -79,7 +78,7 @@ def prepare(dataset: DatasetDict, parameters: Mapping[str, object], *, task: str
     fields = {**spec.model_fields(dataset["train"]), "hidden_dropout_prob": p["DROPOUT"]}
     model = models.load_model(p["MODEL"], spec.model_class, seed=p["SEED"], **fields)
     trainer = _trainer(model, encoded, tokenizer, p, task, results.base_folder() / p["OUTPUT_DIR"] / "checkpoints")
-    return Run(task, p, dataset, encoded, tokenizer, models.weight_size(model), trainer, trainer.state.log_history)
+    return Run(task, p, dataset, encoded, tokenizer, trainer, trainer.state.log_history)
 
 
 def _trainer(
@@ -226,11 +225,10 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     tokenizer = models.load_tokenizer(str(folder / "model"))
     encoded = spec.encode(dataset, tokenizer, **tasks.options(spec.encode, p))
     trained = models.load_trained(str(folder / "model"), spec.model_class)
-    weight = models.weight_size(trained)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = _trainer(trained, encoded, tokenizer, p, task, Path(scratch))
     history = training.history_table(log_history)
-    return Run(task, p, dataset, encoded, tokenizer, weight, trainer, log_history, history)
+    return Run(task, p, dataset, encoded, tokenizer, trainer, log_history, history)
 
 
 def task_of(model: Path) -> str:

@@ -241,7 +241,8 @@ def test_the_record_and_the_card_of_a_training_hold_what_diagnose_says(task, at_
     trained = json.loads((at_home / "as-left" / task / "metrics.json").read_text())["findings"]
     assert [row["finding"] for row in trained] == [row["finding"] for row in told]
     for row, other in zip(trained, diagnosed, strict=True):
-        assert row["evidence"]["value"] == pytest.approx(other["evidence"]["value"], rel=1e-3)
+        rounding = 1e-6 if row["finding"].startswith("learning_rate") else 1e-3  # both know the weights before training
+        assert row["evidence"]["value"] == pytest.approx(other["evidence"]["value"], rel=rounding)
         assert f"`{row['finding']}`, `" in card
 
 

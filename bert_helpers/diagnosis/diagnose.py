@@ -46,7 +46,7 @@ def diagnose(
         history,
         chance=task.chance_loss(run.encoded["train"]),
         learning_rate=p["LEARNING_RATE"],
-        weight=run.weight,
+        weight=run.trainer.model.config.initial_weight_size,
         logits=run.validation.predictions if task.has_classes else None,
         labels=run.validation.label_ids if task.has_classes else None,
         rate=rate,

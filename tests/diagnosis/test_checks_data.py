@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from datasets import DatasetDict, concatenate_datasets
-from made_up import WORDS, examples, labelled, names, people, reviews, sentence, splits, tagged
+from made_up import WORDS, examples, labelled, names, people, reviews, splits, tagged
 
 from bert_helpers import tasks
 from bert_helpers.diagnosis import checks_data, fixes
