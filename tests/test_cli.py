@@ -27,6 +27,7 @@ from bert_helpers import ParameterError, files, metrics, models, parameters, pre
 from bert_helpers.cli import commands
 from bert_helpers.cli import main as cli
 from bert_helpers.diagnosis import diagnose
+from bert_helpers.diagnosis.findings import Evidence, Finding
 from bert_helpers.tasks import qa_pipeline
 
 SETTINGS = {"train-size": 48, "validation-size": 16, "test-size": 16, "epochs": 2, "max-length": 48,
@@ -203,16 +204,21 @@ def test_findings_come_before_training_on_standard_error_and_it_goes_on(tiny_ber
     assert "results/a/b: history.json metrics.json model predictions.csv" in out
 
 
-def test_a_fix_is_told_by_options_with_the_numbers_to_give():
+def test_a_fix_is_written_as_options_with_the_numbers_to_give():
     run = SimpleNamespace(task="ner", parameters={"LEARNING_RATE": 2e-4, "EPOCHS": 3})
+
+    def text(advice="", **fix):
+        return commands._fix(Finding("slow", "seen", Evidence(2, 1, "by hand"), "because", fix, advice), run)
+
     fix = {"LEARNING_RATE_FACTOR": 0.5, "EPOCHS_FACTOR": 2, "remove_rows": [1, 2, 3, 4], "oversample": True}
-    told = "--learning-rate 0.0001 --epochs 6, remove_rows (4), oversample"
-    assert commands._fix(fix, run) == f"{told} (notebook 2 tries that: -p RUN and its folder)"
+    options = "--learning-rate 0.0001 --epochs 6, remove_rows (4), oversample"
+    assert text(**fix) == f"{options} (notebook 2 tries that: -p RUN and its folder)"
     run.parameters["OUTPUT_DIR"] = "results/mine"
-    assert commands._fix(fix, run) == f"{told} (notebook 2 tries that: -p RUN results/mine)"
-    assert commands._fix({"LEARNING_RATE": 0.0002, "EPOCHS": 9}, run) == "--epochs 9"  # not what is so already
-    assert commands._fix({"LABEL_SMOOTHING": 0.1}, run) == "--label-smoothing 0.1"
-    assert commands._fix({}, run) == ""
+    assert text(**fix) == f"{options} (notebook 2 tries that: -p RUN results/mine)"
+    assert text(LEARNING_RATE=0.0002, EPOCHS=9) == "--epochs 9"  # not what is so already
+    assert text("or sleep", LABEL_SMOOTHING=0.1) == "--label-smoothing 0.1; or sleep"
+    assert text("sleep") == "sleep"
+    assert text() == ""
 
 
 def test_a_run_is_diagnosed(at_home, capsys):
