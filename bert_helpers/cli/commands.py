@@ -32,7 +32,7 @@ CHUNK = 1 << 15  # characters written at a time; unbuffered, one long write woul
 
 
 def prepare() -> None:
-    """No bars but those asked for; a warning is a line without the place in the code; UTF-8, also on Windows."""
+    """Show no bars but those asked for, warnings as a line without the place in the code, and UTF-8 also on Windows."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")
     datasets.disable_progress_bars()
@@ -41,13 +41,13 @@ def prepare() -> None:
 
 
 def say(line: str) -> None:
-    """A line of progress, from the first of several processes."""
+    """Print a line of progress, from the first of several processes."""
     if first_process():
         print(line, file=sys.stderr, flush=True)
 
 
 def first_process() -> bool:
-    """Whether this is the process that writes: the only one, or the first that torchrun started."""
+    """Return whether this is the process that writes: the only one, or the first that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -55,7 +55,7 @@ def first_process() -> bool:
 
 
 def train(options: argparse.Namespace) -> int:
-    """Data, findings, training, and the folder that the notebooks leave, from checked `options.parameters`."""
+    """Read data, print findings, train, and leave the folder that the notebooks leave."""
     p = options.parameters
     spec, folder = tasks.TASKS[options.task], results.base_folder() / p["OUTPUT_DIR"]
     dataset = spec.load(results.resolve(p["DATA"]), **tasks.options(spec.load, p))
@@ -63,7 +63,7 @@ def train(options: argparse.Namespace) -> int:
     say(", ".join(f"{len(split)} {name}" for name, split in dataset.items()) + f" rows; {results.device_name()}")
     rows = checks.diagnose_rows(run)
     before = checks.diagnose(run, rows=rows)
-    _tell(before, run)
+    _say_findings(before, run)
     if (folder / "metrics.json").exists():
         say(f"{p['OUTPUT_DIR']} holds a run already; this one takes its place when it is done")
     run.trainer.add_callback(Progress())
@@ -77,8 +77,8 @@ def train(options: argparse.Namespace) -> int:
         raise
     if table is None:
         return 0
-    told = {finding.name for finding in before}
-    _tell((finding for finding in found if finding.name not in told), run)
+    said = {finding.name for finding in before}
+    _say_findings((finding for finding in found if finding.name not in said), run)
     print(_scores(table))
     print(f"\n{p['OUTPUT_DIR']}: " + " ".join(sorted(x.name for x in folder.iterdir() if x.name != "checkpoints")))
     _refresh_gallery()
@@ -86,14 +86,14 @@ def train(options: argparse.Namespace) -> int:
 
 
 def _refresh_gallery() -> None:
-    """The page over all runs, with the one that ended; 200 of them take a second. Without it the run is as good."""
+    """Write the page over all runs; 200 of them take a second. Without it the run is as good."""
     try:
         say(f"gallery: {os.path.relpath(gallery.write_gallery(results.base_folder() / 'results'))}")
     except (OSError, ParameterError) as error:  # OSError: another process takes folders away
         say(f"no gallery: {error}")
 
 
-def _tell(findings: Iterable[diagnosis.Finding], run: runs.Run) -> None:
+def _say_findings(findings: Iterable[diagnosis.Finding], run: runs.Run) -> None:
     for finding in findings:
         say(f"{finding.name}: {finding.symptom}; fix: {_fix(finding, run) or finding.cause}")
 
@@ -106,12 +106,12 @@ def _fix(finding: diagnosis.Finding, run: runs.Run) -> str:
     for name, value in fix.items():
         known = name.removesuffix("_FACTOR")
         if known in options:
-            text, now = (
+            new, now = (
                 f"{number:.3g}" if isinstance(number, float) else str(number)
                 for number in (values[known], run.parameters.get(known))
             )
-            if text != now:
-                given.append(f"{parameters.option_of(known)} {text}")
+            if new != now:
+                given.append(f"{parameters.option_of(known)} {new}")
         else:
             rest[name] = value
     text = ", ".join(part for part in (" ".join(given), diagnosis.fix_text(rest)) if part)
@@ -121,7 +121,7 @@ def _fix(finding: diagnosis.Finding, run: runs.Run) -> str:
 
 
 class Progress(TrainerCallback):
-    """On standard error: a bar of steps where it is a terminal, and a line an epoch."""
+    """Shows a bar of steps on standard error where it is a terminal, and a line per epoch."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -150,9 +150,9 @@ class Progress(TrainerCallback):
         if args.metric_for_best_model in metrics:  # the validation rows, which come last
             row = training.history_table(state.log_history).iloc[-1]
             row = row[[not name.endswith("_log_loss") for name in row.index]]  # it is the loss, unless that is smoothed
-            told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in row.items())
+            scores = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in row.items())
             self.bar.clear()
-            say(f"epoch {state.epoch:g} of {args.num_train_epochs:g}: {told}")
+            say(f"epoch {state.epoch:g} of {args.num_train_epochs:g}: {scores}")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -164,7 +164,7 @@ class Progress(TrainerCallback):
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Metrics of a run's test rows, computed anew."""
+    """Print the metrics of a run's test rows, computed again."""
     run = runs.read(_folder(options.folder), source=options.data)
     say(f"{run.task}: {len(run.dataset['test'])} test rows")
     table = runs.scores(run)
@@ -173,13 +173,13 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def diagnose(options: argparse.Namespace) -> int:
-    """Findings of a run, with evidence and fix; its record keeps them."""
+    """Print the findings of a run, with evidence and fix; its record keeps them."""
     folder = _folder(options.folder)
     run = runs.read(folder, source=options.data)
     found = checks.diagnose(run)
     content = [
-        {**told, "cause": f.cause, "fix": f.fix, "advice": f.advice}
-        for told, f in zip(diagnosis.summary(found), found, strict=True)
+        {**recorded, "cause": f.cause, "fix": f.fix, "advice": f.advice}
+        for recorded, f in zip(diagnosis.summary(found), found, strict=True)
     ]
     status = _show(options, content, "\n\n".join(_finding(f, run) for f in found) or "no finding")
     try:
@@ -201,13 +201,14 @@ def _finding(finding: diagnosis.Finding, run: runs.Run) -> str:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Whether two runs differ by more than chance on the test rows of both."""
+    """Print whether two runs differ by more than chance on the test rows of both."""
     if Path(options.first).resolve() == Path(options.second).resolve():
         raise ParameterError(f"is the folder {options.second} too", source=options.first, fix="name two runs")
     first, second = (runs.read(_folder(name), source=options.data) for name in (options.first, options.second))
-    told = runs.compare(first, second, names=(options.first, options.second))
-    content = {"sentence": told.sentence, "p_value": told.p_value, "metrics": told.table.to_dict(orient="index")}
-    return _show(options, content, f"{told.sentence}\n\n{told.table.round(3).to_string()}")
+    compared = runs.compare(first, second, names=(options.first, options.second))
+    table = compared.table
+    content = {"sentence": compared.sentence, "p_value": compared.p_value, "metrics": table.to_dict(orient="index")}
+    return _show(options, content, f"{compared.sentence}\n\n{table.round(3).to_string()}")
 
 
 def _folder(name: str) -> Path:
@@ -231,7 +232,7 @@ def _show(options: argparse.Namespace, content: object, text: str) -> int:
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Predictions for texts of the arguments, a file, or standard input."""
+    """Print predictions for texts of the arguments, a file, or standard input."""
     p, out = options.parameters, Path(options.out) if options.out else None
     if out and options.file and out.resolve() == Path(options.file).resolve():
         raise ParameterError(f"is {options.out}, the file that is read", parameter="OUT", fix="name another")
@@ -251,7 +252,7 @@ def predict(options: argparse.Namespace) -> int:
     table = prediction.predict(
         predictor, rows, precision=p["PRECISION"], batch_size=p["BATCH_SIZE"], show_progress=sys.stderr.isatty()
     )
-    text = _written(table, options.format or by_name or ("jsonl" if predictor.task == "ner" else "csv"))
+    text = _written(table, options.format or by_name)
     if out:
         results.write_text(out, text)
     else:
@@ -261,7 +262,7 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def _columns(options: argparse.Namespace, predictor: prediction.Predictor) -> dict[str, str]:
-    """The run's names of its columns, and those of the options in their place."""
+    """Return the run's names of its columns, and those of the options in their place."""
     columns, fields = predictor.columns, tasks.TASKS[predictor.task].fields
     by_parameter = {name: field for field, name in fields.items() if name}
     for name, column in options.parameters.items():
@@ -291,11 +292,12 @@ def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> data
     return unlabelled.from_stream(sys.stdin.buffer.read(), columns)
 
 
-def _written(table: pd.DataFrame, form: str) -> str:
-    if form == "jsonl":
+def _written(table: pd.DataFrame, form: str | None) -> str:
+    lists = [name for name in table if isinstance(table[name].iloc[0], list)]
+    if (form or ("jsonl" if lists else "csv")) == "jsonl":
         return "".join(results.to_json(row, indent=None) for row in table.to_dict(orient="records"))
-    if "tags" in table:  # a line a word
-        table = table.rename_axis("row").reset_index().explode(["tokens", "tags"])
+    if lists:  # a line per word
+        table = table.rename_axis("row").reset_index().explode(lists)
     return table.to_csv(index=False)
 
 
@@ -303,7 +305,7 @@ def _written(table: pd.DataFrame, form: str) -> str:
 
 
 def info(options: argparse.Namespace) -> int:
-    """This machine and what is packaged."""
+    """Print what this machine is and what is packaged."""
     rows = {task: spec.load("sample") for task, spec in tasks.TASKS.items()}
     samples = {task: {name: len(split) for name, split in splits.items()} for task, splits in rows.items()}
     classes = rows["classification"]["train"].features["label"].names
