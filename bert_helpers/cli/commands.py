@@ -25,7 +25,6 @@ from bert_helpers.diagnosis import findings as diagnosis
 from bert_helpers.diagnosis.fixes import ACTIONS
 from bert_helpers.errors import DataError, ParameterError, TrainingError, parameter
 from bert_helpers.metrics import format_interval
-from bert_helpers.readers import tables
 from bert_helpers.report import gallery
 
 CHUNK = 1 << 15  # characters written at a time; unbuffered, one long write would not notice that nobody reads on
@@ -278,17 +277,14 @@ def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> data
     if options.text:
         for text in options.text:
             # one word with a file's ending: also where there is no such file, or its name would be classified
-            known = {".txt", *(ending for kind in tables.FORMATS for ending in kind.suffixes)}
-            if Path(text).suffix.lower() in known and (
-                os.path.isfile(results.resolve(text)) or not re.search(r"\s", text)
-            ):
+            if unlabelled.is_file_name(text) and (os.path.isfile(results.resolve(text)) or not re.search(r"\s", text)):
                 fix = f"name it by {parameter('FILE')}"
                 raise ParameterError("is the name of a file, not a text", source=text, fix=fix)
         return unlabelled.from_arguments(options.text, columns)
     if options.file and options.file != "-":
         return unlabelled.from_file(Path(results.resolve(options.file)), columns)
     if sys.stdin.isatty():
-        say("a text a line; Ctrl-D ends")
+        say("one text per line; Ctrl-D ends")
     return unlabelled.from_stream(sys.stdin.buffer.read(), columns)
 
 

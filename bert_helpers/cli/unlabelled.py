@@ -1,10 +1,10 @@
-"""Rows without labels, to predict for: from arguments, a file or a stream to a checked `Dataset`.
+"""Rows without labels, to predict for: from arguments, a file or standard input to a checked `Dataset`.
 
 `columns` maps each field of a task's rows (`tasks.Task.fields`) to its column in the source. An entity tagger's field
-`tokens`, lists of words, may stand in place of `text`. All raise DataError, naming the place.
+`tokens`, lists of words, may take the place of `text`. All functions raise DataError, naming the place.
 """
 
-import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,105 +15,85 @@ from bert_helpers.errors import DataError
 from bert_helpers.readers import source, tables
 
 Columns = Mapping[str, str]
+LINES = (".txt",)  # endings of files of plain text, with a row per line
+
+
+def is_file_name(text: str) -> bool:
+    """Return whether a text ends as the name of a file that can be read does."""
+    return Path(text).suffix.lower() in {*LINES, *(ending for kind in tables.FORMATS for ending in kind.suffixes)}
 
 
 def from_arguments(texts: Sequence[str], columns: Columns) -> Dataset:
-    """A text a row; of a task with two texts a row, two by two."""
-    fields = _texts(columns)
-    if len(texts) % len(fields):
-        raise DataError(f"{len(texts)} texts given; a row needs two, {' and '.join(fields)}.")
-    return _rows({columns[field]: texts[i :: len(fields)] for i, field in enumerate(fields)}, columns, "arguments")
+    """Read a text per row; for a task with two texts per row, two by two."""
+    names = _names(columns)
+    if len(texts) % len(names):
+        raise DataError(f"{len(texts)} texts given", fix=f"a row needs two, {' and '.join(names)}")
+    if bad := [i // len(names) + 1 for i, text in enumerate(texts) if source.SURROGATE.search(text)]:
+        raise DataError("half a character (a lone surrogate)", source="arguments", row=bad, fix="write the whole one")
+    rows = Dataset.from_dict({name: texts[i :: len(names)] for i, name in enumerate(names)})
+    rows.info.description = "arguments"
+    return _checked(rows, columns)
 
 
 def from_file(path: Path, columns: Columns) -> Dataset:
-    """The rows of a CSV, TSV, JSON Lines or Parquet file, or of a .txt file as of a stream of plain text."""
+    """Read a CSV, TSV, JSON Lines or Parquet file, or a .txt file of a row per line."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file (a relative path is taken from the folder '{Path.cwd().name}').")
-    wanted = {columns[field]: data.COLUMN_PARAMETERS.get(field, "") for field in _texts(columns)}
-
-    def read_lines(file: Path, _: Columns) -> Dataset:
-        return Dataset.from_dict(_from_lines(_decoded(file.read_bytes(), file.name), columns, file.name))
-
-    formats = (source.Format((".txt",), read_lines), *tables.FORMATS)
-    rows = source.read_source(path.absolute(), sample="", formats=formats, wanted=wanted)["train"]
-    return _rows(rows.to_dict(), columns, path.name)
+        problem = f"no such file (a relative path is taken from the folder '{Path.cwd().name}')"
+        raise DataError(problem, source=str(path))
+    return _read(path, columns, (source.Format(LINES, _read_lines), *tables.FORMATS))
 
 
 def from_stream(content: bytes, columns: Columns) -> Dataset:
-    """JSON Lines if the first character is {; else plain text, a row a line, two texts with a tab between them."""
-    name = "standard input"
-    text = _decoded(content, name)
-    if not text.strip():
-        raise DataError(f"{name} is empty; give a text a line.")
-    read = _from_json_lines if text.lstrip().startswith("{") else _from_lines
-    return _rows(read(text, columns, name), columns, name)
+    """Read JSON Lines if the first character is {; else plain text, a row per line, two texts with a tab between."""
+    start = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if not start:
+        raise DataError("is empty", source="standard input", fix="give a text per line")
+    with tempfile.TemporaryDirectory() as folder:  # the readers read files
+        path = Path(folder) / "standard input"
+        path.write_bytes(content)
+        return _read(path, columns, [source.Format(("",), tables.read_json if start == b"{" else _read_lines)])
 
 
-def _texts(columns: Columns) -> list[str]:
-    return [field for field in columns if field != "tokens"]
+def _read(path: Path, columns: Columns, formats: Sequence[source.Format]) -> Dataset:
+    wanted = {columns[field]: data.COLUMN_PARAMETERS.get(field, "") for field in columns if field != "tokens"}
+    return _checked(source.read_source(path.absolute(), sample="", formats=formats, wanted=wanted)["train"], columns)
 
 
-def _decoded(content: bytes, name: str) -> str:
+def _names(columns: Columns) -> list[str]:
+    return [column for field, column in columns.items() if field != "tokens"]
+
+
+def _read_lines(path: Path, wanted: Columns) -> Dataset:
     try:
-        return content.decode("utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig").removesuffix("\n")
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError(f"{name}, line {line}: not UTF-8; save the text as UTF-8.") from error
+        raise source.not_utf8(path) from error
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    rows = [line.split("\t") for line in lines] if len(wanted) > 1 else [[line] for line in lines]
+    if bad := [number for number, row in enumerate(rows, 1) if len(row) != len(wanted)]:
+        problem, fix = f"{len(rows[bad[0] - 1])} texts", f"write {' and '.join(wanted)} with a tab between them"
+        raise DataError(problem, source=path.name, row=bad, unit="line", fix=fix)
+    return Dataset.from_dict(dict(zip(wanted, zip(*rows, strict=True), strict=True)))
 
 
-def _from_lines(text: str, columns: Columns, name: str) -> dict[str, list[str]]:
-    fields = _texts(columns)
-    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-    rows = [[line] if len(fields) == 1 else line.split("\t") for line in lines]
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(fields):
-            needed = " and ".join(fields)
-            raise DataError(f"{name}, line {number}: {len(row)} texts; {needed} are needed, with a tab between them.")
-    return {columns[field]: [row[i] for row in rows] for i, field in enumerate(fields)}
-
-
-def _from_json_lines(text: str, columns: Columns, name: str) -> dict[str, list]:
-    rows = []
-    for number, line in enumerate(text.split("\n"), 1):
-        try:
-            row = json.loads(line) if line.strip() else None
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{name}, line {number}: not valid JSON ({error}).") from error
-        if row is not None and not isinstance(row, dict):
-            raise DataError(f"{name}, line {number}: no object; rows are written as {_example(columns)}.")
-        rows += [row] if row is not None else []
-    return {column: [row.get(column) for row in rows] for column in {name for row in rows for name in row}}
-
-
-def _example(columns: Columns) -> str:
-    return json.dumps({columns[field]: "…" for field in _texts(columns)}, ensure_ascii=False)
-
-
-def _rows(values: Mapping[str, Sequence], columns: Columns, name: str) -> Dataset:
-    """The task's fields alone, checked: a text in every row, or a list of words."""
-    tokens = columns.get("tokens")
-    if tokens in values:
-        check = _is_words
-        chosen = {"tokens": tokens}
-    else:
-        check, chosen = _is_text, {field: columns[field] for field in _texts(columns)}
-    for column in chosen.values():
-        if column not in values:
-            raise DataError(f"{name}: no column {column!r}; rows are written as {_example(columns)}.")
-        bad = next((i for i, value in enumerate(values[column], 1) if not check(value)), None)
-        if bad is not None:
-            what = "a text" if check is _is_text else "a list of words"
-            raise DataError(f"{name}, row {bad}, column {column!r}: {what} is needed; mend or delete the row.")
-    rows = Dataset.from_dict({column: list(values[column]) for column in chosen.values()})
-    rows.info.description = name
-    for column in chosen.values() if check is _is_text else ():
-        data.check_texts(rows, column)
-    return rows.rename_columns({column: field for field, column in chosen.items()})
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and not source.SURROGATE.search(value)
+def _checked(rows: Dataset, columns: Columns) -> Dataset:
+    """Keep the task's fields alone, by their own names, with a text in every row, or a list of words."""
+    tokens = {"tokens": columns["tokens"]} if columns.get("tokens") in rows.column_names else {}
+    chosen = tokens or {field: column for field, column in columns.items() if field != "tokens"}
+    if any(column not in rows.column_names for column in chosen.values()):
+        wanted = {column: data.COLUMN_PARAMETERS.get(field, "") for field, column in chosen.items()}
+        raise source.no_column(source.source_name(rows), wanted, rows.column_names)
+    rows = rows.select_columns(list(chosen.values()))
+    rows = rows.rename_columns({column: field for field, column in chosen.items() if column != field})
+    for field, column in chosen.items():
+        if tokens:
+            bad = [i for i, words in enumerate(data.values_of(rows, field)) if not _is_words(words)]
+            if bad:
+                raise data.bad_rows(rows, bad, column, "not a list of words", data.CORRECT)
+        else:
+            data.check_texts(rows, field, column)
+    return rows
 
 
 def _is_words(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(_is_text(word) and "\0" not in word for word in value)
+    return isinstance(value, list) and bool(value) and all(isinstance(word, str) and "\0" not in word for word in value)
