@@ -1,0 +1,58 @@
+import pickle
+
+import pytest
+
+from bert_helpers.errors import BertHelpersError, DataError, Interrupted, parameter
+from bert_helpers.parameters import option_of
+
+SENTENCES = [
+    ({"problem": "no such file"}, "no such file."),
+    ({"problem": "no such file", "source": "a.csv", "fix": "name another"}, "a.csv: no such file; name another."),
+    ({"problem": "it is empty", "source": "a.csv", "row": 3}, "a.csv, row 3: it is empty."),
+    ({"problem": "it is empty", "row": [3, 7], "unit": "line"}, "line 3 (also line 7): it is empty."),
+    ({"problem": "it is empty", "row": [3, 7, 9]}, "row 3 (also rows 7, 9): it is empty."),
+    (
+        {"problem": "it is empty", "row": list(range(1, 13))},
+        "row 1 (also rows 2, 3, 4, 5, 6, 7, 8, 9 and 3 more): it is empty.",
+    ),
+    ({"problem": "no answer", "row": ["q1"], "unit": "question"}, "question 'q1': no answer."),
+    ({"problem": "holds int64", "source": "a.csv", "column": "text"}, "a.csv, column 'text': holds int64."),
+    ({"problem": "no column 'text'", "source": "a.csv", "column": "text"}, "a.csv: no column 'text'."),
+    ({"problem": "is 0", "parameter": "EPOCHS", "fix": "give 1 or more"}, "EPOCHS is 0; give 1 or more."),
+    (
+        {"problem": "no column 'x'", "source": "a.csv", "parameter": "TEXT_COLUMN"},
+        "a.csv: no column 'x'; name the right one by TEXT_COLUMN.",
+    ),
+    (
+        {"problem": "too few", "source": "a.csv", "parameter": "DATA", "fix": f"lower {parameter('TEST_SIZE')}"},
+        "a.csv: too few; lower TEST_SIZE.",
+    ),
+    ({"problem": "is empty", "fix": "did you mean EPOCHS?"}, "is empty; did you mean EPOCHS?"),
+]
+
+
+@pytest.mark.parametrize(("fields", "sentence"), SENTENCES)
+def test_fields_make_a_sentence(fields, sentence):
+    assert str(BertHelpersError(**fields)) == sentence
+
+
+def test_the_command_line_spells_parameters_and_nothing_else_its_own_way():
+    error = DataError(
+        "no column 'TEXT_COLUMN'", source="EPOCHS.csv", fix=f"name it by {parameter('TEXT_COLUMN')}", parameter="EPOCHS"
+    )
+    assert error.sentence(option_of) == "EPOCHS.csv: no column 'TEXT_COLUMN'; name it by --text-column."
+    assert str(error) == "EPOCHS.csv: no column 'TEXT_COLUMN'; name it by TEXT_COLUMN."
+
+
+def test_all_rows_are_fields_however_many_the_sentence_names():
+    error = DataError("it is empty", row=range(1, 100))
+    assert (error.row, len(error.rows)) == (1, 99)
+    assert DataError("it is empty").row is None
+
+
+def test_a_signal_is_kept():
+    assert Interrupted("stopped", 15).signal == 15
+
+
+def test_errors_pass_between_processes():
+    assert str(pickle.loads(pickle.dumps(DataError("it is empty")))) == "it is empty."
