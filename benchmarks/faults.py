@@ -396,13 +396,13 @@ def score(setup: Setup, test: Dataset, tokenizer: BertTokenizerFast, trainer: Tr
     spec = tasks.TASKS[setup.task]
     predictions, truth = spec.predictions_and_references(output, encoded, test)
     if setup.task == "classification":
-        measure = metrics.classification(setup.change("logits", predictions), truth)
+        measure = metrics.ClassificationMeasure(setup.change("logits", predictions), truth)
     else:
         measure = spec.measure(predictions, truth, test)
-    values = measure.statistic(np.ones(measure.units))
+    values = measure.values()
     if setup.task == "ner":
         values["log_loss"] = checks_run.row_losses(output.predictions, output.label_ids).mean()
-    return {name: float(value) for name, value in values.items()}
+    return values
 
 
 def run(setup: Setup, test: Dataset, *, train: bool, diagnose: bool) -> tuple[list[diagnosis.Finding], dict]:

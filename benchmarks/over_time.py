@@ -114,8 +114,12 @@ def child(options):
 
 def accuracy(right):
     """Of rounds x rows: the accuracy over both, with the interval over rows."""
-    columns = np.column_stack([right.mean(axis=0), np.ones(right.shape[1])])
-    return intervals.bootstrap(columns, lambda sums: {"accuracy": sums[..., 0] / sums[..., 1]}).loc["accuracy"]
+    share = right.mean(axis=0)
+
+    def statistic(weights):
+        return {"accuracy": weights @ share / weights.sum(axis=-1)}
+
+    return intervals.intervals(statistic, len(share), shares={"accuracy": True}).loc["accuracy"]
 
 
 def report(rows):

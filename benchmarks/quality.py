@@ -97,7 +97,7 @@ def report(options):
     for name, (predicted, truth, seconds) in results.items():
         for seed, one, true, spent in zip(options.seeds, predicted, truth, seconds, strict=True):
             measure = spec.measure(one, true, dataset["test"])
-            values = measure.statistic(np.ones(measure.units))
+            values = measure.values()
             told = ", ".join(f"{metric} {value:.4f}" for metric, value in list(values.items())[:3])
             print(json.dumps({"contender": name, "seed": seed, "seconds": round(spent), "result": told}))
     if len(results) < 2:

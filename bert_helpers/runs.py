@@ -22,7 +22,6 @@ from bert_helpers.diagnosis import findings as diagnosis
 from bert_helpers.diagnosis.findings import Finding
 from bert_helpers.errors import DataError, ModelError, parameter
 from bert_helpers.evaluation import comparison
-from bert_helpers.intervals import intervals
 from bert_helpers.machine import checkpoints
 from bert_helpers.metrics import Measure
 from bert_helpers.parameters import PARAMETERS, of_training
@@ -132,13 +131,7 @@ def compare(first: Run, second: Run, *, names: tuple[str, str] = ("before", "aft
     tested = [fingerprint(DatasetDict(test=run.dataset["test"])) for run in (first, second)]
     if tested[0] != tested[1]:
         raise DataError(f"{names[0]} and {names[1]} were tested on different rows; nothing can be compared.")
-    (one, truth), (other, _) = first.predictions_and_references(), second.predictions_and_references()
-    task, rows = tasks.TASKS[first.task], first.dataset["test"]
-
-    def measure(predictions: Sequence, references: Sequence) -> Measure:
-        return task.measure(predictions, references, rows)
-
-    return comparison.compare(one, other, truth, measure=measure, names=names, seed=first.parameters["SEED"])
+    return comparison.compare(first.measure(), second.measure(), names=names, seed=first.parameters["SEED"])
 
 
 def scores(run: Run) -> pd.DataFrame:
@@ -151,8 +144,7 @@ def scores(run: Run) -> pd.DataFrame:
 
 def _scores(run: Run, predictions: Sequence, references: Sequence) -> pd.DataFrame:
     task, seed = tasks.TASKS[run.task], run.parameters["SEED"]
-    measure = task.measure(predictions, references, run.dataset["test"])
-    table = intervals(measure.statistic, measure.units, seed=seed)
+    table = task.measure(predictions, references, run.dataset["test"]).intervals(seed=seed)
     parts = task.parts(predictions, references, seed)
     return table if parts is None else pd.concat([table, parts])
 

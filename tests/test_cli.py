@@ -23,12 +23,12 @@ import torch
 from conftest import ROOT
 from transformers import BertConfig, BertModel, pipeline
 
-from bert_helpers import ParameterError, files, metrics, models, parameters, prediction, runs, tasks, training
+from bert_helpers import ParameterError, files, models, parameters, prediction, runs, tasks, training
 from bert_helpers.cli import commands
 from bert_helpers.cli import main as cli
 from bert_helpers.diagnosis import diagnose
 from bert_helpers.diagnosis.findings import Evidence, Finding
-from bert_helpers.tasks import qa_pipeline
+from bert_helpers.tasks import qa, qa_pipeline
 
 SETTINGS = {"train-size": 48, "validation-size": 16, "test-size": 16, "epochs": 2, "max-length": 48,
             "precision": "fp32", "learning-rate": 1e-3}  # fmt: skip
@@ -165,7 +165,8 @@ def test_questions_of_one_context_are_drawn_together(at_home, monkeypatch):
     answers = [texts[0] if contexts.index(context) % 2 else "" for context, texts in asked]  # all of a context or none
     monkeypatch.setattr(runs.Run, "predictions_and_references", lambda run: (answers, references))
     alone, together = (
-        metrics.qa_metrics(answers, references, groups=groups) for groups in (None, run.dataset["test"]["context"])
+        qa.AnswerMeasure(answers, references, groups=groups).intervals()
+        for groups in (None, run.dataset["test"]["context"])
     )
     assert not together.equals(alone)
     pd.testing.assert_frame_equal(runs.scores(run), together, atol=1e-6)

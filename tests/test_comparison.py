@@ -7,6 +7,10 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
 from bert_helpers import DataError, metrics
 from bert_helpers.evaluation import comparison
+from bert_helpers.tasks.qa import AnswerMeasure
+from bert_helpers.tasks.regression import RegressionMeasure
+
+CLASSES = metrics.ClassificationMeasure
 
 
 def run(labels, skill, seed, *, classes=2):
@@ -14,6 +18,12 @@ def run(labels, skill, seed, *, classes=2):
     logits = np.random.default_rng(seed).normal(size=(len(labels), classes))
     logits[np.arange(len(labels)), labels] += skill
     return logits
+
+
+def compare(first, second, labels, *, measure=metrics.ClassificationMeasure, groups=None, **options):
+    """The comparison of two runs' predictions, of one kind of measure."""
+    given = {} if groups is None else {"groups": groups}
+    return comparison.compare(*(measure(side, labels, **given) for side in (first, second)), **options)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +43,7 @@ def test_the_difference_and_its_interval_are_scipys_paired_bootstrap(labels):
     first, second = run(labels, 0.8, 1), run(labels, 1.4, 2)
     # The two runs share half of their noise, as two trainings of one model do: an unpaired interval would be wider.
     second = (first + second) / 2
-    table = comparison.compare(first, second, labels, n_resamples=5000).table
+    table = compare(first, second, labels, n_resamples=5000).table
     losses = [metrics.probabilities(x)[np.arange(300), labels] for x in (first, second)]
     for name, (one, other) in {
         "accuracy": [x.argmax(axis=1) == labels for x in (first, second)],
@@ -59,7 +69,7 @@ def test_the_difference_and_its_interval_are_scipys_paired_bootstrap(labels):
 
 def test_the_table_holds_both_runs_under_their_names(labels):
     first, second = run(labels, 0.5, 1), run(labels, 2, 2)
-    table = comparison.compare(first, second, labels, names=("plain", "tuned"), n_resamples=100).table
+    table = compare(first, second, labels, names=("plain", "tuned"), n_resamples=100).table
     assert table.columns.tolist() == ["plain", "tuned", "difference", "low", "high"]
     for column, logits in (("plain", first), ("tuned", second)):
         assert table.loc["accuracy", column] == accuracy_score(labels, logits.argmax(axis=1))
@@ -69,7 +79,7 @@ def test_the_table_holds_both_runs_under_their_names(labels):
 
 def test_identical_runs_may_well_differ_by_chance(labels):
     logits = run(labels, 1, 1)
-    result = comparison.compare(logits, logits, labels, n_resamples=200)
+    result = compare(logits, logits, labels, n_resamples=200)
     assert result.p_value == 1
     assert (result.table[["difference", "low", "high"]] == 0).all(axis=None)
     assert result.sentence.endswith("on these 300 examples the difference may well be chance.")
@@ -77,7 +87,7 @@ def test_identical_runs_may_well_differ_by_chance(labels):
 
 def test_a_clearly_better_run_is_named(labels):
     weak, strong = run(labels, 0.5, 1), run(labels, 3, 2)
-    result = comparison.compare(weak, strong, labels, names=("weak", "strong"), n_resamples=500)
+    result = compare(weak, strong, labels, names=("weak", "strong"), n_resamples=500)
     assert result.sentence.endswith("strong is better, beyond what the choice of these 300 examples explains.")
     assert result.table.loc["accuracy", "low"] > 0
     assert result.table.loc["log_loss", "high"] < 0
@@ -85,7 +95,7 @@ def test_a_clearly_better_run_is_named(labels):
     only_weak, only_strong = (int((a & ~b).sum()) for a, b in (right, right[::-1]))
     assert f"only weak right {only_weak} times, only strong {only_strong}" in result.sentence
     assert result.p_value == comparison.mcnemar(only_weak, only_strong) < 1e-6
-    turned = comparison.compare(strong, weak, labels, names=("strong", "weak"), n_resamples=500)
+    turned = compare(strong, weak, labels, names=("strong", "weak"), n_resamples=500)
     assert turned.sentence.endswith("strong is better, beyond what the choice of these 300 examples explains.")
     assert turned.table.loc["accuracy", "high"] < 0
 
@@ -96,36 +106,17 @@ def test_where_interval_and_test_disagree_the_difference_is_on_the_edge():
     right = np.column_stack([np.ones(200), np.zeros(200)])
     first, second = right.copy(), right.copy()
     first[:10], second[10:13] = [0, 1], [0, 1]
-    result = comparison.compare(first, second, labels, n_resamples=2000)
+    result = compare(first, second, labels, n_resamples=2000)
     assert result.p_value == pytest.approx(0.0923, abs=1e-4)
     assert result.table.loc["accuracy", "low"] > 0
     assert result.sentence.endswith("the difference is on the edge of chance.")
-
-
-@pytest.mark.parametrize("metric", comparison.LOWER_IS_BETTER)
-@pytest.mark.parametrize("turned", [False, True])
-def test_of_a_metric_where_lower_is_better_the_lower_run_wins(metric, turned, labels):
-    def only(predictions, truth):  # the sentence is about the first metric
-        measure = metrics.regression if metric == "mse" else metrics.classification
-        whole = measure(predictions, truth)
-        return metrics.Measure(whole.units, lambda weights: {metric: whole.statistic(weights)[metric]})
-
-    if metric == "mse":
-        good, bad = labels + 0.1 * run(labels, 0, 1)[:, 0], labels + run(labels, 0, 2)[:, 0]
-    else:
-        good, bad = run(labels, 3, 1), run(labels, 0.5, 2)
-    runs = {"good": good, "bad": bad} if turned else {"bad": bad, "good": good}
-    result = comparison.compare(*runs.values(), labels, measure=only, names=tuple(runs), n_resamples=300)
-    assert result.table.loc[metric, "good"] < result.table.loc[metric, "bad"]
-    assert result.sentence.endswith("good is better, beyond what the choice of these 300 examples explains.")
-    assert result.p_value is None
 
 
 def test_regression_runs_compare_by_pearson():
     rng = np.random.default_rng(0)
     scores = rng.uniform(0, 5, 200)
     close, far = (scores + rng.normal(scale=scale, size=200) for scale in (0.5, 3))
-    result = comparison.compare(far, close, scores, measure=metrics.regression, n_resamples=500)
+    result = compare(far, close, scores, measure=RegressionMeasure, n_resamples=500)
     assert result.p_value is None
     assert "McNemar" not in result.sentence
     assert result.sentence.startswith("pearson is ")
@@ -139,7 +130,7 @@ def test_question_answering_runs_compare_by_f1():
     references = [[f"the red house {i}", f"house {i}"] for i in range(60)]
     whole = [f"house {i}" for i in range(60)]
     half = [f"house {i}" if i % 3 else "barn" for i in range(60)]
-    result = comparison.compare(half, whole, references, measure=metrics.question_answering, n_resamples=500)
+    result = compare(half, whole, references, measure=AnswerMeasure, n_resamples=500)
     assert result.p_value is None
     assert result.table.loc["exact_match", ["first", "second"]].tolist() == pytest.approx([2 / 3, 1])
     assert result.sentence.startswith("f1 is 0.667 for first, 1.000 for second")
@@ -148,7 +139,7 @@ def test_question_answering_runs_compare_by_f1():
 
 def test_the_sentence_is_about_the_metric_asked_for(labels):
     weak, strong = run(labels, 0.5, 1), run(labels, 3, 2)
-    result = comparison.compare(weak, strong, labels, metric="log_loss", names=("weak", "strong"), n_resamples=300)
+    result = compare(weak, strong, labels, metric="log_loss", names=("weak", "strong"), n_resamples=300)
     assert result.sentence.startswith("log_loss is ")
     assert result.sentence.endswith("strong is better, beyond what the choice of these 300 examples explains.")
     assert result.p_value is None  # McNemar's test is about right and wrong
@@ -158,9 +149,9 @@ def test_questions_of_one_context_are_resampled_together():
     right = np.repeat(np.arange(60) % 3 > 0, 10)  # a context's ten answers are all better in the second run, or none
     references, none = [["house"]] * 600, ["barn"] * 600
     some = np.where(right, "house", "barn").tolist()
-    options = {"measure": metrics.question_answering, "n_resamples": 2000}
-    alone = comparison.compare(none, some, references, **options).table.loc["f1"]
-    together = comparison.compare(none, some, references, groups=np.arange(600) // 10, **options).table.loc["f1"]
+    options = {"measure": AnswerMeasure, "n_resamples": 2000}
+    alone = compare(none, some, references, **options).table.loc["f1"]
+    together = compare(none, some, references, groups=np.arange(600) // 10, **options).table.loc["f1"]
     assert alone["difference"] == together["difference"]
     wider = (together["high"] - together["low"]) / (alone["high"] - alone["low"])
     assert wider == pytest.approx(np.sqrt(10), rel=0.15)
@@ -169,17 +160,29 @@ def test_questions_of_one_context_are_resampled_together():
 @pytest.mark.parametrize(
     ("first", "second", "labels", "measure", "message"),
     [
-        (np.zeros((3, 2)), np.zeros((4, 2)), np.zeros(3, int), metrics.classification, "do not fit labels"),
-        (np.zeros((3, 2)), np.zeros((3, 2)), np.zeros(4, int), metrics.classification, "do not fit labels"),
-        (np.zeros((3, 2)), np.zeros((3, 5)), np.array([0, 1, 1]), metrics.classification, "first and second do not"),
-        (np.zeros((3, 5)), np.zeros((3, 2)), np.array([0, 1, 1]), metrics.classification, "the same classes"),
-        (np.zeros(3), np.zeros(2), np.zeros(3), metrics.regression, "do not fit labels"),
-        (["a"], ["a", "b"], [["a"]], metrics.question_answering, "2 answers, 1 references"),
+        (np.zeros((3, 2)), np.zeros((4, 2)), np.zeros(3, int), CLASSES, "do not fit labels"),
+        (np.zeros((3, 2)), np.zeros((3, 2)), np.zeros(4, int), CLASSES, "do not fit labels"),
+        (
+            np.zeros((3, 2)),
+            np.zeros((3, 5)),
+            np.array([0, 1, 1]),
+            metrics.ClassificationMeasure,
+            "first and second do not predict the same",
+        ),
+        (
+            np.zeros((3, 5)),
+            np.zeros((3, 2)),
+            np.array([0, 1, 1]),
+            metrics.ClassificationMeasure,
+            "the same examples and classes",
+        ),
+        (np.zeros(3), np.zeros(2), np.zeros(3), RegressionMeasure, "do not fit labels"),
+        (["a"], ["a", "b"], [["a"]], AnswerMeasure, "2 answers, 1 references"),
     ],
 )
 def test_runs_that_do_not_belong_together_are_refused(first, second, labels, measure, message):
     with pytest.raises(DataError, match=message):
-        comparison.compare(first, second, labels, measure=measure)
+        compare(first, second, labels, measure=measure)
 
 
 # --- slices ------------------------------------------------------------------------------------------------
@@ -208,7 +211,7 @@ def test_slices_work_with_the_metrics_and_numbers_come_in_their_order(labels):
     logits, lengths = run(labels, 1, 0), np.random.default_rng(1).integers(3, 200, 300)
     slices = comparison.length_slices(lengths)
     table = comparison.by_slice(
-        slices, lambda rows: metrics.classification_metrics(logits[rows], labels[rows], n_resamples=50)
+        slices, lambda rows: metrics.ClassificationMeasure(logits[rows], labels[rows]).intervals(n_resamples=50)
     )
     starts = [int(name.split()[0]) for name in table.index.get_level_values("slice").unique()]
     assert starts == sorted(starts)

@@ -10,8 +10,9 @@ import pytest
 from datasets import Features, Value
 from seqeval import metrics as seqeval
 
-from bert_helpers import DataError, metrics, results
+from bert_helpers import DataError, results
 from bert_helpers.evaluation.evaluate_metrics import Seqeval, Squad
+from bert_helpers.tasks.qa import AnswerMeasure
 
 QUICK = {"keep_in_memory": True}  # after an error, a metric on disk keeps its lock and the next waits a second for it
 
@@ -100,9 +101,9 @@ def test_the_golden_list_has_right_half_right_and_wrong_answers():
     assert {score["exact_match"] for score in scores} == {0.0, 100.0}
 
 
-def test_squad_is_qa_metrics_in_percent():
-    table = metrics.qa_metrics([p for p, _ in GOLDEN], [r for _, r in GOLDEN], n_resamples=10)
-    assert Squad().compute(**squad(GOLDEN)) == pytest.approx((100 * table["value"]).to_dict())
+def test_squad_is_the_answers_measure_in_percent():
+    values = AnswerMeasure([p for p, _ in GOLDEN], [r for _, r in GOLDEN]).values()
+    assert Squad().compute(**squad(GOLDEN)) == pytest.approx({name: 100 * value for name, value in values.items()})
 
 
 def test_predictions_are_matched_by_id_not_by_position():
@@ -184,7 +185,7 @@ def test_seqevals_results_are_plain_numbers():
         ([["O"], ["B-PER", "LOC"]], [["O"], ["O", "O"]], "sentence 2: 'LOC' is no tag"),
         ([["O"]], [["PER"]], "sentence 1: 'PER' is no tag"),
         ([["O"], ["O"]], [["O"], ["O", "O"]], "sentence 2: 1 predicted tags for 2 words"),
-        ([], [], "no sentences to judge"),
+        ([], [], "0 predicted sentences for 0"),
     ],
 )
 def test_tags_that_seqeval_would_misread_are_refused(predictions, references, message):

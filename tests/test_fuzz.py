@@ -218,7 +218,7 @@ def test_spans_of_any_context_are_slices_of_it(tokenizer, context, question, len
 def test_metrics_of_any_logits_lie_in_their_range_and_interval(rows, classes, seed, size):
     rng = np.random.default_rng(seed)
     logits, labels = rng.normal(size=(rows, classes)) * size, rng.integers(0, classes, rows)
-    table = metrics.classification_metrics(logits, labels, n_resamples=50)
+    table = metrics.ClassificationMeasure(logits, labels).intervals(n_resamples=50)
     for name in table.index.difference(["log_loss"]):
         assert not table.value[name] < 0 and not table.value[name] > 1  # noqa: PT018  (NaN where there is one class)
     bounded = table.dropna()

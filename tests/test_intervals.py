@@ -15,6 +15,7 @@ from sklearn.metrics import (
 
 from bert_helpers import intervals, metrics
 from bert_helpers.evaluation import comparison
+from bert_helpers.tasks.regression import RegressionMeasure
 
 
 def draw(seed, rows, classes, *, tied=False):
@@ -57,8 +58,8 @@ def scikit_learns(logits, labels, weights=None):
 @pytest.mark.parametrize(("rows", "classes"), [(20, 2), (300, 2), (60, 3), (300, 7)])
 def test_the_full_set_equals_scikit_learns(rows, classes, tied):
     logits, labels = draw(rows, rows, classes, tied=tied)
-    values = metrics.full_classification_metrics(logits, labels, n_resamples=5)["value"]
-    assert values.to_dict() == pytest.approx(scikit_learns(logits, labels))
+    values = metrics.ClassificationMeasure(logits, labels).values()
+    assert values == pytest.approx(scikit_learns(logits, labels))
     if classes > 2:
         chances = softmax(logits, axis=1)
         assert values["roc_auc"] == pytest.approx(roc_auc_score(labels, chances, multi_class="ovr", average="macro"))
@@ -69,7 +70,7 @@ def test_the_full_set_equals_scikit_learns(rows, classes, tied):
 @pytest.mark.parametrize("classes", [2, 4])
 def test_weighted_metrics_equal_scikit_learns_with_sample_weights(classes, tied):
     logits, labels = draw(3, 150, classes, tied=tied)
-    measure = metrics.classification(logits, labels)
+    measure = metrics.ClassificationMeasure(logits, labels)
     weights = np.random.default_rng(0).integers(0, 4, (6, 150)).astype(float)  # as resampling draws them, zeros too
     together = measure.statistic(weights)
     for position, row in enumerate(weights):
@@ -82,29 +83,29 @@ def test_a_weighted_metric_is_that_of_the_repeated_rows():
     logits, labels = draw(5, 80, 3, tied=True)
     weights = np.random.default_rng(1).integers(0, 3, 80)
     rows = np.repeat(np.arange(80), weights)
-    repeated = metrics.classification(logits[rows], labels[rows])
-    whole = metrics.classification(logits, labels)
+    repeated = metrics.ClassificationMeasure(logits[rows], labels[rows])
+    whole = metrics.ClassificationMeasure(logits, labels)
     assert whole.statistic(weights.astype(float)) == pytest.approx(repeated.statistic(np.ones(len(rows))))
 
 
 def test_the_area_is_left_out_where_a_class_has_no_examples():
     logits, _ = draw(0, 30, 3)
-    assert "roc_auc" not in metrics.full_classification_metrics(logits, np.arange(30) % 2, n_resamples=5).index
-    assert "roc_auc" not in metrics.full_classification_metrics(logits[:, :2], np.ones(30, int), n_resamples=5).index
+    assert "roc_auc" not in metrics.ClassificationMeasure(logits, np.arange(30) % 2).values()
+    assert "roc_auc" not in metrics.ClassificationMeasure(logits[:, :2], np.ones(30, int)).values()
 
 
 def test_recall_and_precision_of_each_class_equal_scikit_learns():
     logits, labels = draw(2, 90, 4)
     logits[:, 3] = -9  # never predicted
     names = ["a", "b", "c", "d"]
-    table = metrics.class_metrics(logits, labels, names=names, n_resamples=200)
+    table = metrics.ClassificationMeasure(logits, labels).by_class(names, n_resamples=200)
     precision, recall, _, rows = precision_recall_fscore_support(labels, logits.argmax(axis=1), zero_division=np.nan)
     assert table.xs("recall", level="metric")["value"].to_numpy() == pytest.approx(recall)
     assert table.xs("precision", level="metric")["value"].to_numpy() == pytest.approx(precision, nan_ok=True)
     assert np.isnan(table.loc[("d", "precision"), ["value", "low", "high"]].astype(float)).all()
     assert table.loc[("d", "recall"), "value"] == 0
     assert table["rows"].tolist() == np.repeat(rows, 2).tolist()
-    absent = metrics.class_metrics(np.eye(3), np.array([0, 1, 1]), names=["a", "b", "c"], n_resamples=20)
+    absent = metrics.ClassificationMeasure(np.eye(3), np.array([0, 1, 1])).by_class(["a", "b", "c"], n_resamples=20)
     assert np.isnan(absent.loc[("c", "recall"), "value"])
     assert absent.loc[("c", "precision"), "value"] == 0
     assert absent.loc[("b", "recall"), "value"] == 0.5
@@ -116,7 +117,7 @@ def test_recall_and_precision_of_each_class_equal_scikit_learns():
 @pytest.mark.parametrize("rows", [15, 60, 400])
 def test_the_bounds_of_a_mean_are_scipys_bca(rows):
     values = np.random.default_rng(rows).exponential(size=rows)  # skewed: bias and acceleration matter
-    ours = intervals.bootstrap(values[:, None], lambda sums: {"mean": sums[..., 0] / rows}, n_resamples=10_000)
+    ours = intervals.intervals(lambda weights: {"mean": weights @ values / rows}, rows, n_resamples=10_000)
     # scipy has the normal quantile where ours has Student's t: the level at which its quantile is ours.
     reach = np.sqrt(rows / (rows - 1)) * student.ppf(0.975, rows - 1)
     options = {"n_resamples": 10_000, "confidence_level": 2 * ndtr(reach) - 1, "vectorized": True}
@@ -138,21 +139,21 @@ def test_the_bounds_of_a_mean_are_scipys_bca(rows):
 def test_a_share_of_rows_that_all_agree_has_the_exact_binomial_bound(rows, right):
     labels = np.arange(rows) % 2
     logits = np.eye(2)[labels if right else 1 - labels] * 4
-    accuracy = metrics.classification_metrics(logits, labels).loc["accuracy"]
+    accuracy = metrics.ClassificationMeasure(logits, labels).intervals().loc["accuracy"]
     exact = binomtest(rows if right else 0, rows).proportion_ci(method="exact")
     assert (accuracy.low, accuracy.high) == pytest.approx((exact.low, exact.high))
 
 
 def test_the_recall_of_a_class_is_bounded_by_its_own_rows():
     labels = np.array([0] * 30 + [1] * 5)
-    table = metrics.class_metrics(np.eye(2)[np.zeros(35, dtype=int)], labels, names=["no", "yes"])
+    table = metrics.ClassificationMeasure(np.eye(2)[np.zeros(35, dtype=int)], labels).by_class(["no", "yes"])
     for name, hits, rows in (("no", 30, 30), ("yes", 0, 5)):
         exact, row = binomtest(hits, rows).proportion_ci(method="exact"), table.loc[name, "recall"]
         assert (row.low, row.high) == pytest.approx((exact.low, exact.high))
 
 
 def test_other_metrics_have_no_interval_where_every_resample_agrees():
-    table = metrics.regression_metrics(np.array([1.0, 2.0]), np.array([2.0, 1.0]))
+    table = RegressionMeasure(np.array([1.0, 2.0]), np.array([2.0, 1.0])).intervals()
     assert table.loc["spearman", "value"] == pytest.approx(-1)
     assert table.loc["spearman", ["low", "high"]].isna().all()
     assert metrics.format_interval(table.loc["spearman"]) == "-1.000 (no interval)"
@@ -160,23 +161,24 @@ def test_other_metrics_have_no_interval_where_every_resample_agrees():
 
 def test_an_f1_of_zero_has_no_interval_for_it_is_zero_of_rows_of_other_classes_too():
     labels = np.arange(40) % 2
-    table = metrics.full_classification_metrics(np.eye(2)[np.zeros(40, dtype=int)] * 3, labels)
+    table = metrics.ClassificationMeasure(np.eye(2)[np.zeros(40, dtype=int)] * 3, labels).intervals()
     assert metrics.format_interval(table.loc["f1"]) == "0.000 (no interval)"
-    perfect = metrics.full_classification_metrics(np.eye(2)[labels] * 3, labels).loc["f1"]
+    perfect = metrics.ClassificationMeasure(np.eye(2)[labels] * 3, labels).intervals().loc["f1"]
     exact = binomtest(20, 20).proportion_ci(method="exact")  # the rows of class 1
     assert (perfect.low, perfect.high) == pytest.approx((exact.low, 1))
 
 
 def test_two_runs_that_give_the_same_answers_differ_by_nothing():
     labels = np.arange(20) % 2
-    table = comparison.compare(np.eye(2)[labels], 2 * np.eye(2)[labels], labels).table
+    runs = (metrics.ClassificationMeasure(logits, labels) for logits in (np.eye(2)[labels], 2 * np.eye(2)[labels]))
+    table = comparison.compare(*runs).table
     assert tuple(table.loc["accuracy", ["difference", "low", "high"]]) == (0, 0, 0)
 
 
 def test_a_larger_level_gives_a_wider_interval():
-    values = np.random.default_rng(0).normal(size=(80, 1))
+    values = np.random.default_rng(0).normal(size=80)
     bounds = [
-        intervals.bootstrap(values, lambda sums: {"mean": sums[..., 0] / 80}, level=level).loc["mean"]
+        intervals.intervals(lambda weights: {"mean": weights @ values / 80}, 80, level=level).loc["mean"]
         for level in (0.8, 0.95)
     ]
     assert bounds[1]["low"] < bounds[0]["low"] < bounds[0]["high"] < bounds[1]["high"]
@@ -190,7 +192,7 @@ def test_resamples_in_which_a_metric_is_undefined_do_no_harm():
     # The single row of class 1 is missing from a third of the resamples: no area there.
     logits, labels = draw(0, 30, 2)
     labels = (np.arange(30) == 0).astype(int)
-    table = metrics.full_classification_metrics(logits, labels, n_resamples=300)
+    table = metrics.ClassificationMeasure(logits, labels).intervals(n_resamples=300)
     assert np.isfinite(table.loc["roc_auc"].astype(float)).all()
 
 
@@ -278,7 +280,8 @@ def test_the_grouped_forms_give_the_intervals_of_the_public_functions(metric, na
     table = grouped(metric, (labels, scores), seed=4)
     for i in range(3):
         logits = np.column_stack([np.zeros(rows), scores[:, i]])
-        public = metrics.classification_metrics(logits, labels[:, i].astype(int), n_resamples=FEW_RESAMPLES, seed=4)
+        measure = metrics.ClassificationMeasure(logits, labels[:, i].astype(int))
+        public = measure.intervals([name], n_resamples=FEW_RESAMPLES, seed=4)
         assert table.loc[i].to_numpy() == pytest.approx(public.loc[name].to_numpy())
 
 
@@ -286,10 +289,11 @@ def test_the_grouped_forms_of_area_and_pearson_give_the_intervals_of_the_public_
     labels, scores = scored(np.random.default_rng(0), 60, 1)
     order = scores[:, 0].argsort()
     logits = np.column_stack([np.zeros(60), scores[order, 0]])
-    public = metrics.full_classification_metrics(logits, labels[order, 0].astype(int), n_resamples=FEW_RESAMPLES)
+    measure = metrics.ClassificationMeasure(logits, labels[order, 0].astype(int))
+    public = measure.intervals(n_resamples=FEW_RESAMPLES)
     assert grouped(area, (labels, scores)).loc[0].to_numpy() == pytest.approx(public.loc["roc_auc"].to_numpy())
     sides = correlated(np.random.default_rng(0), 60, 1)
-    public = metrics.regression_metrics(sides[0][:, 0], sides[1][:, 0], n_resamples=FEW_RESAMPLES)
+    public = RegressionMeasure(sides[0][:, 0], sides[1][:, 0]).intervals(n_resamples=FEW_RESAMPLES)
     assert grouped(pearson, sides).loc[0].to_numpy() == pytest.approx(public.loc["pearson"].to_numpy())
 
 

@@ -324,7 +324,7 @@ CASES = {
 def test_scores_equal_seqevals(case, strict):
     gold, predicted = CASES[case]
     options = {"mode": "strict", "scheme": IOB2} if strict else {}
-    ours = entities.entity_metrics(gold, predicted, strict=strict, n_resamples=20).value
+    ours = entities.EntityMeasure(predicted, gold, strict=strict).values()
     for name, score in (("f1", f1_score), ("precision", precision_score), ("recall", recall_score)):
         assert ours[name] == pytest.approx(score(gold, predicted, zero_division=0, **options)), name
     assert ours["token_accuracy"] == pytest.approx(accuracy_score(gold, predicted))
@@ -332,7 +332,7 @@ def test_scores_equal_seqevals(case, strict):
 
 def test_scores_by_type_equal_seqevals():
     gold, predicted = CASES["several"]
-    ours = entities.metrics_by_type(gold, predicted, n_resamples=20)
+    ours = entities.EntityMeasure(predicted, gold).by_type(n_resamples=20)
     report = classification_report(gold, predicted, output_dict=True, zero_division=0)
     for kind in ("PER", "LOC", "ORG", "MISC"):
         assert ours.value[kind] == pytest.approx(report[kind]["f1-score"])
@@ -343,21 +343,21 @@ def test_scores_by_type_equal_seqevals():
 
 def test_the_modes_differ_where_they_should():
     gold, predicted = CASES["orphan I"]
-    assert entities.entity_metrics(gold, predicted, n_resamples=5).value["f1"] == 1
-    assert entities.entity_metrics(gold, predicted, strict=True, n_resamples=5).value["f1"] == 0
+    assert entities.EntityMeasure(predicted, gold).values()["f1"] == 1
+    assert entities.EntityMeasure(predicted, gold, strict=True).values()["f1"] == 0
 
 
 def test_tagging_nothing_scores_the_share_of_o():
     gold = [["B-PER", "O", "O", "O"]]
-    table = entities.entity_metrics(gold, [["O"] * 4], n_resamples=5)
-    assert table.value["all_o_accuracy"] == table.value["token_accuracy"] == 0.75
-    assert table.value["f1"] == 0
+    values = entities.EntityMeasure([["O"] * 4], gold).values()
+    assert values["all_o_accuracy"] == values["token_accuracy"] == 0.75
+    assert values["f1"] == 0
 
 
 def test_intervals_come_from_resampled_sentences():
     gold = [["B-PER", "O"]] * 50 + [["O", "B-LOC"]] * 50
     predicted = [["B-PER", "O"]] * 50 + [["O", "O"]] * 50
-    table = entities.entity_metrics(gold, predicted)
+    table = entities.EntityMeasure(predicted, gold).intervals()
     assert table.value["recall"] == 0.5
     assert table.low["recall"] == pytest.approx(0.4, abs=0.02)  # binomial: 0.5 ± 1.96 · 0.05
     assert table.high["recall"] == pytest.approx(0.6, abs=0.02)
@@ -377,11 +377,12 @@ def test_kinds_of_error_by_hand():
         ([["O"]], [["O"], ["O"]], "2 predicted sentences for 1"),
         ([], [], "0 predicted sentences"),
         ([["O", "O"]], [["O"]], "sentence 1: 1 predicted tags for 2 words"),
+        ([["O"], ["MISC", "O"]], [["O"], ["MISC", "O"]], "sentence 2: 'MISC' is no tag"),  # not a type 'ISC'
     ],
 )
 def test_predictions_that_do_not_fit_are_refused(gold, predicted, message):
     with pytest.raises(DataError, match=message):
-        entities.entity_metrics(gold, predicted)
+        entities.EntityMeasure(predicted, gold)
 
 
 def test_the_worst_sentences_come_first():
@@ -411,8 +412,8 @@ def test_a_tagger_trains_and_its_epoch_scores_are_those_of_its_predictions(tiny_
         output.predictions.argmax(axis=-1), output.label_ids, encoded["validation"]["sentence"]
     )
     assert [row.tolist() for row in gold] == dataset["validation"]["ner_tags"]
-    named = [[[names[i] for i in row] for row in side] for side in (gold, predicted)]
-    accuracy = entities.entity_metrics(*named, n_resamples=5).value["token_accuracy"]
+    tags = [[[names[i] for i in row] for row in side] for side in (predicted, gold)]
+    accuracy = entities.EntityMeasure(*tags).values()["token_accuracy"]
     assert training.history(trainer).validation_token_accuracy.iloc[-1] == pytest.approx(accuracy)
 
 

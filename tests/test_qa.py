@@ -15,7 +15,6 @@ from bert_helpers import (
     ModelError,
     ParameterError,
     data,
-    metrics,
     models,
     sampling,
     tasks,
@@ -514,9 +513,9 @@ GOLDEN = [
 
 def test_f1_and_exact_match_on_the_golden_set():
     for answer, references, f1, exact in GOLDEN:
-        table = metrics.qa_metrics([answer], [references])
+        table = qa.AnswerMeasure([answer], [references]).intervals()
         assert table["value"].to_dict() == pytest.approx({"f1": f1, "exact_match": exact}), answer
-    table = metrics.qa_metrics([g[0] for g in GOLDEN], [g[1] for g in GOLDEN])
+    table = qa.AnswerMeasure([g[0] for g in GOLDEN], [g[1] for g in GOLDEN]).intervals()
     assert list(table.index) == ["f1", "exact_match"]
     assert table.loc["f1", "value"] == pytest.approx(np.mean([g[2] for g in GOLDEN]))
     assert table.loc["exact_match", "value"] == pytest.approx(np.mean([g[3] for g in GOLDEN]))
@@ -528,24 +527,24 @@ def test_intervals_resample_the_groups():
     right = np.repeat(np.arange(100) % 2 == 0, 10)  # all ten questions of a context right, or all wrong
     predictions, references = np.where(right, "x", "y").tolist(), [["x"]] * 1000
     groups = [f"context {i // 10}" for i in range(1000)]
-    alone = metrics.qa_metrics(predictions, references).loc["exact_match"]
-    grouped = metrics.qa_metrics(predictions, references, groups=groups).loc["exact_match"]
+    alone = qa.AnswerMeasure(predictions, references).intervals().loc["exact_match"]
+    grouped = qa.AnswerMeasure(predictions, references, groups=groups).intervals().loc["exact_match"]
     assert alone["value"] == grouped["value"] == 0.5
     wider = (grouped["high"] - grouped["low"]) / (alone["high"] - alone["low"])
     assert wider == pytest.approx(math.sqrt(10), rel=0.15)
 
 
 def test_groups_of_different_size_by_hand():
-    sums = metrics.sum_by_group(np.array([[1.0, 1], [2, 1], [4, 1]]), ["b", "a", "b"])
+    sums = qa.sum_by_group(np.array([[1.0, 1], [2, 1], [4, 1]]), ["b", "a", "b"])
     assert sums.tolist() == [[5, 2], [2, 1]]
 
 
 def test_answers_and_references_that_do_not_fit():
     with pytest.raises(DataError, match="2 answers, 1 references and 2 groups"):
-        metrics.qa_metrics(["a", "b"], [["a"]])
+        qa.AnswerMeasure(["a", "b"], [["a"]])
     with pytest.raises(DataError, match="1 answers, 1 references and 2 groups"):
-        metrics.qa_metrics(["a"], [["a"]], groups=["c", "d"])
+        qa.AnswerMeasure(["a"], [["a"]], groups=["c", "d"])
     with pytest.raises(DataError, match="0 answers"):
-        metrics.qa_metrics([], [])
+        qa.AnswerMeasure([], [])
     with pytest.raises(DataError, match="question 2 has no reference"):
-        metrics.qa_metrics(["a", "b"], [["a"], []])
+        qa.AnswerMeasure(["a", "b"], [["a"], []])

@@ -15,7 +15,7 @@ from transformers import (
     EvalPrediction,
 )
 
-from bert_helpers import DataError, ModelError, data, metrics, models, tokenization, training
+from bert_helpers import DataError, ModelError, data, models, tasks, tokenization, training
 from bert_helpers.tasks import regression
 
 SENTENCES = [
@@ -53,16 +53,17 @@ def test_values_equal_scipys_and_scikit_learns(rows, tied):
         "mse": mean_squared_error(labels, predictions),
         "spearman": spearmanr(predictions, labels).statistic,
     }
-    table = metrics.regression_metrics(predictions, labels, n_resamples=50)
+    table = regression.RegressionMeasure(predictions, labels).intervals(n_resamples=50)
     assert table["value"].to_dict() == pytest.approx(expected)
-    assert metrics.regression_metrics(predictions[:, None], labels, n_resamples=50).equals(table)
-    assert metrics.regression_scores(EvalPrediction(predictions[:, None], labels)) == pytest.approx(expected)
+    assert regression.RegressionMeasure(predictions[:, None], labels).intervals(n_resamples=50).equals(table)
+    scores = tasks.TASKS["regression"].compute_metrics(None)
+    assert scores(EvalPrediction(predictions[:, None], labels)) == pytest.approx(expected)
 
 
 def test_a_weighted_metric_is_that_of_the_repeated_rows():
     predictions, labels = drawn(0, 60, tied=True)
     weights = np.random.default_rng(1).integers(0, 3, (4, 60))
-    together = metrics.regression(predictions, labels).statistic(weights.astype(float))
+    together = regression.RegressionMeasure(predictions, labels).statistic(weights.astype(float))
     for i, row in enumerate(weights):
         p, y = np.repeat(predictions, row), np.repeat(labels, row)
         expected = {
@@ -78,8 +79,8 @@ def test_a_constant_prediction_has_no_correlation_and_warns_of_nothing(constant)
     labels = drawn(0, 50)[1]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        table = metrics.regression_metrics(np.full(50, constant), labels, n_resamples=100)
-        other = metrics.regression_metrics(labels, np.full(50, constant), n_resamples=100)
+        table = regression.RegressionMeasure(np.full(50, constant), labels).intervals(n_resamples=100)
+        other = regression.RegressionMeasure(labels, np.full(50, constant)).intervals(n_resamples=100)
     for part in (table, other):
         assert part.loc[["pearson", "spearman"]].isna().all(axis=None)
         assert part.loc["mse"].notna().all()
@@ -88,7 +89,7 @@ def test_a_constant_prediction_has_no_correlation_and_warns_of_nothing(constant)
 
 def test_a_large_offset_costs_the_correlation_no_digits():
     predictions, labels = drawn(1, 100)
-    moved = metrics.regression_metrics(predictions + 1e8, labels, n_resamples=20).loc["pearson", "value"]
+    moved = regression.RegressionMeasure(predictions + 1e8, labels).values()["pearson"]
     assert moved == pytest.approx(pearsonr(predictions, labels).statistic, abs=1e-6)
 
 
@@ -100,11 +101,23 @@ def test_a_large_offset_costs_the_correlation_no_digits():
         (np.zeros(0), np.zeros(0), "do not fit"),
         (np.array([1, np.nan]), np.zeros(2), "prediction 2 is not finite"),
         (np.zeros(3), np.array([0, 1, np.inf]), "label 3 is not finite"),
+        (np.array([1, -1e200]), np.zeros(2), "prediction 2 is too large to be squared"),
     ],
 )
 def test_predictions_that_do_not_fit_are_refused(predictions, labels, message):
     with pytest.raises(DataError, match=message):
-        metrics.regression_metrics(predictions, labels)
+        regression.RegressionMeasure(predictions, labels)
+
+
+@pytest.mark.parametrize("size", [1e-120, 1e51, 1e139])
+def test_intervals_do_not_depend_on_the_unit(size):
+    predictions, labels = drawn(1, 40)
+    table, scaled = (
+        regression.RegressionMeasure(factor * predictions, factor * labels).intervals(n_resamples=200)
+        for factor in (1.0, size)
+    )
+    assert (scaled.loc["mse"] / size**2).tolist() == pytest.approx(table.loc["mse"].tolist())
+    assert scaled.loc["pearson"].tolist() == pytest.approx(table.loc["pearson"].tolist())
 
 
 # --- scale -------------------------------------------------------------------------------------------------
@@ -134,7 +147,7 @@ def test_the_models_labels_come_back_in_the_users_units(tiny_bert, tokenizer):
 
 def test_scores_are_computed_in_the_users_units(tiny_bert):
     config = models.load_model(str(tiny_bert), BertForSequenceClassification, target_mean=3.0, target_deviation=2.0)
-    scores = regression.scaling_scores(metrics.regression_scores, config.config)
+    scores = regression.scaling_scores(tasks.TASKS["regression"].compute_metrics(None), config.config)
     predictions, labels = drawn(3, 50)
     in_models_units = EvalPrediction((predictions[:, None] - 3) / 2, (labels - 3) / 2)
     assert scores(in_models_units)["mse"] == pytest.approx(mean_squared_error(labels, predictions))

@@ -1,7 +1,7 @@
 """Comparisons: of two runs on the same examples, and of the parts of one test set."""
 
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,9 +10,7 @@ from scipy.stats import binomtest
 
 from bert_helpers.errors import DataError
 from bert_helpers.intervals import RESAMPLES, Metrics, Weights, intervals
-from bert_helpers.metrics import Measure, classification
-
-LOWER_IS_BETTER = ("log_loss", "brier", "mse")
+from bert_helpers.metrics import Measure
 
 
 class Comparison(NamedTuple):
@@ -24,46 +22,49 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    first: Sequence,
-    second: Sequence,
-    labels: Sequence,
+    first: Measure,
+    second: Measure,
+    labels: Sequence | None = None,
     *,
-    measure: Callable[..., Measure] = classification,
+    measure: Callable[..., Measure] | None = None,
+    groups: Sequence | None = None,
     metric: str | None = None,
-    groups: Sequence[Hashable] | None = None,
     names: tuple[str, str] = ("first", "second"),
     n_resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """Whether two runs' predictions for the same examples differ by more than chance.
+    """Return whether two runs' predictions for the same examples differ by more than chance.
 
-    `measure` is `metrics.classification` (`first` and `second` are logits), `metrics.regression` (predictions) or
-    `metrics.question_answering` (answers). Intervals of the differences (95%) resample the examples, or the `groups` of
-    a measure that takes them, the same ones for both runs. The sentence is about `metric`, or the first one. Examples
-    are what is drawn here: another training seed may move either run as well.
+    `first` and `second` are measures of one kind, with the same references. Intervals of the differences (95%) resample
+    their units, the same ones for both runs. The sentence is about `metric`, or the first one. Examples are what is
+    drawn here: another training seed may move either run as well.
 
-    Raises DataError when predictions and labels do not belong together.
+    Raises DataError when the two measure different examples or classes.
     """
-    options = {} if groups is None else {"groups": groups}
-    measures = [measure(predictions, labels, **options) for predictions in (first, second)]
-    values = [run.statistic(np.ones(run.units)) for run in measures]
-    if values[0].keys() != values[1].keys():
-        raise DataError(f"{names[0]} and {names[1]} do not predict the same classes, so their metrics differ.")
+    if labels is not None:  # the notebooks' old form
+        from bert_helpers.metrics import ClassificationMeasure
+
+        options = {} if groups is None else {"groups": groups}
+        first, second = ((measure or ClassificationMeasure)(side, labels, **options) for side in (first, second))
+    values = [run.values() for run in (first, second)]
+    if first.units != second.units or values[0].keys() != values[1].keys():
+        raise DataError(f"{names[0]} and {names[1]} do not predict the same examples and classes.")
 
     def difference(weights: Weights) -> Metrics:
-        one, other = (run.statistic(weights) for run in measures)
+        one, other = (run.statistic(weights) for run in (first, second))
         return {name: other[name] - one[name] for name in one}
 
-    table = intervals(difference, measures[0].units, n_resamples=n_resamples, seed=seed, difference=True)
+    table = intervals(difference, first.units, n_resamples=n_resamples, seed=seed, difference=True)
     table = table.rename(columns={"value": "difference"})
     for position, name in enumerate(names):
-        table.insert(position, name, [float(values[position][metric]) for metric in table.index])
-    metric, (one, other) = metric or table.index[0], (run.correct for run in measures)
+        table.insert(position, name, [values[position][metric] for metric in table.index])
+    metric = metric or table.index[0]
     counts = None
-    if one is not None and metric == "accuracy":  # McNemar's test is about right and wrong, not about other metrics
+    if first.correct is not None and metric == "accuracy":  # McNemar's test is about right and wrong only
+        one, other = first.correct, second.correct
         counts = (int(np.sum(one & ~other)), int(np.sum(other & ~one)))
     p_value = None if counts is None else mcnemar(*counts)
-    return Comparison(table, p_value, _sentence(table, metric, names, counts, p_value, len(labels)))
+    return Comparison(table, p_value, _sentence(table, metric, names, counts, p_value, first))
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -82,7 +83,7 @@ def _sentence(
     names: tuple[str, str],
     counts: tuple[int, int] | None,
     p_value: float | None,
-    examples: int,
+    measure: Measure,
 ) -> str:
     row = table.loc[metric]
     real, figures = [row["low"] > 0 or row["high"] < 0], f"95% interval {row['low']:+.3f} to {row['high']:+.3f}"
@@ -91,18 +92,17 @@ def _sentence(
         figures += f"; McNemar p = {p_value:.2g}: only {names[0]} right {counts[0]} times, only {names[1]} {counts[1]}"
     what = f"{metric} is {row[names[0]]:.3f} for {names[0]}, {row[names[1]]:.3f} for {names[1]} ({figures})"
     if all(real):
-        better = names[int((row["difference"] > 0) != (metric in LOWER_IS_BETTER))]
-        return f"{what}: {better} is better, beyond what the choice of these {examples} examples explains."
-    if not any(real):
-        return f"{what}: on these {examples} examples the difference may well be chance."
-    return f"{what}: on these {examples} examples the difference is on the edge of chance."
+        better = names[int((row["difference"] > 0) != (metric in measure.lower_is_better))]
+        return f"{what}: {better} is better, beyond what the choice of these {measure.examples} examples explains."
+    how_sure = "is on the edge of chance" if any(real) else "may well be chance"
+    return f"{what}: on these {measure.examples} examples the difference {how_sure}."
 
 
 def by_slice(slices: Sequence, metrics: Callable[[np.ndarray], pd.DataFrame], *, at_least: int = 10) -> pd.DataFrame:
     """`metrics` of the rows of each slice, with their number: index (slice, metric), `value`, `low`, `high`, `rows`.
 
     `slices` names each row's slice, such as a column of the dataset or `length_slices`; `metrics` takes row numbers:
-    `by_slice(test["hard"], lambda rows: classification_metrics(logits[rows], labels[rows]))`. Slices of
+    `by_slice(test["hard"], lambda rows: ClassificationMeasure(logits[rows], labels[rows]).intervals())`. Slices of
     fewer than `at_least` rows come together as "(rare)", so that none goes missing.
     """
     names = pd.Series(slices).astype(str).replace("", "(none)")

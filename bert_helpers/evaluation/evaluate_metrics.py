@@ -9,7 +9,8 @@ from datasets import Features, List, Value
 from seqeval.metrics import accuracy_score, classification_report
 
 from bert_helpers.errors import DataError
-from bert_helpers.metrics import exact_match, word_f1
+from bert_helpers.tasks.entities import check_tags
+from bert_helpers.tasks.qa import exact_match, word_f1
 
 
 class Squad(evaluate.Metric):
@@ -69,7 +70,7 @@ class Seqeval(evaluate.Metric):
         )
 
     def _compute(self, predictions: list[list[str]], references: list[list[str]]) -> dict[str, object]:
-        _check_tags(predictions, references)
+        check_tags(predictions, references)
         report = classification_report(references, predictions, output_dict=True, zero_division=0)
         overall = report.pop("micro avg")
         kinds = {name: scores for name, scores in report.items() if not name.endswith(" avg")}
@@ -82,15 +83,3 @@ class Seqeval(evaluate.Metric):
             **{f"overall_{to}": float(overall[name]) for name, to in names.items()},
             "overall_accuracy": float(accuracy_score(references, predictions)),
         }
-
-
-def _check_tags(predictions: list[list[str]], references: list[list[str]]) -> None:
-    """seqeval only warns of what is no tag, and scores it: even keys of dicts, which `evaluate.combine` may send."""
-    if not references:
-        raise DataError("there are no sentences to judge.")
-    for row, (predicted, true) in enumerate(zip(predictions, references, strict=True), 1):
-        if len(predicted) != len(true):
-            raise DataError(f"sentence {row}: {len(predicted)} predicted tags for {len(true)} words.")
-        bad = next((tag for tag in (*predicted, *true) if tag != "O" and tag[:2] not in ("B-", "I-", "E-", "S-")), None)
-        if bad is not None:
-            raise DataError(f"sentence {row}: {bad!r} is no tag; those are O, B-TYPE and I-TYPE.")

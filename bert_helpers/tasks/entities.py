@@ -7,6 +7,7 @@ decides what an entity is, nervaluate what kind of error a wrong one is.
 from collections import Counter
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -14,12 +15,12 @@ from datasets import Dataset
 from nervaluate import Evaluator
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2, Entities
-from transformers import EvalPrediction
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers.errors import DataError
-from bert_helpers.intervals import RESAMPLES, Metrics, Weights, bootstrap, intervals
+from bert_helpers.intervals import RESAMPLES, Metrics, Weights, intervals
 from bert_helpers.metrics import Measure
+from bert_helpers.readers.tags import TAG
 from bert_helpers.tokenization import sentences_from_windows
 
 Tags = Sequence[Sequence[str]]  # one sequence of IOB2 tags a sentence
@@ -41,60 +42,70 @@ def keep_types(tags: Tags, types: Sequence[str]) -> list[list[str]]:
     return [[tag if tag[2:] in types else "O" for tag in row] for row in tags]
 
 
-def entity_scores(prediction: EvalPrediction, *, names: Sequence[str]) -> dict[str, float]:
-    """Entity F1, precision, recall and token accuracy without intervals: `Trainer`'s `compute_metrics`.
+class EntityMeasure(Measure):
+    """Predicted tags of sentences with the given ones; what is resampled is sentences.
 
-    Scored by window; a sentence longer than a window is scored whole by `entity_metrics`.
+    F1, precision and recall of entities, micro-averaged over types, the accuracy of tokens, and that of tagging
+    nothing. A tag sequence is read as by the conlleval script, which lets an entity begin with I-; with `strict`, as
+    IOB2, where such words are no entity. Precision (recall, F1) without any predicted (gold) entity is 0, as in
+    seqeval. Raises DataError when the two do not fit together, or for what is no tag.
     """
-    labels, predicted = prediction.label_ids, prediction.predictions.argmax(axis=-1)
-    rows = [row != -100 for row in labels]
-    gold = [[names[i] for i in label[keep]] for label, keep in zip(labels, rows, strict=True)]
-    guess = [[names[i] for i in label[keep]] for label, keep in zip(predicted, rows, strict=True)]
-    values = entity_metrics(gold, guess, n_resamples=1).value
-    return {name: float(values[name]) for name in ("f1", "precision", "recall", "token_accuracy")}
 
+    shares: ClassVar = {
+        "f1": False,
+        "precision": False,
+        "recall": False,
+        "token_accuracy": True,
+        "all_o_accuracy": True,
+    }
+    headline = ("f1", "precision", "recall", "token_accuracy")
 
-def entity_metrics(
-    gold: Tags, predicted: Tags, *, strict: bool = False, n_resamples: int = RESAMPLES, seed: int = 0
-) -> pd.DataFrame:
-    """F1, precision, recall, token accuracy and the accuracy of tagging nothing, each with `value`, `low`, `high`.
+    def __init__(self, predictions: Tags, references: Tags, *, strict: bool = False) -> None:
+        check_tags(predictions, references)
+        self.table = _counts(references, predictions, strict=strict)
+        words = [
+            (len(gold), sum(a == b for a, b in zip(gold, guess, strict=True)), list(gold).count("O"))
+            for gold, guess in zip(references, predictions, strict=True)
+        ]
+        entities = self.table.to_numpy().reshape(len(references), -1, 3).sum(axis=1)
+        self.columns = np.column_stack([entities, words]).astype(float)
+        self.units = self.examples = len(references)
 
-    Entities are micro-averaged over types; 95% intervals by resampling sentences. A tag sequence is read as by the
-    conlleval script, which lets an entity begin with I-; with `strict`, as IOB2, where such words are no entity.
-    Precision (recall, F1) without any predicted (gold) entity is 0, as in seqeval.
-    Raises DataError when the two do not fit together.
-    """
-    measure = recognition(predicted, gold, strict=strict)
-    return intervals(measure.statistic, measure.units, n_resamples=n_resamples, seed=seed)
-
-
-def recognition(predicted: Tags, gold: Tags, *, strict: bool = False) -> Measure:
-    """The metrics of `entity_metrics` without their intervals, for `comparison.compare`."""
-    table = _counts(gold, predicted, strict=strict)
-    words = [(len(g), sum(a == b for a, b in zip(g, p, strict=True)), g.count("O")) for g, p in _pairs(gold, predicted)]
-    columns = np.column_stack([table.to_numpy().reshape(len(gold), -1, 3).sum(axis=1), words]).astype(float)
-
-    def statistic(weights: Weights) -> Metrics:
-        sums = weights @ columns
+    def statistic(self, weights: Weights) -> Metrics:
+        """Return each metric (…) of weights (…, sentences)."""
+        sums = weights @ self.columns
         tokens, right, outside = (sums[..., i] for i in (3, 4, 5))
         accuracy = {"token_accuracy": right / tokens, "all_o_accuracy": outside / tokens}
         return {**_precision_recall_f1(sums), **accuracy}
 
-    return Measure(len(columns), statistic)
+    def by_type(self, *, seed: int = 0, n_resamples: int = RESAMPLES) -> pd.DataFrame:
+        """Return F1 with its 95% interval (`value`, `low`, `high`), precision, recall and support of every type."""
+        rows = {}
+        for kind in self.table.columns.levels[0]:
+            columns = self.table[kind].to_numpy(dtype=float)
+
+            def statistic(weights: Weights, columns: np.ndarray = columns) -> Metrics:
+                return _precision_recall_f1(weights @ columns)
+
+            scores = intervals(statistic, self.units, shares=self.shares, n_resamples=n_resamples, seed=seed)
+            exact = {name: scores.value[name] for name in ("precision", "recall")}
+            rows[kind] = {**scores.loc["f1"], **exact, "support": int(columns[:, 0].sum())}
+        return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def metrics_by_type(
-    gold: Tags, predicted: Tags, *, strict: bool = False, n_resamples: int = RESAMPLES, seed: int = 0
-) -> pd.DataFrame:
-    """F1 with its 95% interval (`value`, `low`, `high`), precision, recall and support of every entity type."""
-    table = _counts(gold, predicted, strict=strict)
-    rows = {}
-    for kind in table.columns.levels[0]:
-        columns = table[kind].to_numpy(dtype=float)
-        scores = bootstrap(columns, _precision_recall_f1, n_resamples=n_resamples, seed=seed)
-        exact = {name: scores.value[name] for name in ("precision", "recall")}
-        rows[kind] = {**scores.loc["f1"], **exact, "support": int(columns[:, 0].sum())}
-    return pd.DataFrame.from_dict(rows, orient="index")
+def check_tags(predictions: Tags, references: Tags) -> None:
+    """Raise DataError unless every word of every sentence has a predicted and a given tag."""
+    if len(references) != len(predictions) or not len(references):
+        raise DataError(
+            f"{len(predictions)} predicted sentences for {len(references)}; both must be the same, at least one."
+        )
+    for number, (gold, guess) in enumerate(zip(references, predictions, strict=True), 1):
+        if len(gold) != len(guess):
+            raise DataError(f"sentence {number}: {len(guess)} predicted tags for {len(gold)} words.")
+        # seqeval takes 'MISC' for an entity of the type 'ISC'
+        bad = next((tag for tag in (*gold, *guess) if not TAG.fullmatch(tag)), None)
+        if bad is not None:
+            raise DataError(f"sentence {number}: {bad!r} is no tag; those are O, B-TYPE and I-TYPE.")
 
 
 def _precision_recall_f1(sums: np.ndarray) -> dict[str, np.ndarray]:
@@ -106,28 +117,18 @@ def _precision_recall_f1(sums: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _pairs(gold: Tags, predicted: Tags) -> list[tuple[list[str], list[str]]]:
-    if len(gold) != len(predicted) or not len(gold):
-        raise DataError(f"{len(predicted)} predicted sentences for {len(gold)}; both must be the same, at least one.")
-    for number, (g, p) in enumerate(zip(gold, predicted, strict=True), 1):
-        if len(g) != len(p):
-            raise DataError(f"sentence {number}: {len(p)} predicted tags for {len(g)} words.")
-    return [(list(g), list(p)) for g, p in zip(gold, predicted, strict=True)]
-
-
 def _counts(gold: Tags, predicted: Tags, *, strict: bool) -> pd.DataFrame:
     """Entities (gold, predicted, hit) of each type (columns, two levels) in each sentence (rows)."""
-    pairs = _pairs(gold, predicted)
-    spans = [_spans([side[i] for side in pairs], strict=strict) for i in range(2)]
+    spans = [_spans([list(tags) for tags in side], strict=strict) for side in (gold, predicted)]
     kinds = sorted({kind for side in spans for sentence in side for kind, _, _ in sentence}) or ["-"]
-    counts = np.zeros((len(pairs), len(kinds), 3), dtype=int)
+    counts = np.zeros((len(gold), len(kinds), 3), dtype=int)
     index = {kind: i for i, kind in enumerate(kinds)}
     for row, (g, p) in enumerate(zip(*spans, strict=True)):
         for column, group in enumerate((g, p, g & p)):
             for kind, _, _ in group:
                 counts[row, index[kind], column] += 1
     columns = pd.MultiIndex.from_product([kinds, ["gold", "predicted", "hits"]])
-    return pd.DataFrame(counts.reshape(len(pairs), -1), columns=columns)
+    return pd.DataFrame(counts.reshape(len(gold), -1), columns=columns)
 
 
 def _spans(sequences: list[list[str]], *, strict: bool) -> list[set[tuple[str, int, int]]]:
@@ -142,9 +143,10 @@ def error_kinds(gold: Tags, predicted: Tags) -> pd.Series:
 
     correct; wrong type (right boundaries); wrong boundary (right type, overlapping); both wrong; missed; spurious.
     """
-    pairs = _pairs(gold, predicted)
-    kinds = sorted({tag[2:] for pair in pairs for tags in pair for tag in tags if tag != "O"})
-    found = Evaluator(*(list(side) for side in zip(*pairs, strict=True)), tags=kinds, loader="list").evaluate()
+    check_tags(predicted, gold)
+    sides = [[list(tags) for tags in side] for side in (gold, predicted)]
+    kinds = sorted({tag[2:] for side in sides for tags in side for tag in tags if tag != "O"})
+    found = Evaluator(*sides, tags=kinds, loader="list").evaluate()
     if isinstance(found, tuple):  # nervaluate 0.2, the last for Python 3.10: plain dicts, the overall counts first
         overall = {name: SimpleNamespace(**counts) for name, counts in found[0].items()}
     else:
@@ -178,3 +180,11 @@ def worst_sentences(gold: Tags, predicted: Tags, n: int = 10) -> list[int]:
     errors = table[:, 0] + table[:, 1] - 2 * table[:, 2]
     order = np.argsort(-errors, kind="stable")
     return [int(row) for row in order[:n] if errors[row]]
+
+
+def __getattr__(name: str) -> object:
+    from bert_helpers import old_names
+
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return getattr(old_names, name)

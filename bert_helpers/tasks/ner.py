@@ -15,7 +15,7 @@ from transformers import (
 )
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import data, metrics, results
+from bert_helpers import data, files
 from bert_helpers.tasks import entities
 from bert_helpers.tasks.base import Examples, Task, class_fields
 from bert_helpers.tokenization import encode_words
@@ -55,9 +55,19 @@ print(tag("A text with names."))"""
         return DataCollatorForTokenClassification(tokenizer, **options)
 
     def compute_metrics(self, config: BertConfig) -> Callable[[EvalPrediction], dict[str, float]]:
-        """Return entity F1, precision, recall and token accuracy, by window."""
+        """Return entity F1, precision, recall and token accuracy, by window; `measure` is by sentence."""
         names = list(config.id2label.values())
-        return lambda prediction: entities.entity_scores(prediction, names=names)
+
+        def scores(prediction: EvalPrediction) -> dict[str, float]:
+            labels, predicted = prediction.label_ids, prediction.predictions.argmax(axis=-1)
+            gold, guess = (
+                entities.named([row[kept] for row, kept in zip(side, labels != -100, strict=True)], names)
+                for side in (labels, predicted)
+            )
+            measure = entities.EntityMeasure(guess, gold)
+            return measure.values(measure.headline)
+
+        return scores
 
     def predictions_and_references(
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset
@@ -66,13 +76,13 @@ print(tag("A text with names."))"""
         names = rows.features["ner_tags"].feature.names
         return entities.predicted_tags(output, encoded, names), entities.named(rows["ner_tags"], names)
 
-    def measure(self, predictions: entities.Tags, references: entities.Tags, rows: Dataset) -> metrics.Measure:
+    def measure(self, predictions: entities.Tags, references: entities.Tags, rows: Dataset) -> entities.EntityMeasure:
         """Measure tags by entity."""
-        return entities.recognition(predictions, references)
+        return entities.EntityMeasure(predictions, references)
 
     def parts(self, predictions: entities.Tags, references: entities.Tags, seed: int) -> pd.DataFrame:
         """Return F1 of every type of entity ("PER/f1")."""
-        by_type = entities.metrics_by_type(references, predictions, seed=seed)
+        by_type = entities.EntityMeasure(predictions, references).by_type(seed=seed)
         return by_type[["value", "low", "high"]].add_suffix("/f1", axis=0)
 
     def with_fields(self, rows: Dataset, tokenizer: BertTokenizerFast) -> Dataset:
@@ -94,7 +104,7 @@ print(tag("A text with names."))"""
     ) -> Path:
         """Write the test rows' words and tags as predictions.json."""
         tagged = [{"tokens": t, "predicted": p} for t, p in zip(rows["test"]["tokens"], predictions, strict=True)]
-        return results.write_json(folder / "predictions.json", tagged)
+        return files.write_json(folder / "predictions.json", tagged)
 
 
 def words(texts: list[str], tokenizer: BertTokenizerFast) -> list[list[str]]:

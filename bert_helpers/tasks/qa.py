@@ -1,24 +1,32 @@
 """Questions on contexts, with answers that stand in them."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import string
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 from datasets import Dataset, DatasetDict
 from scipy.special import log_softmax
 from transformers import BertForQuestionAnswering, BertPreTrainedModel
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import data, metrics, results
+from bert_helpers import data, files
 from bert_helpers.errors import DataError
+from bert_helpers.intervals import Metrics, Weights
+from bert_helpers.metrics import Measure
 from bert_helpers.tasks.base import Examples, Task
 from bert_helpers.tokenization import encode_questions
 
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+ARTICLES = re.compile(r"\b(a|an|the)\b")
 Window = tuple[np.ndarray, np.ndarray, np.ndarray]  # start logits and end logits (tokens,), offsets (tokens, 2)
 Answer = dict[str, float | int | str]  # score, start, end, answer
 
@@ -65,11 +73,9 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
         answers = predicted_answers(output.predictions, encoded, list(rows["context"]))
         return [best[0]["answer"] for best in answers], [row["text"] for row in rows["answers"]]
 
-    def measure(
-        self, predictions: Sequence[str], references: Sequence[Sequence[str]], rows: Dataset
-    ) -> metrics.Measure:
+    def measure(self, predictions: Sequence[str], references: Sequence[Sequence[str]], rows: Dataset) -> Measure:
         """Measure answers; questions of one context are resampled together."""
-        return metrics.question_answering(predictions, references, groups=list(rows["context"]))
+        return AnswerMeasure(predictions, references, groups=list(rows["context"]))
 
     def placeholders(self, rows: Dataset) -> dict[str, list]:
         """Return the first letter of each context as its answer."""
@@ -86,7 +92,7 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
         self, folder: Path, predictions: Sequence[str], rows: DatasetDict, outputs: Mapping[str, PredictionOutput]
     ) -> Path:
         """Write answers by question id as predictions.json, as SQuAD's evaluation reads them."""
-        return results.write_json(folder / "predictions.json", dict(zip(rows["test"]["id"], predictions, strict=True)))
+        return files.write_json(folder / "predictions.json", dict(zip(rows["test"]["id"], predictions, strict=True)))
 
     def chance_loss(self, encoded: Dataset) -> float:
         """Return the loss of any token being as likely as any other, in nats."""
@@ -168,3 +174,70 @@ def predicted_answers(
         best_answers(contexts[example], (window[1:] for window in group), **options)
         for example, group in groupby(windows, key=itemgetter(0))
     ]
+
+
+# --- measure -----------------------------------------------------------------------------------------------
+
+
+class AnswerMeasure(Measure):
+    """One answer per question, with the question's references.
+
+    `f1` and `exact_match`, both as in SQuAD's evaluation, version 1.1 (Rajpurkar et al. 2016): the best over a
+    question's references, after `normalize_answer`; F1 is that of the two bags of words, and 0 for an answer without
+    words. `groups` names what is resampled, such as each question's context; questions without. Raises DataError when
+    lengths differ or a question has no reference.
+    """
+
+    shares: ClassVar = {"f1": False, "exact_match": True}
+    headline = ("f1", "exact_match")
+
+    def __init__(
+        self,
+        predictions: Sequence[str],
+        references: Sequence[Sequence[str]],
+        *,
+        groups: Sequence[Hashable] | None = None,
+    ) -> None:
+        groups = range(len(predictions)) if groups is None else groups
+        if not len(predictions) == len(references) == len(groups) > 0:
+            raise DataError(f"{len(predictions)} answers, {len(references)} references and {len(groups)} groups.")
+        bare = next((i for i, texts in enumerate(references) if not len(texts)), None)
+        if bare is not None:
+            raise DataError(f"question {bare + 1} has no reference answer.")
+        scores = [
+            (max(word_f1(answer, text) for text in texts), max(exact_match(answer, text) for text in texts), 1)
+            for answer, texts in zip(predictions, references, strict=True)
+        ]
+        self.columns = sum_by_group(np.array(scores), groups)
+        self.units, self.examples = len(self.columns), len(predictions)
+
+    def statistic(self, weights: Weights) -> Metrics:
+        """Return each metric (…) of weights (…, groups)."""
+        f1, exact, questions = np.moveaxis(weights @ self.columns, -1, 0)
+        return {"f1": f1 / questions, "exact_match": exact / questions}
+
+
+def normalize_answer(text: str) -> str:
+    """Return the text in lower case, without ASCII punctuation, English articles and surplus blanks."""
+    text = text.lower().translate(PUNCTUATION)
+    return " ".join(ARTICLES.sub(" ", text).split())
+
+
+def exact_match(answer: str, reference: str) -> bool:
+    """Whether the two are equal once normalized."""
+    return normalize_answer(answer) == normalize_answer(reference)
+
+
+def word_f1(answer: str, reference: str) -> float:
+    """Harmonic mean of precision and recall of the answer's words, repeated words counted as often as they occur."""
+    answer_words, reference_words = normalize_answer(answer).split(), normalize_answer(reference).split()
+    shared = (Counter(answer_words) & Counter(reference_words)).total()
+    return 2 * shared / (len(answer_words) + len(reference_words)) if shared else 0.0
+
+
+def sum_by_group(columns: np.ndarray, groups: Sequence[Hashable]) -> np.ndarray:
+    """Add up the rows of `columns` (examples, columns) by group: (groups, columns)."""
+    group = pd.factorize(np.asarray(groups, dtype=object))[0]
+    sums = np.zeros((group.max() + 1, columns.shape[1]))
+    np.add.at(sums, group, columns)
+    return sums

@@ -22,10 +22,14 @@ from transformers import (
 )
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import data, metrics, results
+from bert_helpers import data, files
 from bert_helpers.errors import DataError
+from bert_helpers.intervals import Metrics, Weights, ranker
+from bert_helpers.metrics import Measure
 from bert_helpers.tasks.base import Examples, Task
 from bert_helpers.tokenization import encode_pairs
+
+LARGEST = 1e140  # beyond it sums of squares overflow
 
 
 class Regression(Task):
@@ -59,11 +63,11 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
 
     def compute_metrics(self, config: BertConfig) -> Callable[[EvalPrediction], dict[str, float]]:
         """Return Pearson, MSE and Spearman of predictions and labels in the user's units."""
-        return metrics.regression_scores
+        return lambda prediction: RegressionMeasure(prediction.predictions, prediction.label_ids).values()
 
-    def measure(self, predictions: np.ndarray, references: np.ndarray, rows: Dataset) -> metrics.Measure:
+    def measure(self, predictions: np.ndarray, references: np.ndarray, rows: Dataset) -> Measure:
         """Measure scores in the user's units."""
-        return metrics.regression(predictions, references)
+        return RegressionMeasure(predictions, references)
 
     def placeholders(self, rows: Dataset) -> dict[str, list]:
         """Return a score of 0 for every row."""
@@ -80,7 +84,7 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
     ) -> Path:
         """Write labels and predicted scores as predictions.csv."""
         table = pd.DataFrame({"label": rows["test"]["label"], "predicted": np.ravel(predictions)})
-        return results.write_text(folder / "predictions.csv", table.to_csv(index_label="row"))
+        return files.write_text(folder / "predictions.csv", table.to_csv(index_label="row"))
 
     def fits(self, config: BertConfig) -> bool:
         """Whether a model is a sequence classifier of one output."""
@@ -93,6 +97,58 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
     def untrained_loss(self, model: BertPreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
         """Return the mean square of the target."""
         return float((batch["labels"].float() ** 2).mean())
+
+
+class RegressionMeasure(Measure):
+    """Predictions (examples,) or (examples, 1) with labels (examples,), in one unit.
+
+    `pearson` and `spearman` correlation, and the mean squared error, in the square of the unit. Spearman is Pearson of
+    the ranks, ties sharing their mean rank. Both are NaN where a side is constant. Raises DataError when predictions
+    and labels do not belong together, or one is not finite, or so large that its square may be.
+    """
+
+    lower_is_better = ("mse",)
+    headline = ("pearson", "mse", "spearman")
+
+    def __init__(self, predictions: np.ndarray, labels: np.ndarray) -> None:
+        predictions, labels = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+        if predictions.ndim == 2 and predictions.shape[1] == 1:
+            predictions = predictions[:, 0]
+        if labels.ndim != 1 or predictions.shape != labels.shape or not len(labels):
+            raise DataError(f"predictions of shape {predictions.shape} do not fit labels of shape {labels.shape}.")
+        for what, values in (("prediction", predictions), ("label", labels)):
+            bad = np.flatnonzero(~(np.abs(values) < LARGEST))
+            if bad.size:
+                kind = "too large to be squared" if np.isfinite(values[bad[0]]) else "not finite"
+                raise DataError(f"{what} {bad[0] + 1} is {kind}.")
+        self.units = self.examples = len(labels)
+        self.squares = (predictions - labels) ** 2
+        self.sides = [_standardized(values) for values in (predictions, labels)]
+        self.ranks = [ranker(values) for values in self.sides]
+
+    def statistic(self, weights: Weights) -> Metrics:
+        """Return each metric (…) of weights (…, examples)."""
+        return {
+            "pearson": _correlation(weights, *self.sides),
+            "mse": weights @ self.squares / weights.sum(axis=-1),
+            "spearman": _correlation(weights, *(rank(weights) / self.units for rank in self.ranks)),
+        }
+
+
+def _standardized(values: np.ndarray) -> np.ndarray:
+    """Mean 0 and variance 1; zeros where values differ by rounding only, so that they count as constant."""
+    centred = values - values.mean()
+    spread = centred.std()
+    return centred / spread if spread > 1e-9 * np.abs(values).max() else np.zeros_like(values)
+
+
+def _correlation(weights: Weights, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Pearson correlation of weighted examples; `first` and `second`: (examples,) or (…, examples)."""
+    total = weights.sum(axis=-1, keepdims=True)
+    first, second = (side - (weights * side).sum(axis=-1, keepdims=True) / total for side in (first, second))
+    variances = (weights * first**2).sum(axis=-1) * (weights * second**2).sum(axis=-1)
+    covariance = (weights * first * second).sum(axis=-1)
+    return covariance / np.sqrt(np.where(variances > 1e-18, variances, np.nan))
 
 
 def target_scale(labels: Sequence[float]) -> dict[str, float]:
