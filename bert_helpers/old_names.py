@@ -1,10 +1,22 @@
 """Functions that measures replace, until the notebooks have the new names."""
 
+from bert_helpers import tasks
 from bert_helpers.metrics import ClassificationMeasure
+from bert_helpers.readers.source import source_name as place  # noqa: F401
+from bert_helpers.tasks.classification import load_transfer  # noqa: F401
 from bert_helpers.tasks.entities import EntityMeasure
-from bert_helpers.tasks.qa import AnswerMeasure, exact_match, word_f1  # noqa: F401
+from bert_helpers.tasks.ner import (  # noqa: F401
+    load_tagged_rows,
+    predicted_tags,
+    sentences_from_windows,
+    word_windows,
+)
+from bert_helpers.tasks.qa import AnswerMeasure, exact_match, lost_answers, question_windows, word_f1  # noqa: F401
 from bert_helpers.tasks.regression import RegressionMeasure
 
+load_classification, load_pairs = tasks.TASKS["classification"].load, tasks.TASKS["regression"].load
+load_entities, load_questions = tasks.TASKS["ner"].load, tasks.TASKS["qa"].load
+encode_words, encode_questions = tasks.TASKS["ner"].encode, tasks.TASKS["qa"].encode
 classification, regression, question_answering = ClassificationMeasure, RegressionMeasure, AnswerMeasure
 
 

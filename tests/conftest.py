@@ -16,7 +16,7 @@ from datasets import DatasetDict
 from made_up import reviews as made_up_reviews
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
-from bert_helpers import data, models, tokenization, training
+from bert_helpers import models, tasks, tokenization, training
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -59,7 +59,7 @@ def reviews(tmp_path):
 @pytest.fixture(scope="session")
 def small_dataset():
     """48 / 16 / 16 reviews of the sample."""
-    return data.load_classification("sample", train_size=48, validation_size=16, test_size=16)
+    return tasks.TASKS["classification"].load("sample", train_size=48, validation_size=16, test_size=16)
 
 
 @pytest.fixture

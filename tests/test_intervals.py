@@ -39,6 +39,7 @@ def scikit_learns(logits, labels, weights=None):
         f1["f1"] = f1_score(labels, predicted, **given)
         area = roc_auc_score(labels, chances[:, 1], **given)
     else:
+        f1["f1"] = f1["f1_macro"]
         brier = np.average(((chances - one_hot) ** 2).sum(axis=1), weights=weights)
         # One by one: scikit-learn's own multi_class="ovr" takes no weights for some averages.
         area = np.mean([roc_auc_score(one_hot[:, i], chances[:, i], **given) for i in range(classes)])

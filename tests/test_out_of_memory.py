@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification, BertForTokenClassification
 
-from bert_helpers import TrainingError, data, models, tokenization, training
+from bert_helpers import TrainingError, models, tasks, tokenization, training
 from bert_helpers.diagnosis import checks_run
 from bert_helpers.machine import out_of_memory
 
@@ -24,8 +24,8 @@ def encoded(small_dataset, tokenizer):
 
 @pytest.fixture(scope="module")
 def tagged(tokenizer):
-    entities = data.load_entities("sample", train_size=48, validation_size=8, test_size=8)
-    return entities["train"].features["ner_tags"].feature.names, tokenization.encode_words(
+    entities = tasks.TASKS["ner"].load("sample", train_size=48, validation_size=8, test_size=8)
+    return entities["train"].features["ner_tags"].feature.names, tasks.TASKS["ner"].encode(
         entities, tokenizer, max_length=64
     )
 

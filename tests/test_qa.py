@@ -16,9 +16,7 @@ from bert_helpers import (
     ParameterError,
     data,
     models,
-    sampling,
     tasks,
-    tokenization,
     training,
 )
 from bert_helpers.readers import squad as squad_reader
@@ -80,7 +78,7 @@ def many(n=40, per_context=4):
 
 def encode(rows, tokenizer, **options):
     options = {"max_length": MAX_LENGTH, "stride": STRIDE, **options}
-    return tokenization.encode_questions(DatasetDict({"test": Dataset.from_list(rows)}), tokenizer, **options)["test"]
+    return tasks.TASKS["qa"].encode(DatasetDict({"test": Dataset.from_list(rows)}), tokenizer, **options)["test"]
 
 
 def words(n, seed):
@@ -91,7 +89,7 @@ def words(n, seed):
 
 
 def test_the_sample_is_whole_and_its_contexts_lie_in_one_split_each():
-    dataset = data.load_questions("sample")
+    dataset = tasks.TASKS["qa"].load("sample")
     assert {name: len(split) for name, split in dataset.items()} == {"train": 300, "validation": 50, "test": 100}
     contexts = [set(split["context"]) for split in dataset.values()]
     assert [len(c) for c in contexts] == [60, 10, 20]
@@ -112,7 +110,7 @@ WRITERS = {
 def test_every_format_gives_the_same_rows(name, tmp_path):
     path = tmp_path / name
     WRITERS[name](path, many())
-    dataset = data.load_questions(path)
+    dataset = tasks.TASKS["qa"].load(path)
     assert {split: len(rows) for split, rows in dataset.items()} == {"train": 32, "validation": 4, "test": 4}
     assert sorted((r for split in dataset.values() for r in split), key=lambda r: int(r["id"][1:])) == many()
     assert dataset["train"].features == squad_reader.QUESTIONS
@@ -121,7 +119,7 @@ def test_every_format_gives_the_same_rows(name, tmp_path):
 def test_a_folder_of_squad_files_and_the_sizes(tmp_path):
     for name in ("train", "dev", "test"):
         (tmp_path / f"{name}.json").write_text(json.dumps(squad(many())))
-    dataset = data.load_questions(tmp_path, train_size=7, test_size=3)
+    dataset = tasks.TASKS["qa"].load(tmp_path, train_size=7, test_size=3)
     assert [len(split) for split in dataset.values()] == [7, 40, 3]
 
 
@@ -133,9 +131,9 @@ def test_held_out_rows_are_whole_contexts(contexts, per_context, seed):
     sizes = {"train": 0, "validation": 0, "test": 0}
     if contexts < 3:
         with pytest.raises(DataError, match="too few to hold out"):
-            sampling.split_missing({"train": rows}, sizes, seed=seed, draw=sampling.draw_contexts)
+            data.split_missing({"train": rows}, sizes, seed=seed, sample=qa.sample_contexts)
         return
-    splits = sampling.split_missing({"train": rows}, sizes, seed=seed, draw=sampling.draw_contexts)
+    splits = data.split_missing({"train": rows}, sizes, seed=seed, sample=qa.sample_contexts)
     held = [set(split["context"]) for split in splits.values()]
     assert sum(map(len, held)) == len(set.union(*held)) == contexts
     assert sum(map(len, splits.values())) == n
@@ -161,14 +159,14 @@ def test_a_bad_question_is_named(message, name, tmp_path):
     path = tmp_path / name
     WRITERS[name.replace("bad", "questions")](path, [row(name="q0"), BAD[message]])
     with pytest.raises(DataError, match=f"^{name}, question '{BAD[message]['id']}': .*{message}"):
-        data.load_questions(path)
+        tasks.TASKS["qa"].load(path)
 
 
 def test_texts_and_starts_of_different_number(tmp_path):
     path = tmp_path / "bad.jsonl"
     path.write_text(json.dumps(row() | {"answers": {"text": ["Ada"], "answer_start": [0, 1]}}))
     with pytest.raises(DataError, match="1 answer texts and 2 values of answer_start"):
-        data.load_questions(path)
+        tasks.TASKS["qa"].load(path)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +195,7 @@ def test_a_file_that_is_not_squads(content, message, tmp_path):
     path = tmp_path / "bad.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=rf"^bad\.json.*{message}"):
-        data.load_questions(path)
+        tasks.TASKS["qa"].load(path)
 
 
 @pytest.mark.parametrize(
@@ -212,10 +210,10 @@ def test_a_table_with_other_columns(change, message, tmp_path):
     path = tmp_path / "bad.jsonl"
     path.write_text(json.dumps(row() | change))
     with pytest.raises(DataError, match=rf"^bad\.jsonl.*{message}"):
-        data.load_questions(path)
+        tasks.TASKS["qa"].load(path)
     path.write_text(json.dumps({"id": "a", "question": "b", "text": "c"}))
     with pytest.raises(DataError, match=r"no column 'context'; it has 'id', 'question', 'text'"):
-        data.load_questions(path)
+        tasks.TASKS["qa"].load(path)
 
 
 # --- windows -----------------------------------------------------------------------------------------------
@@ -242,7 +240,7 @@ def test_an_answer_anywhere_in_a_context_is_reachable_and_decodes_to_itself(n, s
         rows.append(row("Which king?", " ".join(text), answer, len(before) + (first > 0), str(len(rows))))
     encoded = encode(rows, tokenizer)
     assert max(encoded["length"]) <= MAX_LENGTH
-    assert tokenization.lost_answers(encoded)["windows"] == 0
+    assert qa.lost_answers(encoded)["windows"] == 0
     assert all(answer == rows[i]["answers"]["text"][0] for i, _, answer in decoded(encoded, rows))
 
     def sure(positions):  # the logits of a model that knows the answer and is silent in the other windows
@@ -284,7 +282,7 @@ def test_gold_positions_in_any_unicode(tokenizer, drawn):
 @FEW
 def test_windows_cover_the_context_in_order_and_share_stride_tokens(n, question, seed, stride, tokenizer):
     context = " ".join(words(n, seed))
-    windows = tokenization.question_windows(
+    windows = qa.question_windows(
         [" ".join(words(question, seed + 1))], [context], tokenizer, max_length=MAX_LENGTH, stride=stride
     )
     pieces = [
@@ -303,13 +301,13 @@ def test_windows_cover_the_context_in_order_and_share_stride_tokens(n, question,
 
 def test_lost_answers_by_hand():
     encoded = Dataset.from_dict({"example": [0, 1, 1, 2, 2, 3], "start_positions": [5, 0, 9, 0, 0, 7]})
-    assert tokenization.lost_answers(encoded) == {"windows": 0.25, "truncation": 0.5}
+    assert qa.lost_answers(encoded) == {"windows": 0.25, "truncation": 0.5}
 
 
 def test_an_answer_longer_than_the_overlap_can_be_lost_and_is_counted(tokenizer):
     context = " ".join(["one"] * 100)
     rows = [row("?", context, context[4 * i : 4 * i + 160].strip(), 4 * i, str(i)) for i in (0, 25)]
-    assert tokenization.lost_answers(encode(rows, tokenizer)) == {"windows": 0.5, "truncation": 0.5}
+    assert qa.lost_answers(encode(rows, tokenizer)) == {"windows": 0.5, "truncation": 0.5}
 
 
 @pytest.mark.parametrize("stride", [-1, 60, 64])

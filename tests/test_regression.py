@@ -15,8 +15,8 @@ from transformers import (
     EvalPrediction,
 )
 
-from bert_helpers import DataError, ModelError, data, models, tasks, tokenization, training
-from bert_helpers.tasks import regression
+from bert_helpers import DataError, ModelError, models, tasks, tokenization, training
+from bert_helpers.tasks import classification, regression
 
 SENTENCES = [
     "A man plays.",
@@ -265,7 +265,7 @@ def lines(rows, sep):
 
 def load(path, content, **options):
     path.write_text(content, encoding="utf-8")
-    return data.load_pairs(path, **options)
+    return tasks.TASKS["regression"].load(path, **options)
 
 
 def back(dataset):
@@ -292,7 +292,7 @@ def test_scores_are_not_rounded_and_stay_what_they_are_when_the_scale_moves(tiny
 
 
 def test_the_sample_is_whole():
-    dataset = data.load_pairs("sample")
+    dataset = tasks.TASKS["regression"].load("sample")
     assert {name: len(split) for name, split in dataset.items()} == {"train": 280, "validation": 40, "test": 100}
     for split in dataset.values():
         scores = np.array(split["label"])
@@ -334,7 +334,7 @@ def test_a_file_quoted_by_the_rules_is_read_by_them(tmp_path):
     for name, sep in (("quoted.tsv", "\t"), ("quoted.csv", ",")):
         frame = pd.DataFrame(rows, columns=["text", "text_pair", "label"])
         frame.to_csv(tmp_path / name, sep=sep, index=False)
-        assert back(data.load_pairs(tmp_path / name)) == sorted(rows)
+        assert back(tasks.TASKS["regression"].load(tmp_path / name)) == sorted(rows)
 
 
 def test_columns_of_other_names_and_a_scale_of_ones_own(tmp_path):
@@ -403,24 +403,26 @@ def test_a_test_split_without_labels_is_left_out_with_a_warning(tmp_path):
     (tmp_path / "train.tsv").write_text(lines(pairs(), "\t"))
     (tmp_path / "test.tsv").write_text(lines([(a, b, -1.0) for a, b, _ in pairs()], "\t"))  # as GLUE withholds them
     with pytest.warns(UserWarning, match=r"test\.tsv: every score is -1"):
-        dataset = data.load_pairs(tmp_path)
+        dataset = tasks.TASKS["regression"].load(tmp_path)
     assert back(dataset) == sorted(pairs())
     (tmp_path / "test.tsv").write_text(lines([("a", "b", -1.0), ("c", "d", 2.0)], "\t"))
     with pytest.raises(DataError, match=r"test\.tsv, row 1, column 'label': -1 lies outside"):
-        data.load_pairs(tmp_path)
+        tasks.TASKS["regression"].load(tmp_path)
 
 
 # --- transfer ----------------------------------------------------------------------------------------------
 
 
 def test_rows_of_another_domain_have_the_classifiers_classes(tmp_path):
-    dataset = data.load_transfer("sample", names=["negative", "positive"])
+    dataset = classification.load_transfer("sample", names=["negative", "positive"])
     assert len(dataset) == 80
     assert dataset.features["label"].names == ["negative", "positive"]
     assert set(dataset["label"]) == {0, 1}
-    turned = data.load_transfer("sample", names=["positive", "negative"])  # the classifier's order, not the alphabet's
+    turned = classification.load_transfer(
+        "sample", names=["positive", "negative"]
+    )  # the classifier's order, not the alphabet's
     assert turned["label"] == [1 - label for label in dataset["label"]]
-    assert len(data.load_transfer("sample", names=["negative", "positive"], test_size=20)) == 20
+    assert len(classification.load_transfer("sample", names=["negative", "positive"], test_size=20)) == 20
 
 
 def test_a_label_that_the_classifier_does_not_know_is_named(tmp_path):
@@ -428,8 +430,8 @@ def test_a_label_that_the_classifier_does_not_know_is_named(tmp_path):
     path.write_text("text,label\na,good\nb,bad\nc,so-so\n")
     message = r"^other\.csv, row 3, column 'label': 'so-so' is not a class of the model, which has 'bad', 'good'"
     with pytest.raises(DataError, match=message):
-        data.load_transfer(path, names=["bad", "good"])
-    assert data.load_transfer(path, names=["bad", "good", "so-so"])["label"] == [1, 0, 2]
+        classification.load_transfer(path, names=["bad", "good"])
+    assert classification.load_transfer(path, names=["bad", "good", "so-so"])["label"] == [1, 0, 2]
 
 
 # --- trained models ----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
-from bert_helpers import data, models, parameters, prediction, results, runs, tasks, training
+from bert_helpers import models, parameters, prediction, results, runs, tasks, training
 from bert_helpers.cli import unlabelled
 from bert_helpers.diagnosis import checks_run
 from bert_helpers.diagnosis import diagnose as checks
@@ -26,6 +26,7 @@ from bert_helpers.diagnosis.fixes import ACTIONS
 from bert_helpers.errors import DataError, ParameterError, TrainingError, parameter
 from bert_helpers.metrics import format_interval
 from bert_helpers.report import gallery
+from bert_helpers.tasks import classification, ner
 
 CHUNK = 1 << 15  # characters written at a time; unbuffered, one long write would not notice that nobody reads on
 
@@ -306,8 +307,8 @@ def info(options: argparse.Namespace) -> int:
     samples = {task: {name: len(split) for name, split in splits.items()} for task, splits in rows.items()}
     classes = rows["classification"]["train"].features["label"].names
     tags = rows["ner"]["train"].features["ner_tags"].feature.names
-    samples["classification, transfer"] = {"test": len(data.load_transfer("sample", names=classes))}
-    samples["ner, transfer"] = {"test": len(data.load_tagged_rows("sample", tags))}
+    samples["classification, transfer"] = {"test": len(classification.load_transfer("sample", names=classes))}
+    samples["ner, transfer"] = {"test": len(ner.load_tagged_rows("sample", tags))}
     content = {
         **results.environment(training.resolve_precision()),
         "model": {name: f"SHA-256 {models.PACKAGED[name][2]}" for name in models.PACKAGED if models.locate(name)},

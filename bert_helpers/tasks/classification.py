@@ -1,17 +1,30 @@
 """Texts and one class for each."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict
 from transformers import BertConfig, BertForSequenceClassification, EvalPrediction
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import data, files
+from bert_helpers import files
+from bert_helpers.data import (
+    bad_rows,
+    check_texts,
+    in_splits,
+    read_columns,
+    sample_by_label,
+    stratified_indices,
+    subsample,
+    values_of,
+)
+from bert_helpers.errors import DataError, parameter
 from bert_helpers.metrics import ClassificationMeasure, probabilities
+from bert_helpers.readers.source import SPLITS, source_name
 from bert_helpers.tasks.base import Examples, Task, class_fields
 from bert_helpers.tokenization import encode_texts
 
@@ -32,8 +45,37 @@ print(classify("A text.", truncation=True, max_length={length}))"""
     has_classes = True
     cuts_texts = True
 
-    load = staticmethod(data.load_classification)
     encode = staticmethod(encode_texts)
+
+    def load(
+        self,
+        source: str | Path,
+        *,
+        text_column: str = "text",
+        label_column: str = "label",
+        train_size: int = 0,
+        validation_size: int = 0,
+        test_size: int = 0,
+        seed: int = 0,
+    ) -> DatasetDict:
+        """Read texts and labels from `source`, as splits train, validation and test with columns `text` and `label`.
+
+        `source` is "sample", a local file or folder (CSV, TSV, JSON Lines, Parquet; in a folder one file a
+        split: train, validation, test), or a Hub id "owner/name[/config][@revision]". The sizes draw that many rows
+        from a split, stratified (0 = all). A validation or test split that is missing is taken from the training
+        rows: of the size asked for, or a tenth. Other columns of the source are kept.
+
+        Raises DataError, naming the file, row and column, when the data cannot be used.
+        """
+        columns = {"text": text_column, "label": label_column}
+        splits = read_columns(source, columns, sample="reviews")
+        for split in splits.values():
+            check_texts(split, "text", text_column)
+        splits = _class_labels(splits, label_column)
+        sizes = (train_size, validation_size, test_size)
+        dataset = in_splits(splits, sizes, seed=seed, hold_out=sample_but_last_of_class, sample=sample_by_label)
+        _check_classes(dataset["train"], label_column)
+        return dataset
 
     def examples(self, split: Dataset) -> Examples:
         """Return the texts and the names of their classes."""
@@ -79,6 +121,109 @@ print(classify("A text.", truncation=True, max_length={length}))"""
     def fits(self, config: BertConfig) -> bool:
         """Whether a model is a sequence classifier of several outputs."""
         return super().fits(config) and config.num_labels > 1
+
+
+def load_transfer(
+    source: str | Path,
+    *,
+    names: Sequence[str],
+    text_column: str = "text",
+    label_column: str = "label",
+    test_size: int = 0,
+    seed: int = 0,
+) -> Dataset:
+    """Read rows of another domain for a classifier that exists already: columns `text` and `label`.
+
+    `names` are the classifier's classes in order; every label must be one of them. `source` as in
+    `Classification.load`, or "sample": 80 product and restaurant reviews; of several splits the test split is taken.
+    Raises DataError for a label that the classifier does not know.
+    """
+    columns = {"text": text_column, "label": label_column}
+    splits = read_columns(source, columns, sample="transfer_reviews", need_train=False)
+    rows = next(splits[name] for name in reversed(SPLITS) if name in splits)
+    check_texts(rows, "text", text_column)
+    labels = _label_strings(rows, label_column)
+    if unknown := [i for i, label in enumerate(labels) if label not in names]:
+        problem = f"{labels[unknown[0]]!r} is not a class of the model, which has {', '.join(map(repr, names))}"
+        raise bad_rows(rows, unknown, label_column, problem, "rename the labels to these")
+    return subsample(_replace_label(rows, labels, ClassLabel(names=list(names))), test_size, seed=seed)
+
+
+def _class_labels(splits: dict[str, Dataset], column: str) -> dict[str, Dataset]:
+    """Turn the `label` column of every split into one `ClassLabel`, the names taken from the training rows."""
+    if all(isinstance(split.features["label"], ClassLabel) for split in splits.values()):
+        for split in splits.values():
+            _check_label_range(split, column)
+        return splits
+    keys = {name: _label_strings(split, column) for name, split in splits.items()}
+    names = sorted(set(keys["train"]), key=_natural)
+    known = set(names)
+    for split_name, values in keys.items():
+        if rows := [i for i, value in enumerate(values) if value not in known]:
+            labels = ", ".join(map(repr, names[:12]))
+            problem = f"{values[rows[0]]!r} does not occur in the training rows, whose labels are {labels}"
+            raise bad_rows(splits[split_name], rows, column, problem, "rename it to one of these, or delete the row")
+    feature = ClassLabel(names=names)
+    return {name: _replace_label(split, keys[name], feature) for name, split in splits.items()}
+
+
+def _replace_label(dataset: Dataset, values: list[str], feature: ClassLabel) -> Dataset:
+    index = {name: i for i, name in enumerate(feature.names)}
+    labels = [index[value] for value in values]
+    return dataset.remove_columns("label").add_column("label", labels, feature=feature)
+
+
+def _natural(name: str) -> tuple[int, float, str]:
+    """Sort "2" before "10", numbers before words; "7" and "07" by their letters, or a set's order would decide."""
+    return (0, int(name), name) if re.fullmatch(r"-?\d{1,15}", name) else (1, 0, name)
+
+
+def _label_strings(dataset: Dataset, column: str) -> list[str]:
+    values = values_of(dataset, "label")
+    if rows := [i for i, value in enumerate(values) if value is None or (isinstance(value, str) and not value.strip())]:
+        raise bad_rows(dataset, rows, column, "the label is missing", "fill it or delete the row")
+    if isinstance(dataset.features["label"], ClassLabel):
+        values = dataset.features["label"].int2str(values)
+    if rows := [i for i, value in enumerate(values) if not _is_class(value)]:
+        fix = "write labels as strings, whole numbers or booleans"
+        raise bad_rows(dataset, rows, column, f"{str(values[rows[0]])[:40]} is not a class", fix)
+    return [str(int(value)) if isinstance(value, float) else str(value).strip() for value in values]
+
+
+def _is_class(value: object) -> bool:
+    return value.is_integer() if isinstance(value, float) else isinstance(value, (str, int))
+
+
+def _check_label_range(dataset: Dataset, column: str) -> None:
+    labels = np.asarray(dataset.with_format("arrow")[:]["label"].to_numpy(zero_copy_only=False), dtype=float)
+    bad = np.flatnonzero(~((labels >= 0) & (labels < dataset.features["label"].num_classes)))
+    if bad.size:
+        raise bad_rows(dataset, bad, column, "no label (the split is unlabelled?)", "leave the split out, or label it")
+
+
+def _check_classes(train: Dataset, column: str) -> None:
+    classes, at = len(set(train["label"])), {"source": source_name(train), "column": column}
+    if classes < 2:
+        raise DataError("one class only", fix="a classifier needs rows of at least two", **at)
+    if classes > max(2, len(train) / 2):
+        raise DataError(
+            f"{classes} classes in {len(train)} training rows: most occur once, and cannot be learned",
+            fix=f"name the column that holds classes by {parameter('LABEL_COLUMN')}, or give more rows",
+            parameter="LABEL_COLUMN",
+            **at,
+        )
+
+
+def sample_but_last_of_class(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
+    """Sample as `sample_by_label` does, but no class's only row: the rows that are left could not teach the class.
+
+    Where the other rows are fewer than `size` these are not classes that could be learned, and any row will do.
+    """
+    labels = np.asarray(dataset["label"])
+    others = np.flatnonzero(np.bincount(labels)[labels] > 1)
+    if len(others) < size:
+        return sample_by_label(dataset, size, seed=seed)
+    return others[stratified_indices(labels[others], size, seed=seed)]
 
 
 def save_predictions(folder: Path, outputs: Mapping[str, PredictionOutput], names: Sequence[str]) -> Path:

@@ -11,17 +11,14 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset
 from nervaluate import Evaluator
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2, Entities
-from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers.errors import DataError
 from bert_helpers.intervals import RESAMPLES, Metrics, Weights, intervals
 from bert_helpers.metrics import Measure
-from bert_helpers.readers.tags import TAG
-from bert_helpers.tokenization import sentences_from_windows
+from bert_helpers.readers.conll import TAG
 
 Tags = Sequence[Sequence[str]]  # one sequence of IOB2 tags a sentence
 
@@ -29,12 +26,6 @@ Tags = Sequence[Sequence[str]]  # one sequence of IOB2 tags a sentence
 def named(rows: Sequence[Sequence[int]], names: Sequence[str]) -> list[list[str]]:
     """Tag numbers, a sequence a sentence, as tag names."""
     return [[names[i] for i in row] for row in rows]
-
-
-def predicted_tags(output: PredictionOutput, encoded: Dataset, names: Sequence[str]) -> list[list[str]]:
-    """Tags of every word of every sentence, from `training.predict` of the windows of `encode_words`."""
-    tags, _ = sentences_from_windows(output.predictions.argmax(axis=-1), output.label_ids, encoded["sentence"])
-    return named(tags, names)
 
 
 def keep_types(tags: Tags, types: Sequence[str]) -> list[list[str]]:

@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
-from datasets import Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from transformers import (
+    BatchEncoding,
     BertConfig,
     BertForTokenClassification,
     BertTokenizerFast,
@@ -15,10 +17,14 @@ from transformers import (
 )
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import data, files
+from bert_helpers import files
+from bert_helpers.data import CORRECT, in_splits, read_columns, sample_rows
+from bert_helpers.errors import DataError, parameter
+from bert_helpers.readers import conll
+from bert_helpers.readers.source import SPLITS, source_name
 from bert_helpers.tasks import entities
 from bert_helpers.tasks.base import Examples, Task, class_fields
-from bert_helpers.tokenization import encode_words
+from bert_helpers.tokenization import check_max_length, map_rows, stride_error
 
 
 class EntityRecognition(Task):
@@ -36,8 +42,59 @@ print(tag("A text with names."))"""
     sample_texts = ("A text with names.",)
     has_classes = True
 
-    load = staticmethod(data.load_entities)
-    encode = staticmethod(encode_words)
+    def load(
+        self,
+        source: str | Path,
+        *,
+        tokens_column: str = "tokens",
+        tags_column: str = "ner_tags",
+        types: Mapping[str, str] | None = None,
+        train_size: int = 0,
+        validation_size: int = 0,
+        test_size: int = 0,
+        seed: int = 0,
+    ) -> DatasetDict:
+        """Read words and entity tags from `source`, as splits train, validation and test.
+
+        `source` is "sample", a file or folder of CoNLL columns (last column: the tag) or of JSON Lines or Parquet with
+        lists of words and tags, or a Hub id. IOB1, IOB2, BIOES and IO are recognised over all splits and turned into
+        IOB2; each split's `info.description` says what was found. `types` renames entity types and drops those it does
+        not name. Columns of the result: `tokens` (strings), `ner_tags` (`ClassLabel`: O, then B- and I- of every
+        type of the training rows, sorted). Missing splits and sizes as in `Classification.load`, sampled at random.
+
+        Raises DataError, naming the file and the line or row.
+        """
+        columns = {"tokens": tokens_column, "ner_tags": tags_column}
+        splits = _tagged(read_columns(source, columns, sample="ner", formats=conll.FORMATS), types)
+        names = conll.tag_names(splits["train"]["ner_tags"])
+        if len(names) == 1:
+            raise DataError(
+                "no entity: every tag is O",
+                source=source_name(splits["train"]),
+                column=tags_column,
+                fix="name the column of tags; in a file of columns it is the last",
+                parameter="TAGS_COLUMN",
+            )
+        splits = {name: _tag_classes(split, names) for name, split in splits.items()}
+        return in_splits(splits, (train_size, validation_size, test_size), seed=seed, hold_out=sample_rows)
+
+    def encode(
+        self, dataset: DatasetDict, tokenizer: BertTokenizerFast, *, max_length: int = 128, stride: int = 32
+    ) -> DatasetDict:
+        """Encode windows of a sentence's word pieces; every word has its label in exactly one of them.
+
+        The first piece of a word carries the label, all others and the special tokens −100. A sentence longer than
+        `max_length` tokens becomes several windows that share `stride` pieces, the middle of what is shared dividing
+        their labels, so that each word is labelled where it has context on both sides. Rows: `input_ids`,
+        `attention_mask`, `labels`, `sentence` (row of the split), `length`. The way back is
+        `sentences_from_windows`. Raises ParameterError when `max_length` or `stride` does not fit.
+        """
+        check_max_length(max_length, tokenizer)
+        if not 0 <= stride < max_length - 2:
+            raise stride_error(stride, max_length, max_length - 3)
+        return DatasetDict(
+            {name: _encode_words(split, tokenizer, max_length, stride) for name, split in dataset.items()}
+        )
 
     def examples(self, split: Dataset) -> Examples:
         """Return sentences as texts and as words, with their tags."""
@@ -74,7 +131,7 @@ print(tag("A text with names."))"""
     ) -> tuple[list[list[str]], list[list[str]]]:
         """Return the tags of every sentence's words, predicted and given."""
         names = rows.features["ner_tags"].feature.names
-        return entities.predicted_tags(output, encoded, names), entities.named(rows["ner_tags"], names)
+        return predicted_tags(output, encoded, names), entities.named(rows["ner_tags"], names)
 
     def measure(self, predictions: entities.Tags, references: entities.Tags, rows: Dataset) -> entities.EntityMeasure:
         """Measure tags by entity."""
@@ -97,7 +154,7 @@ print(tag("A text with names."))"""
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset, names: Sequence[str]
     ) -> dict[str, Sequence]:
         """Return the lists `tags`, one of a word."""
-        return {"tags": entities.predicted_tags(output, encoded, names)}
+        return {"tags": predicted_tags(output, encoded, names)}
 
     def save_predictions(
         self, folder: Path, predictions: entities.Tags, rows: DatasetDict, outputs: Mapping[str, PredictionOutput]
@@ -105,6 +162,123 @@ print(tag("A text with names."))"""
         """Write the test rows' words and tags as predictions.json."""
         tagged = [{"tokens": t, "predicted": p} for t, p in zip(rows["test"]["tokens"], predictions, strict=True)]
         return files.write_json(folder / "predictions.json", tagged)
+
+
+# --- read --------------------------------------------------------------------------------------------------
+
+
+def load_tagged_rows(
+    source: str | Path,
+    names: Sequence[str],
+    *,
+    types: Mapping[str, str] | None = None,
+    tokens_column: str = "tokens",
+    tags_column: str = "ner_tags",
+    sample: str = "ner_transfer",
+) -> Dataset:
+    """Read the test rows of `source` (or its only split) with the tag names of a tagger that exists already.
+
+    As `EntityRecognition.load`; raises DataError for a tag that `names` does not hold, so call it before the training.
+    """
+    columns = {"tokens": tokens_column, "ner_tags": tags_column}
+    splits = _tagged(read_columns(source, columns, sample=sample, formats=conll.FORMATS, need_train=False), types)
+    fix = f'map its type by {parameter("TRANSFER_TYPES")}, or leave this text out ({parameter("TRANSFER_DATA")} "")'
+    return _tag_classes(next(splits[name] for name in reversed(SPLITS) if name in splits), names, fix)
+
+
+def _tagged(splits: dict[str, Dataset], types: Mapping[str, str] | None) -> dict[str, Dataset]:
+    """Check words and tags; returns the splits with their tags as IOB2 strings."""
+    sequences = {name: _tag_strings(split) for name, split in splits.items()}
+    _check_types(splits, sequences, types or {})
+    scheme = _scheme(splits, sequences)
+    for name, split in splits.items():
+        converted = [_map_types(conll.to_iob2(row, scheme), types) for row in sequences[name]]
+        description = f"{source_name(split)}, tags in {scheme}"
+        splits[name] = split.remove_columns("ner_tags").add_column("ner_tags", converted)
+        splits[name].info.description = description
+    return splits
+
+
+def _check_types(
+    splits: Mapping[str, Dataset], sequences: Mapping[str, list[list[str]]], types: Mapping[str, str]
+) -> None:
+    """Raise DataError for a type that is to be mapped and occurs nowhere: mistyped, it would drop its entities."""
+    found = sorted({tag[2:] for rows in sequences.values() for row in rows for tag in row if tag != "O"})
+    if missing := [kind for kind in types if kind not in found]:
+        raise DataError(
+            f"no entity of the type {missing[0]!r}; there are {', '.join(found)}",
+            source=", ".join(source_name(split) for split in splits.values()),
+            fix="name the types of this text",
+            parameter="TRANSFER_TYPES",
+        )
+
+
+def _bad_words(dataset: Dataset, places: Sequence[tuple[int, int]], problem: str, fix: str) -> DataError:
+    """Return the error about words (row and position, from 0): by line where each word has one, else by row."""
+    source = source_name(dataset)
+    if conll.LINE in dataset.column_names:
+        lines = [dataset[row][conll.LINE] + position for row, position in places]
+        return DataError(problem, source=source, row=lines, unit="line", fix=fix)
+    rows = list(dict.fromkeys(row + 1 for row, _ in places))
+    return DataError(f"word {places[0][1] + 1}: {problem}", source=source, row=rows, fix=fix)
+
+
+def _tag_strings(dataset: Dataset) -> list[list[str]]:
+    """Return every row's tags as strings. Raises DataError with all rows, or words, that have the first one's fault."""
+    sentences = list(zip(dataset["tokens"], dataset["ner_tags"], strict=True))
+    if rows := [i for i, pair in enumerate(sentences) if not all(isinstance(part, list) and part for part in pair)]:
+        at = {"source": source_name(dataset), "row": [row + 1 for row in rows]}
+        raise DataError("a list of words and a list of tags are needed, not empty", **at)
+    if rows := [i for i, (words, labels) in enumerate(sentences) if len(words) != len(labels)]:
+        words, labels = sentences[rows[0]]
+        at = {"source": source_name(dataset), "row": [row + 1 for row in rows]}
+        raise DataError(f"{len(words)} words but {len(labels)} tags", fix="correct the row", **at)
+    if isinstance(feature := getattr(dataset.features["ner_tags"], "feature", None), ClassLabel):
+        sentences = [(words, feature.int2str(labels)) for words, labels in sentences]
+    pairs = [((i, j), *pair) for i, row in enumerate(sentences) for j, pair in enumerate(zip(*row, strict=True))]
+    if bad := [(at, word) for at, word, _ in pairs if not isinstance(word, str) or "\0" in word]:
+        raise _bad_words(dataset, [at for at, _ in bad], f"the word {bad[0][1]!r} is not text", CORRECT)
+    if bad := [(at, tag) for at, _, tag in pairs if not isinstance(tag, str) or not conll.TAG.fullmatch(tag)]:
+        raise _bad_words(dataset, [at for at, _ in bad], f"{bad[0][1]!r} is not a tag", conll.WRITE_TAGS)
+    return [labels for _, labels in sentences]
+
+
+def _scheme(splits: dict[str, Dataset], sequences: dict[str, list[list[str]]]) -> str:
+    try:
+        return conll.find_scheme([row for rows in sequences.values() for row in rows])
+    except conll.SequenceError as error:
+        first = 0
+        for name, rows in sequences.items():
+            places = [(row - first, position) for row, position in error.places if first <= row < first + len(rows)]
+            if places:
+                raise _bad_words(splits[name], places, error.problem, error.fix) from error
+            first += len(rows)
+        raise
+
+
+def _map_types(labels: list[str], types: Mapping[str, str] | None) -> list[str]:
+    if types is None:
+        return labels
+    return [f"{tag[:2]}{types[tag[2:]]}" if tag[2:] in types else "O" for tag in labels]
+
+
+def _tag_classes(dataset: Dataset, names: Sequence[str], fix: str = "correct the tag or delete the word") -> Dataset:
+    index, rows = {name: i for i, name in enumerate(names)}, list(dataset["ner_tags"])
+    if unknown := [(i, j) for i, labels in enumerate(rows) for j, tag in enumerate(labels) if tag not in index]:
+        row, position = unknown[0]
+        problem = f"the tag {rows[row][position]!r} is not among those trained on, {', '.join(names)}"
+        raise _bad_words(dataset, unknown, problem, fix)
+    features = Features({"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=list(names)))})
+    columns = {"tokens": dataset["tokens"], "ner_tags": [[index[tag] for tag in labels] for labels in rows]}
+    tagged = Dataset.from_dict(columns, features=features)
+    tagged.info.description = source_name(dataset)
+    return tagged
+
+
+def predicted_tags(output: PredictionOutput, encoded: Dataset, names: Sequence[str]) -> list[list[str]]:
+    """Return the tags of every word of every sentence, from `training.predict` of the windows of `encode`."""
+    tags, _ = sentences_from_windows(output.predictions.argmax(axis=-1), output.label_ids, encoded["sentence"])
+    return entities.named(tags, names)
 
 
 def words(texts: list[str], tokenizer: BertTokenizerFast) -> list[list[str]]:
@@ -119,3 +293,71 @@ def words(texts: list[str], tokenizer: BertTokenizerFast) -> list[list[str]]:
         spans = [encoded.word_to_chars(i, word) for word in dict.fromkeys(encoded.word_ids(i))]
         rows.append([text[start:end] for start, end in spans] or [text])
     return rows
+
+
+# --- windows -----------------------------------------------------------------------------------------------
+
+
+def _encode_words(split: Dataset, tokenizer: BertTokenizerFast, max_length: int, stride: int) -> Dataset:
+    def encode(rows: dict[str, list], indices: list[int]) -> dict[str, list]:
+        encoded = _pieces(rows["tokens"], tokenizer)
+        windows: dict[str, list] = {"input_ids": [], "labels": [], "sentence": []}
+        for i, sentence in enumerate(indices):
+            pieces = word_windows(encoded["input_ids"][i], encoded.word_ids(i), rows["ner_tags"][i], max_length, stride)
+            for ids, labels in pieces:
+                windows["input_ids"].append([tokenizer.cls_token_id, *ids, tokenizer.sep_token_id])
+                windows["labels"].append([-100, *labels, -100])
+                windows["sentence"].append(sentence)
+        windows["length"] = [len(ids) for ids in windows["input_ids"]]
+        windows["attention_mask"] = [[1] * length for length in windows["length"]]
+        return windows
+
+    return map_rows(split, encode, with_indices=True, desc="tokenize")
+
+
+def _pieces(sentences: Sequence[Sequence[str]], tokenizer: BertTokenizerFast) -> BatchEncoding:
+    """The sentences' word pieces, [UNK] for words of which there are none: empty ones, blanks, control characters."""
+    options = {"is_split_into_words": True, "add_special_tokens": False, "verbose": False}
+    encoded = tokenizer(list(sentences), **options)
+    seen = [set(encoded.word_ids(i)) for i in range(len(sentences))]
+    if all(len(words) == len(sentence) for words, sentence in zip(seen, sentences, strict=True)):
+        return encoded
+    pairs = zip(sentences, seen, strict=True)
+    readable = [[w if i in words else tokenizer.unk_token for i, w in enumerate(sentence)] for sentence, words in pairs]
+    return tokenizer(readable, **options)
+
+
+def word_windows(
+    ids: Sequence[int], word_ids: Sequence[int], tags: Sequence[int], max_length: int, stride: int
+) -> list[tuple[list[int], list[int]]]:
+    """Pieces and labels of each window of one sentence that labels a word, without special tokens.
+
+    `ids` and `word_ids` stand for the pieces of the whole sentence; `tags` for its words.
+    """
+    first = [i == 0 or word != word_ids[i - 1] for i, word in enumerate(word_ids)]
+    labels = [tags[word] if begins else -100 for word, begins in zip(word_ids, first, strict=True)]
+    room = max_length - 2
+    starts = list(range(0, max(1, len(ids) - stride), room - stride))
+    cuts = [0, *(start + stride // 2 for start in starts[1:]), len(ids)]
+    windows = []
+    for start, low, high in zip(starts, cuts, cuts[1:], strict=False):
+        end = min(start + room, len(ids))
+        own = [label if low <= i < high else -100 for i, label in enumerate(labels[start:end], start)]
+        if set(own) != {-100}:  # amid one long word: nothing to learn, and the mean loss of nothing is NaN
+            windows.append((list(ids[start:end]), own))
+    return windows
+
+
+def sentences_from_windows(
+    predictions: np.ndarray, labels: np.ndarray, sentence: Sequence[int]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Predictions and labels of each sentence's words, from those of its windows in the order of the encoded rows.
+
+    `predictions`: (windows, tokens) or (windows, tokens, classes); `labels`: (windows, tokens), −100 where there is no
+    word; `sentence`: the encoded column. Both results hold one array a sentence, words first.
+    """
+    sentence, labels = np.asarray(sentence), np.asarray(labels)
+    keep = labels != -100
+    words = np.bincount(sentence, weights=keep.sum(axis=1)).astype(int)
+    borders = np.cumsum(words)[:-1]
+    return np.split(np.asarray(predictions)[keep], borders), np.split(labels[keep], borders)

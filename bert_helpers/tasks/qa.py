@@ -12,18 +12,23 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, Features
 from scipy.special import log_softmax
-from transformers import BertForQuestionAnswering, BertPreTrainedModel
+from transformers import BertForQuestionAnswering, BertPreTrainedModel, BertTokenizerFast
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import data, files
+from bert_helpers import files
+from bert_helpers.data import DAMAGED, LONGEST, TOO_LONG, bad_rows, in_splits, sample_rows
 from bert_helpers.errors import DataError
 from bert_helpers.intervals import Metrics, Weights
 from bert_helpers.metrics import Measure
+from bert_helpers.readers import squad
+from bert_helpers.readers.hub import innermost_reason
+from bert_helpers.readers.source import no_column, read_source, source_name
 from bert_helpers.tasks.base import Examples, Task
-from bert_helpers.tokenization import encode_questions
+from bert_helpers.tokenization import check_max_length, map_rows, stride_error
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -52,8 +57,68 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
     sample_texts = ("A question?", "A text with the answer.")
     head = "qa_outputs"
 
-    load = staticmethod(data.load_questions)
-    encode = staticmethod(encode_questions)
+    def load(
+        self,
+        source: str | Path,
+        *,
+        train_size: int = 0,
+        validation_size: int = 0,
+        test_size: int = 0,
+        seed: int = 0,
+    ) -> DatasetDict:
+        """Read questions and contexts from `source`, as splits train, validation and test in SQuAD's columns.
+
+        `source` is "sample", a .json file in SQuAD's format, JSON Lines or Parquet with the columns, a folder of such
+        files (one per split: train, validation or dev, test), or a Hub id. Columns: `id`, `question`, `context`,
+        `answers` (a dict of the lists `text` and `answer_start`, the latter in characters), and `title` where there is
+        one. The sizes draw that many questions (0 = all). A missing split is taken from the training rows by context,
+        so that no context lies in two splits.
+
+        Raises DataError, naming the file and the question's id, when the data cannot be used.
+        """
+        splits = read_source(source, sample="qa", formats=squad.FORMATS)
+        splits = {name: _question_columns(split) for name, split in splits.items()}
+        for split in splits.values():
+            check_questions(split)
+        sizes = (train_size, validation_size, test_size)
+        return in_splits(splits, sizes, seed=seed, hold_out=sample_contexts, sample=sample_rows)
+
+    def encode(
+        self, dataset: DatasetDict, tokenizer: BertTokenizerFast, *, max_length: int = 384, stride: int = 128
+    ) -> DatasetDict:
+        """Encode windows of question and context, with the first reference's token positions in each.
+
+        Rows of the result, one a window: those of `question_windows` (`input_ids`, `token_type_ids`, `attention_mask`,
+        `offset_mapping`, `example`: the row of the split it belongs to), `start_positions` and `end_positions` (tokens
+        of the window, both inclusive; 0, the position of [CLS], where the answer is not whole in it), `length`
+        (tokens). Raises ParameterError when `max_length` or `stride` does not fit.
+        """
+        check_max_length(max_length, tokenizer)
+
+        def encode_rows(rows: dict[str, list], indices: list[int]) -> dict[str, list]:
+            windows = question_windows(
+                rows["question"], rows["context"], tokenizer, max_length=max_length, stride=stride
+            )
+            positions: list[tuple[int, int]] = []
+            by_example = groupby(zip(windows["example"], windows["offset_mapping"], strict=True), key=itemgetter(0))
+            for example, group in by_example:
+                answers = rows["answers"][example]
+                start, text = answers["answer_start"][0], answers["text"][0]
+                positions += _answer_positions([offsets for _, offsets in group], start, start + len(text))
+            return {
+                **windows,
+                "example": [indices[example] for example in windows["example"]],
+                "start_positions": [start for start, _ in positions],
+                "end_positions": [end for _, end in positions],
+                "length": [len(ids) for ids in windows["input_ids"]],
+            }
+
+        return DatasetDict(
+            {
+                name: map_rows(split, encode_rows, with_indices=True, desc=f"tokenize {name}")
+                for name, split in dataset.items()
+            }
+        )
 
     def examples(self, split: Dataset) -> Examples:
         """Return questions with their contexts, where answers begin, the contexts, and the articles they are from."""
@@ -101,6 +166,161 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
     def untrained_loss(self, model: BertPreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
         """Return the log of the tokens of a row, padding included."""
         return math.log(batch["input_ids"].shape[1])
+
+
+# --- read --------------------------------------------------------------------------------------------------
+
+
+def _question_columns(dataset: Dataset) -> Dataset:
+    needed = {name: "" for name in squad.QUESTIONS if name != "title"}
+    if not needed.keys() <= set(dataset.column_names):
+        raise no_column(source_name(dataset), needed, dataset.column_names)
+    kept = Features({name: feature for name, feature in squad.QUESTIONS.items() if name in dataset.column_names})
+    try:
+        return dataset.select_columns(list(kept)).cast(kept)
+    except (TypeError, ValueError, pa.ArrowNotImplementedError) as error:  # ValueError: also Arrow's, of a bad cast
+        raise DataError(
+            f"a column of another type than SQuAD's ({innermost_reason(error)})",
+            source=source_name(dataset),
+            fix='write id, question and context as strings, answers as {"text": [strings], "answer_start": [integers]}',
+        ) from error
+
+
+def check_questions(dataset: Dataset) -> None:
+    """Raise DataError with the questions that cannot be learned from, or whose answer cannot be scored."""
+    columns = dataset.with_format("arrow")[:]
+    ids, *values = (columns[name].to_pylist() for name in ("id", "question", "context", "answers"))
+    if rows := [i for i, name in enumerate(ids) if not name]:
+        raise bad_rows(dataset, rows, "id", "the question has no id", "give it one")
+    counts = Counter(ids)
+    faults: dict[str, list[str]] = {}  # ids of the questions by the kind of fault
+    for name, *question in zip(ids, *values, strict=True):
+        if counts[name] > 1:
+            kind, problem, fix = "id", f"{counts[name]} questions have this id", "give each its own"
+        elif fault := _question_fault(*question):
+            kind, problem, fix = fault
+        else:
+            continue
+        if not faults:
+            first = kind, problem, fix
+        faults.setdefault(kind, []).append(name)
+    if faults:
+        kind, problem, fix = first
+        ids = list(dict.fromkeys(faults[kind]))
+        raise DataError(problem, source=source_name(dataset), row=ids, unit="question", fix=fix)
+
+
+def _question_fault(
+    question: str | None, context: str | None, answers: dict[str, list] | None
+) -> tuple[str, str, str] | None:
+    """The kind of fault, the problem and the fix."""
+    for name, text in (("question", question), ("context", context)):
+        if not (text and any(letter.isprintable() and not letter.isspace() for letter in text)):
+            return f"{name} empty", f"the {name} is empty", "fill it or delete the question"
+        if "\0" in text:
+            return "damaged", f"{DAMAGED} ({name})", "correct or delete the question"
+        if len(text) >= LONGEST:
+            return "long", f"{TOO_LONG} ({name})", "split it, or correct the file"
+    texts, starts = ((answers or {}).get(name) or [] for name in ("text", "answer_start"))
+    if not texts or len(texts) != len(starts):
+        problem = f"{len(texts)} answer texts and {len(starts)} values of answer_start; at least one of both is needed"
+        return "counts", problem, "delete the questions without an answer (SQuAD 2.0 has them)"
+    for text, start in zip(texts, starts, strict=True):
+        if not (text and text.strip()):
+            return "answer empty", "an answer is empty", "fill it or delete it"
+        if start is None or start < 0 or not context.startswith(text, start):
+            found = context.find(text)
+            where = "the context does not hold it" if found < 0 else f"the context first holds it at {found}"
+            problem = f"the answer {text!r} is not at answer_start {start}; {where} (characters, counted from 0)"
+            return "offset", problem, "correct answer_start"
+    return None
+
+
+def sample_contexts(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
+    """Return the row numbers of whole contexts, drawn one by one until they have at least `size` rows.
+
+    Raises DataError when no context would be left.
+    """
+    context = pd.factorize(np.asarray(dataset["context"], dtype=object))[0]
+    rows = np.bincount(context)
+    order = np.random.default_rng(seed).permutation(len(rows))
+    drawn = order[: np.searchsorted(rows[order].cumsum(), size) + 1]
+    if len(drawn) == len(rows):
+        raise DataError(
+            f"{len(dataset)} questions on {len(rows)} contexts are too few to hold out {size} of them with contexts of "
+            "their own",
+            source=source_name(dataset),
+            fix="give more, or a file for each split",
+        )
+    return np.flatnonzero(np.isin(context, drawn))
+
+
+# --- windows -----------------------------------------------------------------------------------------------
+
+
+def question_windows(
+    questions: Sequence[str], contexts: Sequence[str], tokenizer: BertTokenizerFast, *, max_length: int, stride: int
+) -> dict[str, list]:
+    """[CLS] question [SEP] piece of the context [SEP], in windows of at most `max_length` tokens.
+
+    Neighbouring windows share `stride` tokens of the context, so that an answer of up to so many stands whole in one.
+    A question longer than half of the remaining tokens loses its last words. Of each window: `input_ids`,
+    `token_type_ids`, `attention_mask`, `offset_mapping` (tokens, 2: the characters of the context that a token stands
+    for, (0, 0) for tokens that are not of the context) and `example`, the number of its question.
+    Raises ParameterError when `stride` leaves no room.
+    """
+    room = (max_length - 3 - stride) // 2  # for the question, and at least as much for the step between windows
+    if stride < 0 or room < 1:
+        raise stride_error(stride, max_length, max_length - 5)
+    encoded = tokenizer(
+        _cut_words(questions, tokenizer, room),
+        list(contexts),
+        truncation="only_second",
+        max_length=max_length,
+        stride=stride,
+        return_overflowing_tokens=True,
+    )
+    return {
+        **{name: encoded[name] for name in ("input_ids", "token_type_ids", "attention_mask")},
+        "offset_mapping": [np.array(e.offsets) * np.array(e.type_ids)[:, None] for e in encoded.encodings],
+        "example": encoded["overflow_to_sample_mapping"],
+    }
+
+
+def _cut_words(texts: Sequence[str], tokenizer: BertTokenizerFast, limit: int) -> list[str]:
+    """Each text up to the last word that ends within `limit` tokens."""
+    encodings = tokenizer(list(texts), add_special_tokens=False).encodings
+    return [
+        text if len(e.ids) <= limit else text[: e.word_to_chars(e.word_ids[limit])[0]]
+        for text, e in zip(texts, encodings, strict=True)
+    ]
+
+
+def _answer_positions(windows: Sequence[np.ndarray], start: int, end: int) -> list[tuple[int, int]]:
+    """First and last token of the context's characters `start` to `end` in each window's offsets (tokens, 2)."""
+    tokens = [np.flatnonzero((offsets[:, 0] < end) & (offsets[:, 1] > start)) for offsets in windows]
+    reach = [(w[t[0], 0], w[t[-1], 1]) if len(t) else None for w, t in zip(windows, tokens, strict=True)]
+    seen = [span for span in reach if span]
+    # Whole is the answer where its tokens reach as far to both sides as they do in any window.
+    whole = (min(first for first, _ in seen), max(last for _, last in seen)) if seen else ()
+    return [(int(t[0]), int(t[-1])) if span == whole else (0, 0) for t, span in zip(tokens, reach, strict=True)]
+
+
+def lost_answers(encoded: Dataset) -> dict[str, float]:
+    """Share of the questions of one encoded split whose answer is whole in no window, and not in the first one.
+
+    `windows` is what training with all windows loses, `truncation` what cutting contexts off at `max_length` would.
+    """
+    example = np.asarray(encoded["example"])
+    found = np.asarray(encoded["start_positions"]) > 0
+    first = np.append(True, example[1:] != example[:-1])
+    return {
+        "windows": 1 - len(np.unique(example[found])) / int(first.sum()),
+        "truncation": float(1 - found[first].mean()),
+    }
+
+
+# --- answers -----------------------------------------------------------------------------------------------
 
 
 def best_answers(

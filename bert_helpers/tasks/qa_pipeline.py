@@ -9,8 +9,8 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
 from bert_helpers.errors import DataError, ModelError, ParameterError
-from bert_helpers.tasks.qa import Answer, best_answers
-from bert_helpers.tokenization import check_max_length, question_windows
+from bert_helpers.tasks.qa import Answer, best_answers, question_windows
+from bert_helpers.tokenization import check_max_length
 
 
 class ExtractiveQAPipeline(ChunkPipeline):

@@ -4,6 +4,8 @@ A model learns standardized labels, (label - mean) / deviation; mean and deviati
 checkpoints keep them. Everywhere else, labels and predictions are in the user's units.
 """
 
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -11,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, Value
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -22,10 +24,13 @@ from transformers import (
 )
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import data, files
-from bert_helpers.errors import DataError
+from bert_helpers import files
+from bert_helpers.data import CORRECT, bad_rows, check_texts, in_splits, read_columns, sample_by_label, values_of
+from bert_helpers.errors import DataError, ParameterError, parameter
 from bert_helpers.intervals import Metrics, Weights, ranker
 from bert_helpers.metrics import Measure
+from bert_helpers.readers import tables
+from bert_helpers.readers.source import source_name
 from bert_helpers.tasks.base import Examples, Task
 from bert_helpers.tokenization import encode_pairs
 
@@ -49,8 +54,40 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
     numeric = True
     cuts_texts = True
 
-    load = staticmethod(data.load_pairs)
     encode = staticmethod(encode_pairs)
+
+    def load(
+        self,
+        source: str | Path,
+        *,
+        text_column: str = "text",
+        pair_column: str = "text_pair",
+        label_column: str = "label",
+        low: float = 0.0,
+        high: float = 5.0,
+        train_size: int = 0,
+        validation_size: int = 0,
+        test_size: int = 0,
+        seed: int = 0,
+    ) -> DatasetDict:
+        """Read scored pairs of texts from `source`, as splits with columns `text`, `text_pair` and `label` (float).
+
+        `source`, sizes and missing splits are as in `Classification.load`; "sample" is the packaged pairs. A delimited
+        file may lack a header, as the published STS-B files do; then its columns are text, pair and score in order.
+        A test split without labels (GLUE's are all -1) is left out with a warning, and taken from the training rows.
+        Scores lie in `low` to `high`. Raises DataError, naming the file, row and column, when the data cannot be used.
+        """
+        if not low < high:
+            raise ParameterError(f"is {low:g}", parameter="LOW", fix=f"it must lie below {parameter('HIGH')}, {high:g}")
+        columns = {"text": text_column, "text_pair": pair_column, "label": label_column}
+        splits = read_columns(source, columns, sample="similarity", formats=(tables.HEADERLESS, *tables.FORMATS))
+        if low > -1 and "test" in splits and tables.to_number(splits["test"]["label"][0]) == -1:
+            _drop_unlabelled(splits)
+        splits = {name: _scored(split, low, high, label_column) for name, split in splits.items()}
+        for split in splits.values():
+            check_texts(split, "text", text_column)
+            check_texts(split, "text_pair", pair_column)
+        return in_splits(splits, (train_size, validation_size, test_size), seed=seed, hold_out=sample_by_label)
 
     def examples(self, split: Dataset) -> Examples:
         """Return each pair as one text, and the scores."""
@@ -97,6 +134,33 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
     def untrained_loss(self, model: BertPreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
         """Return the mean square of the target."""
         return float((batch["labels"].float() ** 2).mean())
+
+
+def _drop_unlabelled(splits: dict[str, Dataset]) -> None:
+    """Take out a test split whose every score is -1, which is how GLUE withholds its test labels."""
+    if {tables.to_number(value) for value in splits["test"]["label"]} == {-1}:
+        warnings.warn(
+            f"{source_name(splits['test'])}: every score is -1, so it is unlabelled and left out.", stacklevel=3
+        )
+        del splits["test"]
+
+
+def _scored(dataset: Dataset, low: float, high: float, column: str) -> Dataset:
+    """Turn the `label` column into floats, all of them in `low` to `high`."""
+    values = values_of(dataset, "label")
+    scores = [tables.to_number(value) for value in values]
+    bad = [i for i, score in enumerate(scores) if score is None or not low <= score <= high]
+    if bad:
+        value, score = values[bad[0]], scores[bad[0]]
+        if score is not None:
+            problem = f"{score:g} lies outside the scale of {low:g} to {high:g}"
+        elif value in (None, ""):
+            problem = "the score is missing"
+        else:
+            comma = isinstance(value, str) and re.fullmatch(r"[-+]?\d+,\d+", value.strip())
+            problem = f"{value!r} is not a finite number" + (", write a point for the comma" if comma else "")
+        raise bad_rows(dataset, bad, column, problem, CORRECT)
+    return dataset.remove_columns("label").add_column("label", scores, feature=Value("float64"))
 
 
 class RegressionMeasure(Measure):

@@ -128,7 +128,7 @@ def truncation(over, get):
 @case
 def lost_answers(over, get):
     dataset, tokenizer = questions(11 if over else 2), get("tokenizer")
-    encoded = tokenization.encode_questions(dataset, tokenizer, max_length=32, stride=10)
+    encoded = tasks.TASKS["qa"].encode(dataset, tokenizer, max_length=32, stride=10)
     return checks_model.check_tokens(dataset, encoded, tokenizer, task="qa")
 
 

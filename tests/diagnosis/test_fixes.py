@@ -3,7 +3,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 from made_up import tagged
 
-from bert_helpers import DataError, ParameterError, data
+from bert_helpers import DataError, ParameterError, tasks
 from bert_helpers.diagnosis import fixes
 
 FEATURES = Features({"text": Value("string"), "label": ClassLabel(names=["rare", "common", "never"])})
@@ -92,7 +92,7 @@ def test_a_text_never_loses_its_last_word():
 
 
 def test_both_texts_of_a_pair_change():
-    pairs = data.load_pairs("sample", train_size=4)["train"]
+    pairs = tasks.TASKS["regression"].load("sample", train_size=4)["train"]
     more = fixes.augment(pairs, share=0.3)
     assert more["label"] == list(pairs["label"]) * 2
     for old, new in list(zip(pairs, more.select(range(4, 8)), strict=True))[::2]:  # the other half loses words
