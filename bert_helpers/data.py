@@ -224,8 +224,8 @@ def slice_column(dataset: Dataset, column: str) -> list[str]:
 
 
 def __getattr__(name: str) -> object:
-    from bert_helpers import old_names
-
     if name.startswith("__"):
         raise AttributeError(name)
+    from bert_helpers import old_names
+
     return getattr(old_names, name)

@@ -168,8 +168,8 @@ def headline(metrics: dict[str, dict]) -> dict[str, dict]:
 
 
 def __getattr__(name: str) -> object:
-    from bert_helpers import old_names
-
     if name.startswith("__"):
         raise AttributeError(name)
+    from bert_helpers import old_names
+
     return getattr(old_names, name)

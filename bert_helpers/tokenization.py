@@ -105,8 +105,8 @@ def stride_error(stride: int, max_length: int, highest: int) -> ParameterError:
 
 
 def __getattr__(name: str) -> object:
-    from bert_helpers import old_names
-
     if name.startswith("__"):
         raise AttributeError(name)
+    from bert_helpers import old_names
+
     return getattr(old_names, name)

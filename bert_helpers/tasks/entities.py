@@ -174,8 +174,8 @@ def worst_sentences(gold: Tags, predicted: Tags, n: int = 10) -> list[int]:
 
 
 def __getattr__(name: str) -> object:
-    from bert_helpers import old_names
-
     if name.startswith("__"):
         raise AttributeError(name)
+    from bert_helpers import old_names
+
     return getattr(old_names, name)
