@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_helpers import DataError, data, tasks
+from bert_helpers.tasks import classification
 
 ROWS = [{"text": f"text number {i}", "label": ["bad", "good", "so-so"][i % 3]} for i in range(60)]
 
@@ -82,7 +83,8 @@ def test_a_classs_only_row_is_never_held_out(tmp_path):
 
 def test_names_that_are_one_number_keep_one_order():
     names = ["10", "7", "007", "07", "0", "-0", "N/A", "n/a"]
-    orders = {tuple(sorted(order, key=data._natural)) for order in (names, names[::-1], names[3:] + names[:3])}
+    given = (names, names[::-1], names[3:] + names[:3])
+    orders = {tuple(sorted(order, key=classification._natural)) for order in given}
     assert orders == {("-0", "0", "007", "07", "7", "10", "N/A", "n/a")}
 
 
