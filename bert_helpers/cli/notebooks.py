@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -10,12 +11,15 @@ from pathlib import Path
 import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from bert_helpers.errors import ParameterError
 from bert_helpers.metrics import format_interval, headline
 from bert_helpers.parameters import complete
 
 EXECUTED = Path("results/notebooks")
+# Sockets in the file system, which nobody else can read; over TCP the kernel warns of eavesdropping.
+LOCAL = Config() if os.name == "nt" else Config({"KernelManager": {"transport": "ipc"}})
 
 
 def run_notebooks(notebooks: Sequence[Path], parameters: Mapping[str, object] | None = None) -> list[dict[str, object]]:
@@ -68,6 +72,7 @@ def _run(path: Path, values: Mapping[str, object], given: Sequence[str]) -> dict
             parameters={name: values[name] for name in given},
             kernel_name="python3",
             progress_bar=True,
+            config=LOCAL,
         )
     except PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"

@@ -104,7 +104,8 @@ def _not_learned(loss: float, chance: float, rates: np.ndarray, weight: float, *
 
     `highest` is the run's learning rate as a parameter: the first that a short run logs has fallen already.
     """
-    path, peak, usual = float(rates.sum() / weight), float(rates.max() / weight), USUAL_STEP * weight
+    path, peak = float(rates.sum() / weight), float(rates.max() / weight)
+    usual = float(f"{USUAL_STEP * weight:.1e}")  # two digits: the rest says nothing
     symptom = f"the training loss ends at {loss:.2f}; guessing gives {chance:.2f}"
     if peak > LARGE_STEP:
         reason = "a step may move a weight by 1% of its size, ten times what is usual"
