@@ -15,6 +15,16 @@ from bert_helpers.errors import BertHelpersError, DataError, Interrupted
 PROGRAM = "python -m bert_helpers"
 FORMATS = 'what a file must hold: README, "Your own data in three minutes"'
 RESULTS = Path("results")
+COMMANDS = {
+    "run": "execute notebooks headless, end with a table of their metrics",
+    "train": "train one run of a task, and leave the folder that the notebooks leave",
+    "evaluate": "metrics of a run's test rows, with 95% intervals",
+    "predict": "what a trained model says of new texts, in their order",
+    "diagnose": "what is wrong with a run: findings with evidence and fix",
+    "compare": "whether two runs differ by more than chance on the same test rows",
+    "info": "versions, device, precision, packaged model and samples",
+    "gallery": "write index.html, a page over all recorded runs",
+}
 EXAMPLES = {
     "run": """
   {p} notebooks/01_fine_tune.ipynb notebooks/04_ner.ipynb
@@ -75,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parse(argv)
     try:
-        status = options.function(options)
+        status = {"run": _run, "gallery": _gallery}.get(options.command, _command)(options)
         sys.stdout.flush()
         return status
     except BertHelpersError as error:
@@ -119,55 +129,67 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="bert_helpers", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser, metavar="COMMAND")
-    for name, add in COMMANDS.items():
-        add(_add(commands, name, add.__doc__))
+    added = {name: _add(commands, name, text) for name, text in COMMANDS.items()}
+    _add_run(added["run"])
+    _add_train(added["train"])
+    _add_predict(added["predict"])
+    for name, folders in {"evaluate": ["folder"], "diagnose": ["folder"], "compare": ["first", "second"]}.items():
+        for folder in folders:
+            added[name].add_argument(folder, metavar="FOLDER", help="of a run, with model, history and metrics.json")
+        added[name].add_argument("--data", metavar="SOURCE", default="", help="its data, if not where it was")
+    for name in ("evaluate", "diagnose", "compare", "info"):
+        added[name].add_argument("--json", action="store_true", help="print JSON")
+    help_ = "of the runs: results"
+    added["gallery"].add_argument("folder", metavar="FOLDER", nargs="?", type=Path, default=RESULTS, help=help_)
     return parser
 
 
-def _add(commands: argparse._SubParsersAction, name: str, doc: str, parent: str = "") -> argparse.ArgumentParser:
+def _add(commands: argparse._SubParsersAction, name: str, text: str, parent: str = "") -> argparse.ArgumentParser:
     full = f"{parent} {name}".strip()
     parser = commands.add_parser(
         name,
-        help=doc.replace("%", "%%"),
-        description=f"{doc[0].upper()}{doc[1:]}.",
+        help=text.replace("%", "%%"),
+        description=f"{text[0].upper()}{text[1:]}.",
         epilog="examples:" + EXAMPLES.get(full, EXAMPLE).format(p=f"{PROGRAM} {full}"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
     parser.set_defaults(parser=parser)
     return parser
 
 
-def _debug(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
-
-
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    """execute notebooks headless, end with a table of their metrics"""
     parser.add_argument("notebooks", nargs="+", type=Path)
-    parser.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a parameter of the notebooks",
-    )
+    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
+    parser.add_argument("-p", "--parameter", help="a parameter of the notebooks", **pair)
     parser.add_argument("-f", "--file", type=Path, help="parameters from a YAML file; those of -p come after it")
-    _debug(parser)
-    parser.set_defaults(function=_run)
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    """train one run of a task, and leave the folder that the notebooks leave"""
     tasks = parser.add_subparsers(dest="task", required=True, parser_class=_Parser, metavar="TASK")
     for task in parameters.task_names():
         own = _add(tasks, task, f"train one run of {task}", parent="train")
         for name, default in parameters.of_training(task).items():
             _add_parameter(own, name, default)
-        _debug(own)
-        own.set_defaults(function=_train)
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", help="of a run, or of a fine-tuned model")
+    parser.add_argument(
+        "text",
+        metavar="TEXT",
+        nargs="*",
+        default=[],  # or argparse calls it required
+        help="a text; two by two for pairs, and for question and context. None: standard input, one text per line "
+        "(two with a tab between), or JSON Lines",
+    )
+    parser.add_argument("--file", metavar="FILE", help="CSV, TSV, JSON Lines, Parquet, or .txt; - for standard input")
+    parser.add_argument("--out", metavar="FILE", help="file to write, whole or not at all; else standard output")
+    parser.add_argument("--format", choices=("csv", "jsonl"), help="as --out ends; else csv, but jsonl for entities")
+    for name, default in parameters.of_predicting().items():
+        own = parameters.PARAMETERS[name].default
+        _add_parameter(parser, name, default or f"as in the run, else {own}")
 
 
 def _add_parameter(parser: argparse.ArgumentParser, name: str, default: object) -> None:
@@ -179,79 +201,6 @@ def _add_parameter(parser: argparse.ArgumentParser, name: str, default: object) 
     else:
         kind = {"metavar": row.type.__name__.upper(), "help": f"{text} ({default})"}
     parser.add_argument(parameters.option_of(name), dest=name, default=argparse.SUPPRESS, **kind)
-
-
-def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    """metrics of a run's test rows, with 95% intervals"""
-    _add_reading(parser, "folder")
-    parser.set_defaults(function=_command)
-
-
-def _add_predict(parser: argparse.ArgumentParser) -> None:
-    """what a trained model says of new texts, in their order"""
-    parser.add_argument("folder", metavar="FOLDER", help="of a run, or of a fine-tuned model")
-    parser.add_argument(
-        "text",
-        metavar="TEXT",
-        nargs="*",
-        default=[],  # or argparse calls it required
-        help="a text; two by two for pairs, and for question and context. None: standard input, a text a line (two "
-        "with a tab between), or JSON Lines",
-    )
-    parser.add_argument("--file", metavar="FILE", help="CSV, TSV, JSON Lines, Parquet, or .txt; - for standard input")
-    parser.add_argument("--out", metavar="FILE", help="file to write, whole or not at all; else standard output")
-    parser.add_argument("--format", choices=("csv", "jsonl"), help="as --out ends; else csv, but jsonl for entities")
-    for name, default in parameters.of_predicting().items():
-        own = parameters.PARAMETERS[name].default
-        _add_parameter(parser, name, default=default or f"as in the run, else {own}")
-    _debug(parser)
-    parser.set_defaults(function=_predict)
-
-
-def _add_diagnose(parser: argparse.ArgumentParser) -> None:
-    """what is wrong with a run: findings with evidence and fix"""
-    _add_reading(parser, "folder")
-    parser.set_defaults(function=_command)
-
-
-def _add_compare(parser: argparse.ArgumentParser) -> None:
-    """whether two runs differ by more than chance on the same test rows"""
-    _add_reading(parser, "first", "second")
-    parser.set_defaults(function=_command)
-
-
-def _add_info(parser: argparse.ArgumentParser) -> None:
-    """versions, device, precision, packaged model and samples"""
-    _add_reading(parser)
-    parser.set_defaults(function=_command)
-
-
-def _add_gallery(parser: argparse.ArgumentParser) -> None:
-    """write index.html, a page over all recorded runs"""
-    parser.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, default=RESULTS, help="of the runs: results")
-    _debug(parser)
-    parser.set_defaults(function=_gallery)
-
-
-def _add_reading(parser: argparse.ArgumentParser, *folders: str) -> None:
-    for name in folders:
-        parser.add_argument(name, metavar="FOLDER", help="of a run, with model, history.json and metrics.json")
-    if folders:
-        parser.add_argument("--data", metavar="SOURCE", default="", help="its data, if not where it lay")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    _debug(parser)
-
-
-COMMANDS = {
-    "run": _add_run,
-    "train": _add_train,
-    "evaluate": _add_evaluate,
-    "predict": _add_predict,
-    "diagnose": _add_diagnose,
-    "compare": _add_compare,
-    "info": _add_info,
-    "gallery": _add_gallery,
-}
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -281,19 +230,12 @@ def _gallery(options: argparse.Namespace) -> int:
     return 0
 
 
-def _train(options: argparse.Namespace) -> int:
-    given = {name: value for name, value in vars(options).items() if name.isupper()}
-    options.parameters = parameters.training_parameters(options.task, given)
-    return _command(options)
-
-
-def _predict(options: argparse.Namespace) -> int:
-    given = {name: value for name, value in vars(options).items() if name.isupper()}
-    options.parameters = parameters.complete(parameters.of_predicting(), given)
-    return _command(options)
-
-
 def _command(options: argparse.Namespace) -> int:
+    given = {name: value for name, value in vars(options).items() if name.isupper()}
+    if options.command == "train":
+        options.parameters = parameters.training_parameters(options.task, given)
+    elif options.command == "predict":
+        options.parameters = parameters.complete(parameters.of_predicting(), given)
     from bert_helpers.cli import commands  # PyTorch and Transformers take seconds
 
     commands.prepare()
