@@ -40,7 +40,7 @@ def from_file(path: Path, columns: Columns) -> Dataset:
     if not path.is_file():
         problem = f"no such file (a relative path is taken from the folder '{Path.cwd().name}')"
         raise DataError(problem, source=str(path))
-    return _read(path, columns, (source.Format(LINES, _read_lines), *tables.FORMATS))
+    return _read(path, columns, (*tables.FORMATS, source.Format(LINES, _read_lines)))
 
 
 def from_stream(content: bytes, columns: Columns) -> Dataset:
