@@ -284,6 +284,7 @@ def predicted_tags(output: PredictionOutput, encoded: Dataset, names: Sequence[s
 def words(texts: list[str], tokenizer: BertTokenizerFast) -> list[list[str]]:
     """Each text's words as the tokenizer splits them, in the text's own letters; one word for a text without any.
 
+    >>> from bert_helpers import models
     >>> words(["Bo's in Brask."], models.load_tokenizer(models.DEFAULT_MODEL))
     [['Bo', "'", 's', 'in', 'Brask', '.']]
     """
