@@ -221,11 +221,3 @@ def slice_column(dataset: Dataset, column: str) -> list[str]:
         problem = f"no column {column!r} to slice by; it has {', '.join(dataset.column_names)}"
         raise DataError(problem, source=source_name(dataset), column=column)
     return ["" if value is None else str(value) for value in dataset[column]]
-
-
-def __getattr__(name: str) -> object:
-    if name.startswith("__"):
-        raise AttributeError(name)
-    from bert_helpers import old_names
-
-    return getattr(old_names, name)

@@ -165,11 +165,3 @@ def headline(metrics: dict[str, dict]) -> dict[str, dict]:
     for name in metrics:
         firsts.setdefault(name.split("/")[0], name)
     return {name: metrics[name] for name in firsts.values()}
-
-
-def __getattr__(name: str) -> object:
-    if name.startswith("__"):
-        raise AttributeError(name)
-    from bert_helpers import old_names
-
-    return getattr(old_names, name)

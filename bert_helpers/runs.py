@@ -316,12 +316,3 @@ def _json(path: Path, kind: type) -> object:
     if not isinstance(content, kind):
         raise DataError(f"{path}: holds a {type(content).__name__} where a run writes a {kind.__name__}.")
     return content
-
-
-def __getattr__(name: str) -> object:
-    """The diagnosis under its old names, until notebook 2 has the new ones."""
-    from bert_helpers.diagnosis import diagnose
-
-    if name not in ("diagnose", "retrain", "retrainable"):
-        raise AttributeError(name)
-    return getattr(diagnose, name)

@@ -102,11 +102,3 @@ def stride_error(stride: int, max_length: int, highest: int) -> ParameterError:
     """Return the error for windows that would share more tokens than leave room for progress."""
     at_most = f"with {parameter('MAX_LENGTH')} {max_length} it must lie in 0 to {highest}, such as {highest // 3}"
     return ParameterError(f"is {stride}", fix=at_most, parameter="STRIDE")
-
-
-def __getattr__(name: str) -> object:
-    if name.startswith("__"):
-        raise AttributeError(name)
-    from bert_helpers import old_names
-
-    return getattr(old_names, name)

@@ -20,7 +20,7 @@ from bert_helpers import (
     training,
 )
 from bert_helpers.readers import squad as squad_reader
-from bert_helpers.tasks import qa
+from bert_helpers.tasks import qa, qa_pipeline  # noqa: F401  # the pipeline is registered
 
 MAX_LENGTH, STRIDE = 64, 16  # the tiny model has 64 positions
 WORDS = [

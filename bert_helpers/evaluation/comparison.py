@@ -24,10 +24,7 @@ class Comparison(NamedTuple):
 def compare(
     first: Measure,
     second: Measure,
-    labels: Sequence | None = None,
     *,
-    measure: Callable[..., Measure] | None = None,
-    groups: Sequence | None = None,
     metric: str | None = None,
     names: tuple[str, str] = ("first", "second"),
     n_resamples: int = RESAMPLES,
@@ -41,11 +38,6 @@ def compare(
 
     Raises DataError when the two measure different examples or classes.
     """
-    if labels is not None:  # the notebooks' old form
-        from bert_helpers.metrics import ClassificationMeasure
-
-        options = {} if groups is None else {"groups": groups}
-        first, second = ((measure or ClassificationMeasure)(side, labels, **options) for side in (first, second))
     values = [run.values() for run in (first, second)]
     if first.units != second.units or values[0].keys() != values[1].keys():
         raise DataError(f"{names[0]} and {names[1]} do not predict the same examples and classes.")

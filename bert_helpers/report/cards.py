@@ -291,7 +291,7 @@ def _worst_class(logits: Mapping[str, tuple], *, seed: int) -> str:
     values, labels, names = logits["test"]
     table = comparison.by_slice(
         [names[i] for i in labels],
-        lambda rows: metrics.classification_metrics(values[rows], labels[rows], seed=seed),
+        lambda rows: metrics.ClassificationMeasure(values[rows], labels[rows]).intervals(["accuracy"], seed=seed),
     ).xs("accuracy", level="metric")
     if len(table) < 2:  # classes of so few rows that they came together
         return NOT_MEASURED

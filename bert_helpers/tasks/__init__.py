@@ -1,6 +1,5 @@
 """What differs between the tasks, in one class and one file each; everything else is shared."""
 
-from bert_helpers.tasks import qa_pipeline  # noqa: F401  # notebook 3 finds the pipeline registered
 from bert_helpers.tasks.base import Task, options
 from bert_helpers.tasks.classification import Classification
 from bert_helpers.tasks.ner import EntityRecognition

@@ -171,11 +171,3 @@ def worst_sentences(gold: Tags, predicted: Tags, n: int = 10) -> list[int]:
     errors = table[:, 0] + table[:, 1] - 2 * table[:, 2]
     order = np.argsort(-errors, kind="stable")
     return [int(row) for row in order[:n] if errors[row]]
-
-
-def __getattr__(name: str) -> object:
-    if name.startswith("__"):
-        raise AttributeError(name)
-    from bert_helpers import old_names
-
-    return getattr(old_names, name)
