@@ -23,7 +23,7 @@ from bert_helpers.diagnosis.checks_data import SAMPLE, as_task
 from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, sort_by_priority
 from bert_helpers.evaluation.comparison import mcnemar
 from bert_helpers.tasks.base import Examples, Task
-from bert_helpers.tokenization import lost_answers
+from bert_helpers.tasks.qa import lost_answers
 
 UNKNOWN = 0.01  # the samples, IMDb, CoNLL-2003, SQuAD and STS-B have at most 0.001 with the uncased vocabulary
 CUT, LOST = 0.5, 0.01
