@@ -44,7 +44,7 @@ BREAKS = [
         '{"input_ids", "start_positions", "end_positions"}',
     ),
     ("(size + 1) // 2, list(done)", "(size + 1) // 2, [inputs]"),
-    ("f1[..., 1] if classes == 2", "f1[..., 0] if classes == 2"),
+    ("f1[..., 1] if self.classes == 2", "f1[..., 0] if self.classes == 2"),
     (r'r"\b(a|an|the)\b"', r'r"\b(a|an)\b"'),
     ("stdtrit(max(units - 1, 1), (1 + level) / 2)", "stdtrit(max(units - 1, 1), level)"),
     ("((1 - level) / 2) ** (1 / agree)", "(1 - level) ** (1 / agree)"),
