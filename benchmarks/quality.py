@@ -24,7 +24,7 @@ from speed import CONTENDERS, LENGTHS, MODEL, in_child, make
 from transformers import logging
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import intervals, models, tasks, training
+from bert_helpers import intervals, models, tasks
 
 
 def load(options):
@@ -52,7 +52,8 @@ def run(options):
         seconds = time.perf_counter() - started
         trainer.compute_metrics = None
         trainer.args.per_device_eval_batch_size = 32
-        output = training.predict(trainer, encoded["test"])
+        trainer.args.train_sampling_strategy = "sequential"  # or Transformers' Trainer predicts in the sampler's order
+        output = trainer.predict(encoded["test"])
     np.savez_compressed(path(options, options.child, options.seeds[0]), logits=output.predictions,
                         labels=output.label_ids, seconds=seconds)  # fmt: skip
 

@@ -42,7 +42,6 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from bert_helpers import models, prediction, results, tasks, training
 from bert_helpers.diagnosis import checks_run
-from bert_helpers.tasks import regression
 
 MODEL = models.DEFAULT_MODEL
 BATCH = 16
@@ -160,8 +159,7 @@ def make_ours(contender, task, rows, fields, folder, *, model, batch_size, seed,
     splits = DatasetDict(train=rows, validation=rows.select(range(2)))
     trainer = training.make_trainer(loaded, args, splits, task=task, tokenizer=tokenizer)
     if contender == "compiled":
-        collator = spec.collator(tokenizer, pad_to_multiple_of=MULTIPLE)
-        trainer.data_collator = regression.scaling_collator(collator, loaded.config) if spec.numeric else collator
+        trainer.data_collator = spec.collator(tokenizer, pad_to_multiple_of=MULTIPLE)
     return trainer
 
 

@@ -16,6 +16,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import BertConfig, BertPreTrainedModel, BertTokenizerFast
+from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging
 
 from bert_helpers import files
@@ -64,12 +65,16 @@ def load_model(
 
     `attention` is `kernels.BY_LENGTH`, or one of Transformers' own implementations ("sdpa", "flash_attention_2", …).
 
-    `config` sets fields of the model's config, its own (`num_labels`, `id2label`, …) or new ones (`target_mean`), which
-    Transformers would drop. Attention dropout is off: its masks cost more than attention itself on a CPU (at 512
-    tokens 1 step took 3.3 s without, 12.7 s with; 2 cores, 22.7M parameters) and it moved no metric here; pass
-    `attention_probs_dropout_prob` for the original.
+    `config` sets fields of the model's config, its own (`num_labels`, `id2label`, …) or new ones, which Transformers
+    would drop. With `target_mean` and `target_deviation` a regressor learns standardized labels, (label - mean) /
+    deviation, and its loss is of those; labels given to it and scores that it returns are in the data's units.
 
-    Raises ModelError for an unknown name, another architecture, pickled weights, or weights that are missing.
+    Attention dropout is off: its masks cost more than attention itself on a CPU (at 512 tokens 1 step took 3.3 s
+    without, 12.7 s with; 2 cores, 22.7M parameters) and it moved no metric here; pass `attention_probs_dropout_prob`
+    for the original.
+
+    Raises ModelError for an unknown name, another architecture, pickled weights, weights that are missing, or a scale
+    for several outputs.
     """
     folder = locate(name)
     config = {"attention_probs_dropout_prob": 0.0, **config}
@@ -91,7 +96,31 @@ def load_model(
         raise ModelError(f"{name}: {len(lost)} weights are missing from the file or misshapen, first {lost[0]!r}.")
     model.config.initial_weight_size = weight_size(model)  # saved with the model: training changes it by a tenth
     kernels.quicken(model)
+    if hasattr(model.config, "target_mean"):
+        if model.config.num_labels != 1:
+            raise ModelError(f"the model has {model.config.num_labels} outputs, not one: load it with num_labels=1.")
+        model.register_forward_pre_hook(_standardize_labels, with_kwargs=True)
+        model.register_forward_hook(_scores_in_the_datas_units)
     return model
+
+
+def standardize(labels: torch.Tensor, config: BertConfig) -> torch.Tensor:
+    """Return labels on the scale that a regressor learns: (label - mean) / deviation, if its config has them."""
+    return (labels - getattr(config, "target_mean", 0.0)) / getattr(config, "target_deviation", 1.0)
+
+
+def _standardize_labels(
+    model: BertPreTrainedModel, args: tuple[object, ...], kwargs: dict[str, object]
+) -> tuple[tuple[object, ...], dict[str, object]]:
+    labels = kwargs.get("labels")
+    return args, kwargs if labels is None else {**kwargs, "labels": standardize(labels, model.config)}
+
+
+def _scores_in_the_datas_units(
+    model: BertPreTrainedModel, args: tuple[object, ...], output: SequenceClassifierOutput
+) -> SequenceClassifierOutput:
+    output.logits = output.logits * model.config.target_deviation + model.config.target_mean
+    return output
 
 
 def load_trained(

@@ -64,7 +64,7 @@ def predict(
     units of the training data; ner: lists `tokens` and `tags`; qa: `answer`, `start`, `end` (characters of the
     context, `end` exclusive), `score` as in `qa.best_answers`.
 
-    Computed as evaluations are: `training.predict` on the task's encoding, in the machine's precision unless another is
+    Computed as evaluations are: `Trainer.predict` on the task's encoding, in the machine's precision unless another is
     given. It needs labels, so each row gets one that means nothing, and nothing computed from it is kept. A text for
     entities is split into the words that the tokenizer sees in it: at blanks, and around every punctuation mark.
     """
@@ -75,12 +75,9 @@ def predict(
     encoded = task.encode(DatasetDict(rows=labelled), predictor.tokenizer, **options)["rows"]
     with tempfile.TemporaryDirectory() as scratch:
         args = training.training_arguments(
-            scratch, batch_size=batch_size, precision=precision, disable_tqdm=not show_progress
+            scratch, batch_size=batch_size, precision=precision, eval_strategy="no", disable_tqdm=not show_progress
         )
-        splits = DatasetDict(train=encoded, validation=encoded)  # which make_trainer asks for
-        trainer = training.make_trainer(
-            predictor.model, args, splits, task=predictor.task, tokenizer=predictor.tokenizer
-        )
-        trainer.compute_metrics = None
-        output = training.predict(trainer, encoded)
+        collator = task.collator(predictor.tokenizer)
+        trainer = training.Trainer(predictor.model, args, collator, processing_class=predictor.tokenizer)
+        output = trainer.predict(encoded)
     return pd.DataFrame({**rows.to_dict(), **task.table(output, encoded, rows, predictor.names)})

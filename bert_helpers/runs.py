@@ -22,7 +22,6 @@ from bert_helpers.diagnosis import findings as diagnosis
 from bert_helpers.diagnosis.findings import Finding
 from bert_helpers.errors import DataError, ModelError, parameter
 from bert_helpers.evaluation import comparison
-from bert_helpers.machine import checkpoints
 from bert_helpers.metrics import Measure
 from bert_helpers.parameters import PARAMETERS, of_training
 from bert_helpers.tasks import regression
@@ -49,12 +48,12 @@ class Run:
     @cached_property
     def validation(self) -> PredictionOutput:
         """Of the validation rows, by the trained model."""
-        return training.predict(self.trainer, self.encoded["validation"])
+        return self.trainer.predict(self.encoded["validation"])
 
     @cached_property
     def test(self) -> PredictionOutput:
         """Of the test rows, by the trained model."""
-        return training.predict(self.trainer, self.encoded["test"])
+        return self.trainer.predict(self.encoded["test"])
 
     def predictions_and_references(self) -> tuple[Sequence, Sequence]:
         """Return those of the test rows, as the task's measure takes them: logits, numbers, tags, answers."""
@@ -111,7 +110,7 @@ def _trainer(
 
 def finish(run: Run) -> Run:
     """Train it, and predict the validation and test rows."""
-    checkpoints.train(run.trainer)
+    run.trainer.train()
     done = replace(run, log_history=run.trainer.state.log_history, history=training.history(run.trainer))
     _ = done.validation, done.test
     if run.parameters["FSDP"]:

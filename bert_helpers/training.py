@@ -3,43 +3,36 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+import transformers
 from accelerate.utils import DistributedType
 from datasets import Dataset, DatasetDict
 from torch.nn.functional import cross_entropy
+from torch.utils.data import SequentialSampler
 from transformers import (
     BertPreTrainedModel,
     BertTokenizerFast,
     EarlyStoppingCallback,
     PrinterCallback,
-    Trainer,
     TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import PredictionOutput
+from transformers.trainer_utils import PredictionOutput, TrainOutput
 
-from bert_helpers import results
-from bert_helpers.errors import ModelError, ParameterError, TrainingError
+from bert_helpers import files
+from bert_helpers.errors import ParameterError, TrainingError
+from bert_helpers.machine import checkpoints, trackers
+from bert_helpers.machine.out_of_memory import Halving
 from bert_helpers.machine.precision import multiplies_bf16
-from bert_helpers.parameters import trackers
-from bert_helpers.tasks import TASKS, regression
-
-# One store for the runs of all folders, for a tracker is there to compare them
-STORES = {
-    "mlflow": ("MLFLOW_TRACKING_URI", "sqlite:///{}/mlflow.db"),
-    "trackio": ("TRACKIO_DIR", "{}/trackio"),
-    "wandb": ("WANDB_DIR", "{}"),
-}
+from bert_helpers.tasks import TASKS
 
 
 def resolve_precision(precision: str = "auto") -> str:
@@ -59,6 +52,34 @@ def resolve_precision(precision: str = "auto") -> str:
     return best if precision == "auto" else precision
 
 
+def for_this_machine(*, precision: str = "auto", report_to: str = "none", early_stopping: int = 0) -> dict[str, object]:
+    """Return keyword arguments of `TrainingArguments` that suit this machine and the `Trainer` below.
+
+    `precision` as in `resolve_precision`; `report_to` names experiment trackers as in `parameters.trackers`.
+    `early_stopping` (epochs without a better validation loss; 0 = off) keeps a checkpoint an epoch and ends with the
+    best one; `StopEarly` counts. Losses and metrics are evaluated after every epoch.
+
+    Raises ParameterError for fp16 without a GPU, and when a tracker cannot be used.
+    """
+    precision = resolve_precision(precision)
+    return {
+        "bf16": precision == "bf16",
+        "fp16": precision == "fp16",
+        "use_cpu": not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        # Texts of like length share a batch: IMDb at 512 tokens then trains 2.4 times as fast on a CPU.
+        "train_sampling_strategy": "group_by_length",
+        "eval_strategy": "epoch",
+        "logging_nan_inf_filter": False,  # on, NaN weights are logged as a loss of 0
+        "save_strategy": "epoch" if early_stopping else "no",
+        "save_total_limit": 2,  # the older one goes before the newer one is sealed: see `checkpoints`
+        "load_best_model_at_end": bool(early_stopping),
+        "metric_for_best_model": "eval_validation_loss",
+        "greater_is_better": False,
+        "report_to": trackers.chosen(report_to),
+    }
+
+
 def training_arguments(
     output_dir: str | Path,
     *,
@@ -68,23 +89,19 @@ def training_arguments(
     learning_rate: float = 5e-5,
     precision: str = "auto",
     early_stopping: int = 0,
-    seed: int = 0,
     report_to: str = "none",
-    **overrides: object,
+    **arguments: object,
 ) -> TrainingArguments:
-    """Native `TrainingArguments`; `overrides` are further ones, by their own names.
+    """Return `TrainingArguments` of the package's recipe `for_this_machine`; `arguments` are more, or others.
 
-    `batch_size` is that of one forward pass; the optimizer steps once in `gradient_accumulation` of them. Losses
-    and metrics are evaluated after every epoch. `early_stopping` (epochs without a better validation loss; 0 = off)
-    keeps a checkpoint an epoch and ends with the best one. `report_to` names experiment trackers, see
-    `parameters.trackers`; TensorBoard's files go to `output_dir`/runs, a folder each training, the others' to STORES.
+    `batch_size` is that of one forward pass; the optimizer steps once in `gradient_accumulation` of them.
 
     Raises ParameterError when nothing can be written to `output_dir`, a tracker cannot be used, or FSDP is asked for
     without several GPUs.
     """
-    precision = resolve_precision(precision)
-    chosen = {
-        "output_dir": str(results.check_writable(Path(output_dir))),
+    recipe = {
+        "output_dir": str(files.check_writable(Path(output_dir))),
+        "run_name": trackers.run_name(Path(output_dir)),
         "num_train_epochs": epochs,
         "per_device_train_batch_size": batch_size,
         "per_device_eval_batch_size": 2 * batch_size,
@@ -92,25 +109,11 @@ def training_arguments(
         "learning_rate": learning_rate,
         "weight_decay": 0.01,
         "warmup_steps": 0.1,
-        "bf16": precision == "bf16",
-        "fp16": precision == "fp16",
-        "use_cpu": not (torch.cuda.is_available() or torch.backends.mps.is_available()),
-        # Texts of like length share a batch: IMDb at 512 tokens then trains 2.4 times as fast on a CPU.
-        "train_sampling_strategy": "group_by_length",
-        "eval_strategy": "epoch",
         "logging_steps": 10,
-        "logging_nan_inf_filter": False,  # on, NaN weights are logged as a loss of 0
-        "save_strategy": "epoch" if early_stopping else "no",
-        "save_total_limit": 2,  # the older one goes before the newer one is sealed: see `checkpoints`
-        "load_best_model_at_end": bool(early_stopping),
-        "metric_for_best_model": "eval_validation_loss",
-        "greater_is_better": False,
-        "dataloader_pin_memory": torch.cuda.is_available(),
-        "report_to": _with_stores(trackers(report_to)),
-        "run_name": _run_name(Path(output_dir)),
-        "seed": seed,
+        "seed": 0,
     }
-    args = TrainingArguments(**{**chosen, **overrides})
+    machine = for_this_machine(precision=precision, report_to=report_to, early_stopping=early_stopping)
+    args = TrainingArguments(**{**recipe, **machine, **arguments})
     if args.fsdp and args.distributed_state.distributed_type in (DistributedType.NO, DistributedType.MULTI_CPU):
         # accelerate would train without it, and say nothing
         raise ParameterError(
@@ -138,18 +141,118 @@ def gather(trainer: Trainer, model_class: type[BertPreTrainedModel]) -> None:
         trainer.model.load_state_dict(state)
 
 
-def _with_stores(names: list[str]) -> list[str]:
-    """The same trackers; each keeps its files below results/, unless its own environment variable says otherwise."""
-    for variable, place in (STORES[name] for name in names if name in STORES):
-        os.environ.setdefault(variable, place.format((results.base_folder() / "results").as_posix()))
-    return names
+class Trainer(transformers.Trainer):
+    """Transformers' `Trainer`, to be imported in its place: it takes the same arguments, and differs in six ways.
+
+    - The loss is right under gradient accumulation.
+    - With `train_sampling_strategy="group_by_length"` batches come in random order: `SeededLengthGroups`.
+    - An evaluation is one of the rows of `eval_dataset` and one of `rows_scored` training rows, the same each time and
+      both without dropout, so that the two curves can be compared; metrics are named `eval_validation_loss`,
+      `eval_train_loss` and so on. (An `eval_dataset` that is a dict is evaluated as Transformers does.)
+    - `train` goes on from the newest valid checkpoint of the same run, and writes one every `checkpoint_minutes`. It
+      ends at the first logged loss that is not finite.
+    - With `halve_batches` it goes on with smaller batches when memory runs out: `out_of_memory.Halving`.
+      (`auto_find_batch_size` starts the training over, with another effective batch.)
+    - `predict` returns rows in the order of the dataset.
+    """
+
+    def __init__(
+        self, *args: object, checkpoint_minutes: float = 10.0, halve_batches: bool = False, **kwargs: object
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.checkpoint_minutes, self.halve_batches, self.halving = checkpoint_minutes, halve_batches, None
+        # The model's forward takes **kwargs, from which Transformers concludes that it divides its loss by the number
+        # of items of all accumulated batches. It does not: loss and gradients would be that many times too large.
+        self.model_accepts_loss_kwargs = False
+        self.remove_callback(PrinterCallback)
+        self.callback_handler.callbacks.insert(0, ShowScoresOnly())  # before the table that it is for
+        train, validation = self.train_dataset, self.eval_dataset
+        if isinstance(train, Dataset) and isinstance(validation, Dataset):
+            count = rows_scored(len(train), len(validation))
+            shown = np.sort(np.random.default_rng(self.args.seed).permutation(len(train))[:count])
+            self.eval_dataset = {"train": train.select(shown), "validation": validation}
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: object = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train as `checkpoints.resume` describes; with other arguments, or other than `Dataset` rows, as Transformers.
+
+        Raises TrainingError when a loss is not finite, when a row does not fit into memory, after a signal, and when
+        another process trains in the same folder; ParameterError when there is no room for a checkpoint.
+        """
+        self.halving = Halving(self.args) if self.halve_batches else None
+        if resume_from_checkpoint is not None or trial is not None or not isinstance(self.train_dataset, Dataset):
+            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        start = partial(super().train, ignore_keys_for_eval=ignore_keys_for_eval)
+        return checkpoints.resume(self, start, minutes=self.checkpoint_minutes)
+
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Return the loss of one batch, after its backward pass."""
+        step = super().training_step
+        if self.halving is None:
+            return step(model, inputs, num_items_in_batch)
+        return self.halving.training_step(self, step, model, inputs, num_items_in_batch)
+
+    def predict(
+        self, test_dataset: Dataset, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """Predict rows, computed from long to short, and return them in the order of `test_dataset`.
+
+        Under `group_by_length` Transformers returns them in the sampler's order.
+        """
+        order = np.argsort(-np.asarray(self._lengths(test_dataset)), kind="stable")
+        with self.accelerator.autocast():  # around all batches: weights are cast once, not once a batch
+            output = super().predict(test_dataset.select(order), ignore_keys, metric_key_prefix)
+        # Set by a prediction before training; every later evaluation would report it as a metric.
+        vars(self).pop("model_preparation_time", None)
+        back = np.argsort(order)
+        return PredictionOutput(*(_rows(side, back) for side in output[:2]), output.metrics)
+
+    def get_test_dataloader(self, test_dataset: Dataset) -> torch.utils.data.DataLoader:
+        """Return the loader of `predict`: rows as they come, whatever the sampling strategy of training."""
+        return self._get_dataloader(test_dataset, "test", self.args.eval_batch_size, SequentialSampler)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, and raise TrainingError for a loss that is NaN or infinite."""
+        super().log(logs, start_time)
+        for name, value in logs.items():
+            if name.endswith("loss") and isinstance(value, float) and not math.isfinite(value):
+                raise TrainingError(
+                    f"{name} is {value} at step {self.state.global_step}: training has diverged and cannot recover. "
+                    f"Lower the learning rate (it is {self.args.learning_rate:g}), or set PRECISION to 'fp32'."
+                )
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler | None:
+        args, rows = self.args, self.train_dataset  # all columns: the argument has those of the model only
+        if args.train_sampling_strategy != "group_by_length" or not isinstance(rows, Dataset):
+            return super()._get_train_sampler(train_dataset)
+        size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        return SeededLengthGroups(size, self._lengths(rows), args.seed)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
+        with checkpoints.whole_or_removed(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"):
+            super()._save_checkpoint(model, trial)
+
+    def _lengths(self, rows: Dataset) -> Sequence[int]:
+        """Tokens of each row, from the column that is named in the arguments, or else counted."""
+        name = self.args.length_column_name
+        return list(rows[name]) if name in rows.column_names else [len(ids) for ids in rows["input_ids"]]
 
 
-def _run_name(output_dir: Path) -> str:
-    """What the gallery calls the run: "mine" of results/mine/checkpoints."""
-    folder = output_dir.parent if output_dir.name == "checkpoints" else output_dir
-    below = Path(os.path.relpath(folder, results.base_folder() / "results"))
-    return folder.name if ".." in below.parts else below.as_posix()
+def _rows(
+    arrays: np.ndarray | tuple[np.ndarray, ...] | None, index: np.ndarray
+) -> np.ndarray | tuple[np.ndarray, ...] | None:
+    if arrays is None:
+        return None
+    return tuple(a[index] for a in arrays) if isinstance(arrays, tuple) else arrays[index]
 
 
 def make_trainer(
@@ -160,46 +263,24 @@ def make_trainer(
     task: str,
     tokenizer: BertTokenizerFast,
     early_stopping: int = 0,
-    compute_loss_func: Callable[..., torch.Tensor] | None = None,
+    **options: object,
 ) -> Trainer:
-    """A `Trainer` over the splits `train` and `validation` of `encoded`.
+    """Return a `Trainer` over the splits `train` and `validation` of `encoded`, with the task's collator and metrics.
 
-    After every epoch it evaluates the validation rows and the same `rows_scored` training rows, both without dropout,
-    so that the two curves can be compared. `compute_loss_func` takes the place of the model's own loss; see
-    `balanced_loss`.
+    `options` are more arguments of a `Trainer`, such as `compute_loss_func`; see `balanced_loss`.
     """
-    # The model's forward takes **kwargs, from which Trainer concludes that it divides its own loss by the number of
-    # items of all accumulated batches. It does not: loss and gradients would be multiplied by the accumulation steps.
-    model.accepts_loss_kwargs = False
     spec = TASKS[task]
-    train, validation = encoded["train"], encoded["validation"]
-    shown = np.random.default_rng(args.seed).permutation(len(train))[: rows_scored(len(train), len(validation))]
-    callbacks: list[TrainerCallback] = [StopOnNonFiniteLoss(), ShowScoresOnly()]
-    if early_stopping:
-        callbacks.append(StopEarly(early_stopping_patience=early_stopping))
-    scores = spec.compute_metrics(model.config)
-    collator = spec.collator(tokenizer)
-    if spec.numeric:
-        if model.config.num_labels != 1:
-            raise ModelError(f"the model has {model.config.num_labels} outputs, not one: load it with num_labels=1.")
-        collator = regression.scaling_collator(collator, model.config)
-        scores = regression.scaling_scores(scores, model.config)
-    trainer = Trainer(
+    return Trainer(
         model=model,
         args=args,
-        train_dataset=train,
-        eval_dataset={"train": train.select(np.sort(shown)), "validation": validation},
+        data_collator=spec.collator(tokenizer),
+        train_dataset=encoded["train"],
+        eval_dataset=encoded["validation"],
         processing_class=tokenizer,
-        data_collator=collator,
-        compute_metrics=scores,
-        compute_loss_func=compute_loss_func,
-        callbacks=callbacks,
+        compute_metrics=spec.compute_metrics(model.config),
+        callbacks=[StopEarly(early_stopping)] if early_stopping else None,
+        **options,
     )
-    trainer.remove_callback(PrinterCallback)
-    if args.train_sampling_strategy == "group_by_length":
-        size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        trainer._get_train_sampler = lambda rows=None: SeededLengthGroups(size, train["length"], args.seed)
-    return trainer
 
 
 def rows_scored(train: int, validation: int) -> int:
@@ -240,7 +321,7 @@ class SeededLengthGroups(LengthGroupedSampler):
 
 
 def balanced_loss(labels: Sequence[int], classes: int) -> Callable[..., torch.Tensor]:
-    """Cross entropy in which every class weighs as much as any other, for `make_trainer`'s `compute_loss_func`.
+    """Cross entropy in which every class weighs as much as any other, for a `Trainer`'s `compute_loss_func`.
 
     A row weighs n / (classes * rows of its class), 1 on average over the n training labels given: scikit-learn's
     "balanced" weights, after King and Zeng (2001).
@@ -258,79 +339,27 @@ def balanced_loss(labels: Sequence[int], classes: int) -> Callable[..., torch.Te
     return loss
 
 
-class StopOnNonFiniteLoss(TrainerCallback):
-    """End the run at the first logged loss that is NaN or infinite."""
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: object,
-    ) -> None:
-        for name, value in (logs or {}).items():
-            if name.endswith("loss") and isinstance(value, float) and not math.isfinite(value):
-                raise TrainingError(
-                    f"{name} is {value} at step {state.global_step}: training has diverged and cannot recover. Lower "
-                    f"the learning rate (it is {args.learning_rate:g}), or set PRECISION to 'fp32'."
-                )
-
-
 class StopEarly(EarlyStoppingCallback):
     """Judge evaluations of the validation rows only; of the others the parent warns that they lack its metric."""
 
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float],
-        **kwargs: object,
-    ) -> None:
+    def on_evaluate(self, args: TrainingArguments, *state: object, metrics: dict[str, float], **kwargs: object) -> None:
+        """Count an epoch without a better validation loss."""
         if args.metric_for_best_model in metrics:
-            super().on_evaluate(args, state, control, metrics, **kwargs)
+            super().on_evaluate(args, *state, metrics, **kwargs)
 
 
 class ShowScoresOnly(TrainerCallback):
     """Leave seconds and rows per second out of the table that Trainer shows in notebooks; the history keeps them."""
 
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float],
-        **kwargs: object,
-    ) -> None:
+    def on_evaluate(self, *state: object, metrics: dict[str, float], **kwargs: object) -> None:
+        """Remove them from what the callbacks after this one see."""
         for name in [name for name in metrics if name.endswith(("_runtime", "_per_second"))]:
             del metrics[name]
 
 
 def predict(trainer: Trainer, dataset: Dataset) -> PredictionOutput:
-    """`trainer.predict` in the caller's row order, computed on rows sorted by length; scores in the data's units.
-
-    Under `group_by_length` the Trainer's own `predict` returns the rows in the sampler's order, not the dataset's.
-    """
-    order = np.argsort(-np.asarray(dataset["length"]), kind="stable")
-    back = np.argsort(order)
-    strategy = trainer.args.train_sampling_strategy
-    trainer.args.train_sampling_strategy = "sequential"
-    try:
-        with trainer.accelerator.autocast():  # around all batches: weights are cast once, not once a batch
-            output = trainer.predict(dataset.select(order))
-    finally:
-        trainer.args.train_sampling_strategy = strategy
-        # Set by a prediction before training; every later evaluation would report it as a metric.
-        vars(trainer).pop("model_preparation_time", None)
-    sides, config = (output.predictions, output.label_ids), trainer.model.config
-    if hasattr(config, "target_mean"):
-        sides = tuple(regression.to_users_units(side, config) for side in sides)
-    return PredictionOutput(*(_rows(side, back) for side in sides), output.metrics)
-
-
-def _rows(arrays: np.ndarray | tuple[np.ndarray, ...], index: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
-    return tuple(a[index] for a in arrays) if isinstance(arrays, tuple) else arrays[index]
+    """Return `trainer.predict(dataset)`: an old name."""
+    return trainer.predict(dataset)
 
 
 def history(trainer: Trainer) -> pd.DataFrame:

@@ -20,7 +20,6 @@ from safetensors.torch import save_file
 from transformers import BertForSequenceClassification
 
 from bert_helpers import models, training
-from bert_helpers.machine import checkpoints
 
 
 def rows(count, seed):
@@ -36,23 +35,24 @@ def rows(count, seed):
     )
 
 
-def make(bert, folder, **arguments):
-    """A Trainer that is the same each time."""
+def make(bert, folder, *, minutes=10.0, **arguments):
+    """A Trainer that is the same each time, and saves every so many minutes."""
     torch.set_num_threads(1)
     model = models.load_model(str(bert), BertForSequenceClassification, seed=0)
     options = {"epochs": 3, "batch_size": 4, "precision": "fp32", "learning_rate": 1e-3, "disable_tqdm": True}
     args = training.training_arguments(folder, **{**options, **arguments})
     encoded = DatasetDict(train=rows(90, 0), validation=rows(8, 1))
+    tokenizer = models.load_tokenizer(str(bert))
     return training.make_trainer(
-        model, args, encoded, task="classification", tokenizer=models.load_tokenizer(str(bert))
+        model, args, encoded, task="classification", tokenizer=tokenizer, checkpoint_minutes=minutes
     )
 
 
 def life(bert, folder):
     """One process: goes on from what is there, and leaves weights and history if it lives to the end."""
     warnings.simplefilter("ignore")
-    trainer = make(bert, folder)
-    checkpoints.train(trainer, minutes=0)
+    trainer = make(bert, folder, minutes=0)
+    trainer.train()
     weights = {name: tensor.contiguous() for name, tensor in trainer.model.state_dict().items()}
     save_file(weights, folder / "final.part")
     (folder / "history.json").write_text(training.history(trainer).to_json())

@@ -43,7 +43,7 @@ BREAKS = [
         '{"input_ids", "labels", "start_positions", "end_positions"}',
         '{"input_ids", "start_positions", "end_positions"}',
     ),
-    ("(size + 1) // 2, list(done)", "(size + 1) // 2, [inputs]"),
+    ("(self.size + 1) // 2, list(self.done)", "(self.size + 1) // 2, [inputs]"),
     ("f1[..., 1] if self.classes == 2", "f1[..., 0] if self.classes == 2"),
     (r'r"\b(a|an|the)\b"', r'r"\b(a|an)\b"'),
     ("stdtrit(max(units - 1, 1), (1 + level) / 2)", "stdtrit(max(units - 1, 1), level)"),

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import transformers
 from interrupted import make
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
@@ -43,7 +44,7 @@ def equal(one, other):
 @pytest.fixture(scope="module")
 def undisturbed(tiny_bert, tmp_path_factory):
     trainer = make(tiny_bert, tmp_path_factory.mktemp("undisturbed"))
-    checkpoints.train(trainer)
+    trainer.train()
     return weights(trainer), training.history(trainer)
 
 
@@ -51,20 +52,20 @@ def undisturbed(tiny_bert, tmp_path_factory):
 def interrupted(tiny_bert, tmp_path_factory):
     """A folder with the checkpoints of steps 10 and 11 of 69."""
     folder = tmp_path_factory.mktemp("interrupted")
-    trainer = make(tiny_bert, folder)
+    trainer = make(tiny_bert, folder, minutes=0)
     trainer.add_callback(At(12, lambda: raise_(KeyError("as if killed"))))
     with pytest.raises(KeyError):
-        checkpoints.train(trainer, minutes=0)
+        trainer.train()
     assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-11"]
     return folder
 
 
 def test_an_undisturbed_run_is_that_of_the_trainer_alone_and_leaves_no_checkpoint(undisturbed, tiny_bert, tmp_path):
     trainer = make(tiny_bert, tmp_path)
-    trainer.train()
+    transformers.Trainer.train(trainer)
     assert equal(weights(trainer), undisturbed[0])
-    trainer = make(tiny_bert, tmp_path)
-    checkpoints.train(trainer, minutes=0)
+    trainer = make(tiny_bert, tmp_path, minutes=0)
+    trainer.train()
     assert equal(weights(trainer), undisturbed[0])
     assert list(tmp_path.glob("checkpoint-*")) == []
 
@@ -120,10 +121,10 @@ def test_a_signal_saves_and_says_how_to_go_on(number, step, undisturbed, tiny_be
     trainer = make(tiny_bert, tmp_path)
     trainer.add_callback(At(step, lambda: os.kill(os.getpid(), number)))
     with pytest.raises(TrainingError, match=f"stopped by {number.name} at step {step} of 69, and saved; the same comm"):
-        checkpoints.train(trainer)
+        trainer.train()
     assert signal.getsignal(number) == before
     again = make(tiny_bert, tmp_path)
-    checkpoints.train(again)
+    again.train()
     assert equal(weights(again), undisturbed[0])
     assert training.history(again)[undisturbed[1].columns].equals(undisturbed[1])
 
@@ -186,7 +187,7 @@ def test_what_was_passed_over_is_said_and_the_weights_are_right(interrupted, und
     os.truncate(folder / "checkpoint-11" / "model.safetensors", 9)
     trainer = make(tiny_bert, folder)
     with pytest.warns(UserWarning, match=r"checkpoint-11 is passed over: model\.safetensors is not what was written"):
-        checkpoints.train(trainer)
+        trainer.train()
     assert equal(weights(trainer), undisturbed[0])
 
 
@@ -214,13 +215,12 @@ import resource, signal, sys
 from pathlib import Path
 from interrupted import make
 from bert_helpers import ParameterError
-from bert_helpers.machine import checkpoints
 bert, folder, room = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-trainer = make(bert, folder)
+trainer = make(bert, folder, minutes=0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
 try:
-    checkpoints.train(trainer, minutes=0)
+    trainer.train()
 except ParameterError as error:
     print(error)
 """
@@ -238,7 +238,7 @@ def test_no_room_for_a_checkpoint_is_one_error_and_the_ones_before_stay(
     assert "checkpoint-12: cannot be written" in done.stdout, done.stderr[-2000:]
     assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-11"]
     trainer = make(tiny_bert, folder)
-    checkpoints.train(trainer)
+    trainer.train()
     assert equal(weights(trainer), undisturbed[0])
 
 
@@ -257,10 +257,10 @@ def test_of_two_runs_in_one_folder_the_second_is_refused_until_the_first_is_gone
     assert child.stdout.readline() == "held\n"
     trainer = make(tiny_bert, tmp_path)
     with pytest.raises(TrainingError, match=f"process {child.pid} on .* is training here; wait for it"):
-        checkpoints.train(trainer)
+        trainer.train()
     child.kill()  # a lock that a crash does not leave behind
     child.wait()
-    checkpoints.train(trainer)
+    trainer.train()
     assert equal(weights(trainer), undisturbed[0])
 
 

@@ -14,7 +14,6 @@ from transformers import BertForSequenceClassification, BertForTokenClassificati
 
 from bert_helpers import TrainingError, models, tasks, tokenization, training
 from bert_helpers.diagnosis import checks_run
-from bert_helpers.machine import out_of_memory
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +94,7 @@ def test_losses_and_gradients_are_those_of_the_untroubled_run(
     losses, norms = curve(untroubled)
     trainer = make(tiny_bert, encoded, tokenizer, tmp_path, **options)
     failures = fails_over(trainer, rows, from_step=from_step, late=late)
-    out_of_memory.halve_batch_when_out_of_memory(trainer)
+    trainer.halve_batches = True
     troubled, troubled_norms = curve(trainer)
     assert failures
     assert set(failures) == {from_step}  # remembered: later steps do not fail again
@@ -111,14 +110,16 @@ def test_words_with_a_label_weigh_alike_in_unequal_parts(tiny_bert, tagged, toke
     losses, _ = curve(make(tiny_bert, encoded, tokenizer, tmp_path, task="ner", names=names))
     trainer = make(tiny_bert, encoded, tokenizer, tmp_path, task="ner", names=names)
     fails_over(trainer, 5)
-    troubled, _ = curve(out_of_memory.halve_batch_when_out_of_memory(trainer))
+    trainer.halve_batches = True
+    troubled, _ = curve(trainer)
     np.testing.assert_allclose(troubled, losses, atol=1e-3)
 
 
 def test_the_history_says_what_happened_and_the_diagnosis_names_it(tiny_bert, encoded, tokenizer, tmp_path):
     trainer = make(tiny_bert, encoded, tokenizer, tmp_path)
     fails_over(trainer, 4, from_step=1)
-    curve(out_of_memory.halve_batch_when_out_of_memory(trainer))
+    trainer.halve_batches = True
+    curve(trainer)
     halvings = [entry for entry in trainer.state.log_history if "micro_batch_size" in entry]
     assert [(e["micro_batch_size"], e["parts"], e["step"]) for e in halvings] == [(8, 2, 1), (4, 4, 1)]
     (finding,) = checks_run.check_history(trainer.state.log_history, chance=9.0, learning_rate=1e-3)[:1]
@@ -128,20 +129,22 @@ def test_the_history_says_what_happened_and_the_diagnosis_names_it(tiny_bert, en
 
 def test_without_a_failure_nothing_changes(tiny_bert, encoded, tokenizer, tmp_path):
     plain = curve(make(tiny_bert, encoded, tokenizer, tmp_path))
-    guarded = curve(out_of_memory.halve_batch_when_out_of_memory(make(tiny_bert, encoded, tokenizer, tmp_path)))
-    assert guarded == plain
+    trainer = make(tiny_bert, encoded, tokenizer, tmp_path)
+    trainer.halve_batches = True
+    assert curve(trainer) == plain
 
 
 def test_a_single_row_that_does_not_fit_ends_the_run(tiny_bert, encoded, tokenizer, tmp_path):
     trainer = make(tiny_bert, encoded, tokenizer, tmp_path)
     fails_over(trainer, 0)
+    trainer.halve_batches = True
     with pytest.raises(TrainingError, match="a single row: lower MAX_LENGTH"):
-        out_of_memory.halve_batch_when_out_of_memory(trainer).train()
+        trainer.train()
 
 
 def test_other_errors_pass_through(tiny_bert, encoded, tokenizer, tmp_path):
     trainer = make(tiny_bert, encoded, tokenizer, tmp_path)
-    out_of_memory.halve_batch_when_out_of_memory(trainer)
+    trainer.halve_batches = True
     trainer.compute_loss = Mock(side_effect=RuntimeError("device-side assert"))
     with pytest.raises(RuntimeError, match="device-side assert"):
         trainer.train()
@@ -150,8 +153,8 @@ def test_other_errors_pass_through(tiny_bert, encoded, tokenizer, tmp_path):
 LIMITED = """
     import resource, sys
     import psutil, torch
-    from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
-    from bert_helpers.machine.out_of_memory import halve_batch_when_out_of_memory
+    from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
+    from bert_helpers.training import Trainer
 
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
@@ -159,7 +162,7 @@ LIMITED = """
     rows = [{"input_ids": torch.randint(0, 99, (256,)), "labels": torch.tensor(i % 2)} for i in range(64)]
     args = TrainingArguments(sys.argv[1], per_device_train_batch_size=32, max_steps=2, use_cpu=True, report_to="none",
                              disable_tqdm=True, save_strategy="no")
-    trainer = halve_batch_when_out_of_memory(Trainer(model, args, train_dataset=rows))
+    trainer = Trainer(model, args, train_dataset=rows, halve_batches=True)
     used = psutil.Process().memory_info().vms
     resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20,) * 2)
     trainer.train()

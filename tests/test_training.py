@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import transformers
 from sklearn.utils.class_weight import compute_class_weight
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import BertForSequenceClassification
@@ -85,14 +86,14 @@ def test_one_seed_gives_one_result_and_another_another(tiny_bert, encoded, token
     for seed in (0, 0, 1):
         trainer = make(tiny_bert, encoded, tokenizer, tmp_path, seed=seed)
         trainer.train()
-        logits.append(training.predict(trainer, encoded["test"]).predictions)
+        logits.append(trainer.predict(encoded["test"]).predictions)
     assert np.array_equal(logits[0], logits[1])
     assert not np.array_equal(logits[0], logits[2])
 
 
 def test_predictions_stand_in_the_order_of_the_rows(tiny_bert, encoded, tokenizer, tmp_path):
     trainer = make(tiny_bert, encoded, tokenizer, tmp_path, batch_size=4)
-    output = training.predict(trainer, encoded["train"])
+    output = trainer.predict(encoded["train"])
     assert output.label_ids.tolist() == encoded["train"]["labels"]
     model = trainer.model.eval()
     for row in (0, 7, 31):
@@ -103,9 +104,10 @@ def test_predictions_stand_in_the_order_of_the_rows(tiny_bert, encoded, tokenize
 
 
 def test_the_trainers_own_predict_shuffles_rows(tiny_bert, encoded, tokenizer, tmp_path):
-    """Why `training.predict` exists; when this fails, Transformers has changed and it can go."""
+    """Why `Trainer.predict` exists; when this fails, Transformers has changed and it can go."""
     trainer = make(tiny_bert, encoded, tokenizer, tmp_path, batch_size=4)
-    assert trainer.predict(encoded["train"]).label_ids.tolist() != encoded["train"]["labels"]
+    stock = transformers.Trainer(trainer.model, trainer.args, trainer.data_collator, eval_dataset=trainer.eval_dataset)
+    assert stock.predict(encoded["train"]).label_ids.tolist() != encoded["train"]["labels"]
 
 
 def test_weights_that_are_not_finite_stop_the_run(tiny_bert, encoded, tokenizer, tmp_path):
@@ -150,7 +152,7 @@ def test_precision_follows_the_hardware(monkeypatch):
 
 def test_bf16_changes_a_prediction_by_rounding_only(tiny_bert, encoded, tokenizer, tmp_path):
     full, half = (
-        training.predict(make(tiny_bert, encoded, tokenizer, tmp_path, precision=precision), encoded["test"])
+        make(tiny_bert, encoded, tokenizer, tmp_path, precision=precision).predict(encoded["test"])
         for precision in ("fp32", "bf16")
     )
     np.testing.assert_allclose(full.predictions, half.predictions, atol=0.02)
@@ -244,7 +246,7 @@ def test_without_trackers_none_is_imported(tiny_bert, encoded, tokenizer, tmp_pa
 
 def test_trackers_with_stores_of_their_own_keep_them_below_results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "trackers", lambda names: names.split(","))  # they are not installed
+    monkeypatch.setattr(parameters, "trackers", lambda names: names.split(","))  # they are not installed
     monkeypatch.setattr(os, "environ", {"TRACKIO_DIR": "mine"})
     args = training.training_arguments(Path("results/a/b/checkpoints"), report_to="mlflow,trackio,wandb")
     assert (args.report_to, args.run_name) == (["mlflow", "trackio", "wandb"], "a/b")

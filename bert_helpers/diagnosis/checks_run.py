@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 from scipy.special import log_softmax
 from scipy.stats import chi2
 
 from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, sort_by_priority
 from bert_helpers.errors import TrainingError
 from bert_helpers.evaluation.calibration import fit_temperature
+from bert_helpers.machine.out_of_memory import is_out_of_memory
 from bert_helpers.metrics import check_classification
 
 LEARNED = 0.5  # of the loss of guessing
@@ -37,11 +37,6 @@ def check_failure(error: BaseException, *, parameters: Mapping[str, object]) -> 
     if isinstance(error, TrainingError):
         return [_not_finite(str(error), math.nan, float(parameters["LEARNING_RATE"]))]
     return []
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an allocation failed, on a GPU or in the machine's memory."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or should_reduce_batch_size(error)
 
 
 def _not_finite(symptom: str, value: float, learning_rate: float) -> Finding:

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_utils import TrainOutput
 
 from bert_helpers.errors import Interrupted, ParameterError, TrainingError
-from bert_helpers.results import write_json, writing
+from bert_helpers.files import write_json, writing
 
 SEAL = "seal.json"
 # Without these a run would go on, but not as it would have gone on.
@@ -32,13 +32,14 @@ OPTIMIZERS = ("optimizer.pt", "optimizer.bin")  # one of them; the second under 
 IRRELEVANT = ("output_dir", "logging_dir", "run_name", "disable_tqdm", "report_to", "save_total_limit", "log_level")
 
 
-def train(trainer: Trainer, *, minutes: float = 10.0) -> TrainOutput:
-    """`trainer.train()`, going on from the newest valid checkpoint of the same run, if it was interrupted before.
+def resume(trainer: Trainer, start: Callable[[str | None], TrainOutput], *, minutes: float = 10.0) -> TrainOutput:
+    """Train, going on from the newest valid checkpoint of the same run, if it was interrupted before.
 
-    A checkpoint is written at least every `minutes`, besides those that the arguments ask for, and sealed with the
-    digest of each file and of the run (its arguments, model and rows). One whose seal does not hold is passed over with
-    a warning that says why; so the weights at the end are those of an undisturbed run, to the bit. Ctrl-C and SIGTERM
-    end the step, save, and raise TrainingError with how to go on. At a good end the checkpoints are removed.
+    `start` is Transformers' own `Trainer.train`, which takes the checkpoint's folder, or None. A checkpoint is written
+    at least every `minutes`, besides those that the arguments ask for, and sealed with the digest of each file and of
+    the run (its arguments, model and rows). One whose seal does not match is passed over with a warning that says why;
+    so the weights at the end are those of an undisturbed run, to the bit. Ctrl-C and SIGTERM end the step, save, and
+    raise Interrupted with how to go on. At a good end the checkpoints are removed.
 
     Raises TrainingError at once when another process trains in the same folder, ParameterError when there is no room
     for a checkpoint; the ones before it stay.
@@ -46,8 +47,29 @@ def train(trainer: Trainer, *, minutes: float = 10.0) -> TrainOutput:
     Of several processes (torchrun) the first holds the folder, chooses the checkpoint for all, seals and removes; all
     save when one of them has to.
     """
-    with _alone_in(Path(trainer.args.output_dir)) if trainer.is_world_process_zero() else nullcontext():
-        return _train(trainer, minutes)
+    folder, first = Path(trainer.args.output_dir), trainer.is_world_process_zero()
+    with _alone_in(folder) if first else nullcontext():
+        identity = run_identity(trainer)
+        found = [newest_valid(folder, identity, processes=trainer.args.world_size)] if first else [None]
+        ((newest, skipped),) = broadcast_object_list(found)
+        for name, reason in skipped.items() if first else ():
+            warnings.warn(f"{name} is passed over: {reason}.", stacklevel=3)
+        callback = CheckpointCallback(identity, minutes)
+        trainer.add_callback(callback)
+        try:
+            with callback.listening():
+                output = start(None if newest is None else str(newest))
+        finally:
+            trainer.remove_callback(callback)
+        trainer.accelerator.wait_for_everyone()
+        for checkpoint in _checkpoints(folder) if first else ():
+            shutil.rmtree(checkpoint)
+    return output
+
+
+def train(trainer: Trainer) -> TrainOutput:
+    """Return `trainer.train()`: an old name."""
+    return trainer.train()
 
 
 @contextmanager
@@ -64,46 +86,15 @@ def _alone_in(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _train(trainer: Trainer, minutes: float) -> TrainOutput:
-    identity = run_identity(trainer)
-    first, found = trainer.is_world_process_zero(), [None]
-    if first:
-        found = [newest_valid(Path(trainer.args.output_dir), identity, processes=trainer.args.world_size)]
-    ((newest, skipped),) = broadcast_object_list(found)
-    for name, reason in skipped.items() if first else ():
-        warnings.warn(f"{name} is passed over: {reason}.", stacklevel=3)
-    keeper = KeepGoing(identity, minutes)
-    trainer.add_callback(keeper)
-    try:
-        with keeper.listening(), _whole_or_not_at_all(trainer):
-            output = trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
-    finally:
-        trainer.remove_callback(keeper)
-    trainer.accelerator.wait_for_everyone()
-    for folder in _checkpoints(Path(trainer.args.output_dir)) if first else ():
-        shutil.rmtree(folder)
-    return output
-
-
 @contextmanager
-def _whole_or_not_at_all(trainer: Trainer) -> Iterator[None]:
-    """While it lasts, a checkpoint for which there is no room is removed, and named in a ParameterError."""
-    save = trainer._save_checkpoint
-
-    def save_or_remove(*args: object, **kwargs: object) -> None:
-        checkpoint = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
-        try:
-            with writing(checkpoint):
-                save(*args, **kwargs)
-        except ParameterError:
-            shutil.rmtree(checkpoint, ignore_errors=True)
-            raise
-
-    trainer._save_checkpoint = save_or_remove
+def whole_or_removed(checkpoint: Path) -> Iterator[None]:
+    """Remove a checkpoint for which there is no room while it is written, and name it in a ParameterError."""
     try:
-        yield
-    finally:
-        del trainer._save_checkpoint
+        with writing(checkpoint):
+            yield
+    except ParameterError:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        raise
 
 
 def run_identity(trainer: Trainer) -> str:
@@ -178,7 +169,7 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-class KeepGoing(TrainerCallback):
+class CheckpointCallback(TrainerCallback):
     """Save by the clock and on a signal, and seal what was saved."""
 
     def __init__(self, identity: str, minutes: float) -> None:
@@ -186,7 +177,7 @@ class KeepGoing(TrainerCallback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the step under way; a second one ends the process as ever."""
+        """Have Ctrl-C and SIGTERM end the step under way; a second one ends the process as ever."""
         if threading.current_thread() is not threading.main_thread():  # signals come to the main thread only
             yield
             return
@@ -204,26 +195,26 @@ class KeepGoing(TrainerCallback):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _due(self, args: TrainingArguments) -> bool:
+    def _save_if_due(self, args: TrainingArguments, control: TrainerControl) -> None:
         due = bool(self.stopped_by) or time.monotonic() - self.saved >= self.seconds
         if args.world_size > 1:  # or one process would wait for the others in a checkpoint that they do not write
             due = bool(reduce(torch.tensor(float(due), device=args.device), reduction="sum"))
-        return due
+        control.should_save |= due
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
-    ) -> None:
-        # At the end of an epoch the evaluation comes first: a run that goes on from here would not make up for it.
-        if self._due(args) and state.global_step % max(1, round(state.max_steps / args.num_train_epochs)):
-            control.should_save = True
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Save amid an epoch.
 
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
-    ) -> None:
-        if self._due(args):
-            control.should_save = True
+        At its end the evaluation comes first: a run that goes on from here would not make up for it.
+        """
+        if state.global_step % max(1, round(state.max_steps / args.num_train_epochs)):
+            self._save_if_due(args, control)
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Save at the end of an epoch, after its evaluation."""
+        self._save_if_due(args, control)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, *_: object, **kwargs: object) -> None:
+        """Seal the checkpoint, and raise Interrupted if a signal asked for it."""
         PartialState().wait_for_everyone()  # each process has written its random numbers
         if state.is_world_process_zero:
             seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.identity)

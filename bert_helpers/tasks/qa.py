@@ -376,7 +376,7 @@ def _window_spans(
 def predicted_answers(
     predictions: tuple[np.ndarray, np.ndarray], encoded: Dataset, contexts: Sequence[str], **options: object
 ) -> list[list[Answer]]:
-    """`best_answers` of every question, from `training.predict`'s start and end logits (windows, tokens).
+    """`best_answers` of every question, from `Trainer.predict`'s start and end logits (windows, tokens).
 
     `encoded` is the split predicted on and `contexts` the column its questions came with; `options` are those of
     `best_answers`. Raises DataError when the three do not belong together.

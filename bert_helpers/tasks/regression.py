@@ -1,7 +1,8 @@
 """Pairs of texts and a score for each: the task, the scale a model learns them on, and baselines without training.
 
-A model learns standardized labels, (label - mean) / deviation; mean and deviation stand in its config, so that
-checkpoints keep them. Everywhere else, labels and predictions are in the user's units.
+A model learns standardized labels, (label - mean) / deviation; mean and deviation are in its config, so that
+checkpoints keep them, and `models.load_model` has the model itself apply them. Everywhere else, labels and predictions
+are in the user's units.
 """
 
 import re
@@ -24,7 +25,7 @@ from transformers import (
 )
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import files
+from bert_helpers import files, models
 from bert_helpers.data import CORRECT, bad_rows, check_texts, in_splits, read_columns, sample_by_label, values_of
 from bert_helpers.errors import DataError, ParameterError, parameter
 from bert_helpers.intervals import Metrics, Weights, ranker
@@ -132,8 +133,8 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
         return 1.0
 
     def untrained_loss(self, model: BertPreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
-        """Return the mean square of the target."""
-        return float((batch["labels"].float() ** 2).mean())
+        """Return the mean square of the standardized scores."""
+        return float(models.standardize(batch["labels"].float(), model.config).square().mean())
 
 
 def _drop_unlabelled(splits: dict[str, Dataset]) -> None:
@@ -223,44 +224,17 @@ def target_scale(labels: Sequence[float]) -> dict[str, float]:
     return {"target_mean": mean, "target_deviation": deviation}
 
 
-def to_users_units(values: np.ndarray, config: BertConfig) -> np.ndarray:
-    """Predictions, or labels, of a model in the units of the data."""
-    mean, deviation = _scale(config)
-    return np.asarray(values, dtype=np.float64) * deviation + mean
-
-
-def scaling_collator(collator: Callable[[list], dict], config: BertConfig) -> Callable[[list], dict]:
-    """`collator`, its batches' labels turned from the user's units into the model's."""
-
-    def collate(rows: list) -> dict:
-        batch, (mean, deviation) = collator(rows), _scale(config)
-        batch["labels"] = (batch["labels"] - mean) / deviation
-        return batch
-
-    return collate
-
-
-def scaling_scores(scores: Callable[[EvalPrediction], dict], config: BertConfig) -> Callable[[EvalPrediction], dict]:
-    """`scores` (a `compute_metrics`) of predictions and labels in the user's units."""
-    return lambda prediction: scores(
-        EvalPrediction(*(to_users_units(side, config) for side in (prediction.predictions, prediction.label_ids)))
-    )
-
-
 def fold_scale(model: BertForSequenceClassification) -> None:
     """Move the scale into the head's weights: the model then says the user's units by itself, in any program.
 
     For the end of training: on that scale further training would start over with a badly scaled target.
     """
-    mean, deviation = _scale(model.config)
+    config = model.config
+    mean, deviation = getattr(config, "target_mean", 0.0), getattr(config, "target_deviation", 1.0)
     with torch.no_grad():
         model.classifier.weight.mul_(deviation)
         model.classifier.bias.mul_(deviation).add_(mean)
-    model.config.target_mean, model.config.target_deviation = 0.0, 1.0
-
-
-def _scale(config: BertConfig) -> tuple[float, float]:
-    return getattr(config, "target_mean", 0.0), getattr(config, "target_deviation", 1.0)
+    config.target_mean, config.target_deviation = 0.0, 1.0
 
 
 def baselines(

@@ -11,7 +11,6 @@ from sklearn.metrics import mean_squared_error
 from transformers import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
-    DataCollatorWithPadding,
     EvalPrediction,
 )
 
@@ -131,18 +130,19 @@ def test_the_scale_standardizes_the_training_labels():
         regression.target_scale([2.0, 2.0, 2.0])
 
 
-def test_the_models_labels_come_back_in_the_users_units(tiny_bert, tokenizer):
-    labels = [1.0, 4.0, 2.5, 0.5]
-    scale = regression.target_scale(labels)
-    config = models.load_model(str(tiny_bert), BertForSequenceClassification, num_labels=1, **scale).config
-    rows = [{**tokenizer(text), "label": y} for text, y in zip(SENTENCES, labels, strict=False)]
-    plain = DataCollatorWithPadding(tokenizer)
-    scaled = regression.scaling_collator(plain, config)(rows)
-    assert scaled["labels"].mean().item() == pytest.approx(0, abs=1e-6)
-    assert scaled["labels"].std(correction=0).item() == pytest.approx(1)
-    assert regression.to_users_units(scaled["labels"].numpy(), config) == pytest.approx(labels)
-    assert torch.equal(scaled["input_ids"], plain(rows)["input_ids"])
-    assert rows[1]["label"] == 4.0  # the dataset keeps its own
+def test_a_models_loss_is_of_standardized_labels_and_its_scores_are_in_the_users_units(tiny_bert, tokenizer):
+    labels = torch.tensor([1.0, 4.0, 2.5])
+    plain = models.load_model(str(tiny_bert), BertForSequenceClassification, num_labels=1).eval()
+    batch = tokenizer(SENTENCES[:3], padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        raw = plain(**batch).logits
+        assert torch.equal(plain(**batch, labels=labels).logits, raw)
+        scale = regression.target_scale(labels.tolist())
+        model = models.load_model(str(tiny_bert), BertForSequenceClassification, num_labels=1, **scale).eval()
+        output = model(**batch, labels=labels)
+    assert output.logits.numpy() == pytest.approx(raw.numpy() * labels.std(correction=0).item() + 2.5, abs=1e-6)
+    standardized = (labels - 2.5) / labels.std(correction=0)
+    assert output.loss.item() == pytest.approx((raw[:, 0] - standardized).square().mean().item())
 
 
 def test_scores_are_computed_in_the_users_units(tiny_bert):
@@ -154,8 +154,9 @@ def test_scores_are_computed_in_the_users_units(tiny_bert):
     assert scores(in_models_units)["pearson"] == pytest.approx(pearsonr(predictions, labels).statistic)
 
 
-def test_a_config_without_a_scale_leaves_numbers_alone(encoder):
-    assert regression.to_users_units([1.5, -2], encoder.config).tolist() == [1.5, -2]
+def test_a_scale_for_several_outputs_is_refused(tiny_bert):
+    with pytest.raises(ModelError, match="2 outputs, not one: load it with num_labels=1"):
+        models.load_model(str(tiny_bert), BertForSequenceClassification, target_mean=3.0, target_deviation=2.0)
 
 
 def test_a_folded_model_says_the_users_units_and_says_them_once_loaded(tiny_bert, tokenizer, tmp_path):
@@ -170,11 +171,10 @@ def test_a_folded_model_says_the_users_units_and_says_them_once_loaded(tiny_bert
         with torch.inference_mode():
             return model(**batch).logits[:, 0].numpy()
 
-    expected = regression.to_users_units(outputs(model), model.config)
+    expected = outputs(model)
     assert np.ptp(expected) > 0.1
     regression.fold_scale(model)
     assert outputs(model) == pytest.approx(expected, abs=1e-5)
-    assert regression.to_users_units(outputs(model), model.config) == pytest.approx(expected, abs=1e-5)
     regression.fold_scale(model)  # a second time changes nothing
     assert outputs(model) == pytest.approx(expected, abs=1e-5)
     model.save_pretrained(tmp_path)
@@ -186,7 +186,7 @@ def test_a_trained_models_scale_is_kept_in_its_folder(tiny_bert, tmp_path):
     scale = {"target_mean": 3.2, "target_deviation": 1.4}
     models.load_model(str(tiny_bert), BertForSequenceClassification, num_labels=1, **scale).save_pretrained(tmp_path)
     loaded = models.load_trained(str(tmp_path), BertForSequenceClassification, num_labels=1)
-    assert regression.to_users_units([1.0], loaded.config) == pytest.approx([4.6])
+    assert (loaded.config.target_mean, loaded.config.target_deviation) == (3.2, 1.4)
 
 
 # --- without fine-tuning -----------------------------------------------------------------------------------
@@ -273,21 +273,26 @@ def back(dataset):
     return sorted((r["text"], r["text_pair"], r["label"]) for split in dataset.values() for r in split)
 
 
-def test_scores_are_not_rounded_and_stay_what_they_are_when_the_scale_moves(tiny_bert, tokenizer, tmp_path):
-    labels = np.linspace(0, 5, 40)
-    rows = Dataset.from_dict({"text": [f"text {i}" for i in range(40)], "text_pair": ["other"] * 40, "label": labels})
-    encoded = tokenization.encode_texts(DatasetDict(train=rows, validation=rows), tokenizer, max_length=16)
-    model = models.load_model(
-        str(tiny_bert), BertForSequenceClassification, num_labels=1, **regression.target_scale(labels)
+def trainer_of(labels, tiny_bert, tokenizer, folder, **arguments):
+    """A trainer of pairs with these labels, and its encoded splits, both the same rows."""
+    rows = Dataset.from_dict(
+        {"text": [f"text {i}" for i in range(len(labels))], "text_pair": ["other"] * len(labels), "label": labels}
     )
+    encoded = tokenization.encode_texts(DatasetDict(train=rows, validation=rows), tokenizer, max_length=16)
+    scale = regression.target_scale(labels)
+    model = models.load_model(str(tiny_bert), BertForSequenceClassification, num_labels=1, **scale)
+    args = training.training_arguments(folder, disable_tqdm=True, **{"precision": "fp32", **arguments})
+    return training.make_trainer(model, args, encoded, task="regression", tokenizer=tokenizer), encoded
+
+
+def test_scores_are_not_rounded_and_stay_what_they_are_when_the_scale_moves(tiny_bert, tokenizer, tmp_path):
+    trainer, encoded = trainer_of(np.linspace(0, 5, 40), tiny_bert, tokenizer, tmp_path, precision="bf16")
     with torch.no_grad():
-        model.classifier.weight *= 50  # as after training
-    args = training.training_arguments(tmp_path, precision="bf16", disable_tqdm=True)
-    trainer = training.make_trainer(model, args, encoded, task="regression", tokenizer=tokenizer)
-    before = training.predict(trainer, encoded["validation"]).predictions[:, 0]
-    assert not np.array_equal(before, torch.tensor(before).bfloat16().double().numpy())
-    regression.fold_scale(model)
-    after = training.predict(trainer, encoded["validation"]).predictions[:, 0]
+        trainer.model.classifier.weight *= 50  # as after training
+    before = trainer.predict(encoded["validation"]).predictions[:, 0]
+    assert not np.array_equal(before, torch.tensor(before).bfloat16().float().numpy())
+    regression.fold_scale(trainer.model)
+    after = trainer.predict(encoded["validation"]).predictions[:, 0]
     assert np.allclose(before, after, atol=1e-5)
 
 

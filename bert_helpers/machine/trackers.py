@@ -1,0 +1,33 @@
+"""Experiment trackers: which are used, where they keep their files, and what they call a run."""
+
+import os
+from pathlib import Path
+
+from bert_helpers import parameters
+from bert_helpers.files import base_folder
+
+# One store for the runs of all folders, for a tracker is there to compare them. TensorBoard's files go to
+# `output_dir`/runs, a folder each training.
+STORES = {
+    "mlflow": ("MLFLOW_TRACKING_URI", "sqlite:///{}/mlflow.db"),
+    "trackio": ("TRACKIO_DIR", "{}/trackio"),
+    "wandb": ("WANDB_DIR", "{}"),
+}
+
+
+def chosen(names: str) -> list[str]:
+    """Return `parameters.trackers` of `names`, and have each keep its files below results/.
+
+    Unless its own environment variable says otherwise.
+    """
+    found = parameters.trackers(names)
+    for variable, place in (STORES[name] for name in found if name in STORES):
+        os.environ.setdefault(variable, place.format((base_folder() / "results").as_posix()))
+    return found
+
+
+def run_name(output_dir: Path) -> str:
+    """Return what the gallery calls the run: "mine" of results/mine/checkpoints."""
+    folder = output_dir.parent if output_dir.name == "checkpoints" else output_dir
+    below = Path(os.path.relpath(folder, base_folder() / "results"))
+    return folder.name if ".." in below.parts else below.as_posix()
