@@ -118,9 +118,6 @@ PARAMETERS: dict[str, Parameter] = {
     "DROPOUT": Parameter(0.1, "share of hidden units left out", (0.0, 0.9)),
     "PRECISION": Parameter("auto", "numbers to compute with", choices=("auto", "bf16", "fp16", "fp32"), predicts=True),
     "DATALOADER_WORKERS": Parameter(0, "processes that prepare batches", (0, 256)),
-    "FSDP": Parameter(
-        False, "share weights, gradients and optimizer among the GPUs of torchrun, for models that one cannot hold"
-    ),
     "SEED": Parameter(0, "of all randomness", (0, 2**31 - 1)),
     "REPORT_TO": Parameter(
         "none", f"experiment trackers: {', '.join(TRACKERS)}; several with commas between; none", check=trackers

@@ -101,7 +101,6 @@ def _trainer(
         dataloader_num_workers=p["DATALOADER_WORKERS"],
         report_to=p["REPORT_TO"],
         disable_tqdm=True,
-        **(training.fully_sharded(model) if p["FSDP"] else {}),
     )
     return training.make_trainer(
         model, args, encoded, task=task, tokenizer=tokenizer, early_stopping=p["EARLY_STOPPING"]
@@ -113,8 +112,7 @@ def finish(run: Run) -> Run:
     run.trainer.train()
     done = replace(run, log_history=run.trainer.state.log_history, history=training.history(run.trainer))
     _ = done.validation, done.test
-    if run.parameters["FSDP"]:
-        training.gather(done.trainer, tasks.TASKS[run.task].model_class)
+    training.gather(done.trainer, tasks.TASKS[run.task].model_class)
     # Adam keeps two numbers a weight; of many runs in memory only the models are needed.
     done.trainer.optimizer = done.trainer.lr_scheduler = None
     return done
@@ -205,7 +203,7 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     parameters, described = recorded(folder, task)
     p = {**of_training(task), **parameters}
     # What is read or mended is nobody's experiment, the tracker may not be installed here, and here is one process.
-    p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"], "REPORT_TO": "none", "FSDP": False}
+    p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"], "REPORT_TO": "none"}
     where = f"Say where its data lies by {parameter('RUN_DATA')}."
     try:
         dataset = spec.load(results.resolve(p["DATA"]), **tasks.options(spec.load, p))

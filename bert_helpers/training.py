@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 import transformers
-from accelerate.utils import DistributedType
 from datasets import Dataset, DatasetDict
 from torch.nn.functional import cross_entropy
 from torch.utils.data import SequentialSampler
@@ -27,7 +26,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PredictionOutput, TrainOutput
 
-from bert_helpers import files
+from bert_helpers import files, parameters
 from bert_helpers.errors import ParameterError, TrainingError
 from bert_helpers.machine import checkpoints, trackers
 from bert_helpers.machine.out_of_memory import Halving
@@ -76,7 +75,7 @@ def for_this_machine(*, precision: str = "auto", report_to: str = "none", early_
         "load_best_model_at_end": bool(early_stopping),
         "metric_for_best_model": "eval_validation_loss",
         "greater_is_better": False,
-        "report_to": trackers.chosen(report_to),
+        "report_to": trackers.keep_below_results(parameters.trackers(report_to)),
     }
 
 
@@ -96,8 +95,7 @@ def training_arguments(
 
     `batch_size` is that of one forward pass; the optimizer steps once in `gradient_accumulation` of them.
 
-    Raises ParameterError when nothing can be written to `output_dir`, a tracker cannot be used, or FSDP is asked for
-    without several GPUs.
+    Raises ParameterError when nothing can be written to `output_dir`, or a tracker cannot be used.
     """
     recipe = {
         "output_dir": str(files.check_writable(Path(output_dir))),
@@ -113,32 +111,19 @@ def training_arguments(
         "seed": 0,
     }
     machine = for_this_machine(precision=precision, report_to=report_to, early_stopping=early_stopping)
-    args = TrainingArguments(**{**recipe, **machine, **arguments})
-    if args.fsdp and args.distributed_state.distributed_type in (DistributedType.NO, DistributedType.MULTI_CPU):
-        # accelerate would train without it, and say nothing
-        raise ParameterError(
-            "FSDP shares a model among several GPUs, and this is one process, or a CPU; start it with `torchrun "
-            "--nproc_per_node` and the number of GPUs, or leave FSDP out."
-        )
-    return args
-
-
-def fully_sharded(model: BertPreTrainedModel) -> dict[str, object]:
-    """Arguments for PyTorch's FSDP2 (Zhao et al. 2023): each layer's weights lie in parts on all GPUs until it is used.
-
-    The layers are named because accelerate would also share the embeddings twice, and fail: Transformers lists BERT's
-    as one block, of which accelerate takes the words' out again.
-    """
-    layers = {type(layer).__name__ for layer in model.base_model.encoder.layer}
-    return {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": sorted(layers)}}
+    return TrainingArguments(**{**recipe, **machine, **arguments})
 
 
 def gather(trainer: Trainer, model_class: type[BertPreTrainedModel]) -> None:
-    """After training with FSDP: the whole model in the first process, which writes; all processes have to call it."""
-    state = trainer.accelerator.get_state_dict(trainer.model)
-    trainer.model = model_class(trainer.model.config)
-    if trainer.is_world_process_zero():
-        trainer.model.load_state_dict(state)
+    """Put the whole model together in the first process, which writes; all processes have to call it.
+
+    For a model that PyTorch's FSDP (`accelerate launch --use_fsdp`) has left in parts on all of them.
+    """
+    if trainer.is_fsdp_enabled:
+        state = trainer.accelerator.get_state_dict(trainer.model)
+        trainer.model = model_class(trainer.model.config)
+        if trainer.is_world_process_zero():
+            trainer.model.load_state_dict(state)
 
 
 class Trainer(transformers.Trainer):

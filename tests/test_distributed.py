@@ -17,6 +17,11 @@ pytestmark = pytest.mark.slow
 WORDS = ["--data", "sample", "--train-size", "80", "--validation-size", "16", "--test-size", "15", "--max-length", "32",
          "--epochs", "6", "--dropout", "0", "--precision", "fp32", "--learning-rate", "1e-3"]  # fmt: skip
 
+LAUNCH = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
+FSDP = ["--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP",
+        "--fsdp_transformer_layer_cls_to_wrap", "BertLayer", "--fsdp_state_dict_type", "FULL_STATE_DICT",
+        "--num_processes", "2"]  # fmt: skip
+
 
 def command(task, bert, out, *, processes, batch):
     words = [sys.executable, "-m"]
@@ -67,10 +72,7 @@ def test_fsdp_trains_as_one_process_does(tiny_bert, tmp_path):
     for processes, batch in ((1, 16), (2, 8)):
         words = command("classification", tiny_bert, processes, processes=processes, batch=batch)
         if processes > 1:
-            words[words.index("bert_helpers") - 1 : words.index("bert_helpers") + 1] = [
-                str(ROOT / "tests/fsdp_on_cpu.py")
-            ]
-            words.append("--fsdp")
+            words = [*LAUNCH, *FSDP, str(ROOT / "tests/fsdp_on_cpu.py"), *words[words.index("bert_helpers") + 1 :]]
         finished([*words, "--early-stopping", "6"], tmp_path)  # checkpoints, of which the best is taken up at the end
         curves.append(json.loads((tmp_path / f"results/{processes}/history.json").read_text()))
         scores.append(json.loads((tmp_path / f"results/{processes}/metrics.json").read_text())["metrics"])
@@ -85,13 +87,6 @@ def test_fsdp_trains_as_one_process_does(tiny_bert, tmp_path):
         np.testing.assert_allclose(metric["value"], scores[1][name]["value"], atol=1e-5, err_msg=name)
 
 
-def test_fsdp_without_gpus_is_refused(tiny_bert, tmp_path):
-    process = started([*command("classification", tiny_bert, 1, processes=1, batch=16), "--fsdp"], tmp_path)
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert error.splitlines()[-1].startswith("ParameterError: --fsdp shares a model among several GPUs")
-
-
 def test_accelerate_launch_trains_as_one_process_does(tiny_bert, tmp_path):
     # As for two GPUs: for CPUs accelerate starts one process, and leaves more to mpirun.
     (tmp_path / "two.yaml").write_text(
@@ -99,8 +94,8 @@ def test_accelerate_launch_trains_as_one_process_does(tiny_bert, tmp_path):
         "machine_rank: 0\nmixed_precision: 'no'\n"
     )
     finished(command("classification", tiny_bert, 1, processes=1, batch=16), tmp_path)
-    launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", "two.yaml", "-m"]
-    finished(launch + command("classification", tiny_bert, 2, processes=1, batch=8)[2:], tmp_path)
+    words = command("classification", tiny_bert, 2, processes=1, batch=8)
+    finished([*LAUNCH, "--config_file", "two.yaml", *words[1:]], tmp_path)
     one, two = (json.loads((tmp_path / f"results/{n}/history.json").read_text()) for n in (1, 2))
     losses = [[entry["loss"] for entry in log if "loss" in entry] for log in (one, two)]
     np.testing.assert_allclose(losses[1], losses[0], atol=1e-3)

@@ -11,7 +11,7 @@ import torch
 import transformers
 from sklearn.utils.class_weight import compute_class_weight
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers import BertForSequenceClassification
+from transformers import BertForSequenceClassification, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from bert_helpers import ParameterError, TrainingError, models, tasks, tokenization, training
@@ -36,6 +36,24 @@ def make(tiny_bert, encoded, tokenizer, folder, *, early_stopping=0, loss=None, 
         early_stopping=early_stopping,
         compute_loss_func=loss,
     )
+
+
+def test_the_trainer_takes_the_arguments_of_transformers_own(tiny_bert, encoded, tokenizer, tmp_path):
+    args = TrainingArguments(
+        tmp_path, num_train_epochs=1, disable_tqdm=True, **training.for_this_machine(precision="fp32")
+    )
+    model = models.load_model(str(tiny_bert), BertForSequenceClassification, num_labels=2)
+    splits = {"train_dataset": encoded["train"], "eval_dataset": encoded["validation"]}
+    trainer = training.Trainer(model=model, args=args, processing_class=tokenizer, **splits)
+    assert trainer.train().global_step == 6
+    assert training.history(trainer).columns.tolist() == ["train_loss", "validation_loss"]
+    unlabelled = trainer.predict(encoded["test"].remove_columns("labels"))
+    assert unlabelled.label_ids is None
+    assert np.array_equal(unlabelled.predictions, trainer.predict(encoded["test"]).predictions)
+    rows = [{name: row[name] for name in ("input_ids", "labels")} for row in encoded["train"]]
+    stock = transformers.Trainer(model, args, None, rows, rows[:8], processing_class=tokenizer)
+    ours = training.Trainer(model, args, None, rows, rows[:8], processing_class=tokenizer)
+    assert ours.evaluate()["eval_loss"] == stock.evaluate()["eval_loss"]  # rows that are no Dataset: as there
 
 
 def test_every_epoch_has_train_and_validation_loss_and_accuracy(tiny_bert, encoded, tokenizer, tmp_path):

@@ -1,9 +1,8 @@
-"""Experiment trackers: which are used, where they keep their files, and what they call a run."""
+"""Experiment trackers: where they keep their files, and what they call a run."""
 
 import os
 from pathlib import Path
 
-from bert_helpers import parameters
 from bert_helpers.files import base_folder
 
 # One store for the runs of all folders, for a tracker is there to compare them. TensorBoard's files go to
@@ -15,15 +14,14 @@ STORES = {
 }
 
 
-def chosen(names: str) -> list[str]:
-    """Return `parameters.trackers` of `names`, and have each keep its files below results/.
+def keep_below_results(names: list[str]) -> list[str]:
+    """Have each of the trackers keep its files below results/, unless its own environment variable says otherwise.
 
-    Unless its own environment variable says otherwise.
+    Returns their names, as given.
     """
-    found = parameters.trackers(names)
-    for variable, place in (STORES[name] for name in found if name in STORES):
+    for variable, place in (STORES[name] for name in names if name in STORES):
         os.environ.setdefault(variable, place.format((base_folder() / "results").as_posix()))
-    return found
+    return names
 
 
 def run_name(output_dir: Path) -> str:

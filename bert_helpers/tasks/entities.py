@@ -6,7 +6,6 @@ decides what an entity is, nervaluate what kind of error a wrong one is.
 
 from collections import Counter
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -137,11 +136,7 @@ def error_kinds(gold: Tags, predicted: Tags) -> pd.Series:
     check_tags(predicted, gold)
     sides = [[list(tags) for tags in side] for side in (gold, predicted)]
     kinds = sorted({tag[2:] for side in sides for tags in side for tag in tags if tag != "O"})
-    found = Evaluator(*sides, tags=kinds, loader="list").evaluate()
-    if isinstance(found, tuple):  # nervaluate 0.2, the last for Python 3.10: plain dicts, the overall counts first
-        overall = {name: SimpleNamespace(**counts) for name, counts in found[0].items()}
-    else:
-        overall = found["overall"]
+    overall = Evaluator(*sides, tags=kinds, loader="list").evaluate()["overall"]
     correct = overall["strict"].correct
     kind, boundary = overall["exact"].correct - correct, overall["ent_type"].correct - correct
     return pd.Series(

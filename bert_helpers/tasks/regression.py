@@ -115,7 +115,7 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset, names: Sequence[str]
     ) -> dict[str, Sequence]:
         """Return `score`, in the units of the training data."""
-        return {"score": np.ravel(output.predictions).round(6)}
+        return {"score": np.ravel(output.predictions).astype(float).round(6)}
 
     def save_predictions(
         self, folder: Path, predictions: np.ndarray, rows: DatasetDict, outputs: Mapping[str, PredictionOutput]
