@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import BertForSequenceClassification, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from bert_helpers import ParameterError, TrainingError, models, tasks, tokenization, training
+from bert_helpers import ParameterError, TrainingError, models, parameters, tasks, tokenization, training
 from bert_helpers.parameters import TRACKERS
 
 TASK = tasks.TASKS["classification"]

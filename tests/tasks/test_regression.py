@@ -145,13 +145,15 @@ def test_a_models_loss_is_of_standardized_labels_and_its_scores_are_in_the_users
     assert output.loss.item() == pytest.approx((raw[:, 0] - standardized).square().mean().item())
 
 
-def test_scores_are_computed_in_the_users_units(tiny_bert):
-    config = models.load_model(str(tiny_bert), BertForSequenceClassification, target_mean=3.0, target_deviation=2.0)
-    scores = regression.scaling_scores(tasks.TASKS["regression"].compute_metrics(None), config.config)
-    predictions, labels = drawn(3, 50)
-    in_models_units = EvalPrediction((predictions[:, None] - 3) / 2, (labels - 3) / 2)
-    assert scores(in_models_units)["mse"] == pytest.approx(mean_squared_error(labels, predictions))
-    assert scores(in_models_units)["pearson"] == pytest.approx(pearsonr(predictions, labels).statistic)
+def test_evaluation_and_prediction_are_in_the_users_units(tiny_bert, tokenizer, tmp_path):
+    labels = np.linspace(0, 5, 40)
+    trainer, encoded = trainer_of(labels, tiny_bert, tokenizer, tmp_path)
+    output, scores = trainer.predict(encoded["validation"]), trainer.evaluate()
+    predicted = output.predictions[:, 0]
+    assert output.label_ids == pytest.approx(labels)
+    assert scores["eval_validation_mse"] == pytest.approx(mean_squared_error(labels, predicted), rel=1e-4)
+    assert scores["eval_validation_pearson"] == pytest.approx(pearsonr(labels, predicted).statistic, rel=1e-4)
+    assert scores["eval_validation_loss"] == pytest.approx(scores["eval_validation_mse"] / labels.var(), rel=1e-4)
 
 
 def test_a_scale_for_several_outputs_is_refused(tiny_bert):
