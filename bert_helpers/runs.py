@@ -201,7 +201,7 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     task = task_of(folder / "model")
     spec = tasks.TASKS[task]
     parameters, described = recorded(folder, task)
-    p = {**of_training(task), **parameters}
+    p = {**{name: PARAMETERS[name].default for name in of_training(task)}, **parameters}
     # What is read or mended is nobody's experiment, the tracker may not be installed here, and here is one process.
     p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"], "REPORT_TO": "none"}
     where = f"Say where its data lies by {parameter('RUN_DATA')}."
