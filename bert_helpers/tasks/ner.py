@@ -276,7 +276,7 @@ def _tag_classes(dataset: Dataset, names: Sequence[str], fix: str = "correct the
 
 
 def predicted_tags(output: PredictionOutput, encoded: Dataset, names: Sequence[str]) -> list[list[str]]:
-    """Return the tags of every word of every sentence, from `training.predict` of the windows of `encode`."""
+    """Return the tags of every word of every sentence, from `Trainer.predict` of the windows of `encode`."""
     tags, _ = sentences_from_windows(output.predictions.argmax(axis=-1), output.label_ids, encoded["sentence"])
     return entities.named(tags, names)
 
