@@ -84,14 +84,20 @@ def check_texts(dataset: Dataset, field: str, column: str | None = None) -> None
     """
     column, feature = column or field, dataset.features[field]
     if feature == Value("null"):
-        raise DataError("every value is null", source=source_name(dataset), column=column)
+        raise DataError("every value is null", source=source_name(dataset), column=column, fix="fill the column")
     if isinstance(feature, Json):
         values = values_of(dataset, field)
         rows = [i for i, value in enumerate(values) if not isinstance(value, str)]
         raise bad_rows(dataset, rows, column, f"{str(values[rows[0]])[:40]} is not text", "put it in quotation marks")
     if feature not in (Value("string"), Value("large_string")):
         kind = str(dataset.data.schema.field(field).type)[:60]
-        raise DataError(f"holds {kind}, not text", source=source_name(dataset), column=column)
+        raise DataError(
+            f"holds {kind}, not text",
+            source=source_name(dataset),
+            column=column,
+            fix="name the column of texts" if field in COLUMN_PARAMETERS else "write texts",
+            parameter=COLUMN_PARAMETERS.get(field, ""),
+        )
     values = dataset.with_format("arrow")[:][field]
     tests = {
         ("the text is null", "fill it or delete the row"): pc.is_null(values),

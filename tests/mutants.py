@@ -7,7 +7,7 @@ suite runs once, with `coverage` noting which tests execute which line (six minu
 run, and the whole suite where they notice nothing.
 
     python tests/mutants.py                      # all; needs pip install pytest-cov
-    python tests/mutants.py keep_default_na      # those whose text holds these words
+    python tests/mutants.py column_types         # those whose text holds these words
 """
 
 import ast
@@ -29,8 +29,8 @@ BREAKS = [
     ("return (0, int(name), name) if", "return (0, 0, name) if"),
     ("not low <= score <= high", "not low < score <= high"),
     ("np.flatnonzero(np.bincount(labels)[labels] > 1)", "np.flatnonzero(np.bincount(labels)[labels] > 0)"),
-    ('"keep_default_na": False', '"keep_default_na": True'),
-    ("if len(fields) > width:", "if len(fields) > width + 1:"),
+    ("ConvertOptions(column_types=dict.fromkeys(names, pa.string()))", "ConvertOptions()"),
+    ("if max(widths, default=0) > len(names):", "if max(widths, default=0) > len(names) + 1:"),
     ('"head+tail": room // 4', '"head+tail": room // 2'),
     ("start + stride // 2 for start", "start + stride for start"),
     ("if labels is not None and classes != list(labels)", "if labels is not None and len(classes) != len(labels)"),

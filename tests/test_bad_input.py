@@ -1,9 +1,11 @@
 """What users get wrong, as a table: each is one typed error that names the place and the cure, before any training."""
 
+import csv
 import gzip
 import io
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -54,122 +56,135 @@ def parquet(**columns):
 
 
 AB = ["a", "b"] * 20
+OWN = "Was passiert ist;Zuständig\n" + "a;Müll\nb;3b\n" * 20
+OWN_COLUMNS = {"text_column": "Was passiert ist", "label_column": "Zuständig"}
+# By task and case: a file's name and content, and options of `load`; what is said of it stands in bad_input.tsv
 FILES = {
     "classification": {
         # classification: what rows there are
-        "one row": ("a.csv", "text,label\nx,a\n", "a.csv: 1 rows are too few"),
-        "two rows": ("a.csv", "text,label\nx,a\ny,b\n", "a.csv: 2 rows are too few"),
-        "one class": ("a.csv", REVIEWS.replace(",b", ",a"), "one class only"),
-        "header only": ("a.csv", "text,label\n", "holds no rows"),
-        "empty file": ("a.csv", "", "the file is empty"),
-        "blank lines": ("a.csv", "\n\n\n", "holds no rows"),
+        "one row": ("a.csv", "text,label\nx,a\n"),
+        "two rows": ("a.csv", "text,label\nx,a\ny,b\n"),
+        "one class": ("a.csv", REVIEWS.replace(",b", ",a")),
+        "header only": ("a.csv", "text,label\n"),
+        "empty file": ("a.csv", ""),
+        "blank lines": ("a.csv", "\n\n\n"),
         "dates as labels": (
             "a.csv",
             "text,label\n" + "".join(f"x{i},2024-01-{i % 28 + 1:02d}\n" for i in range(40)),
-            "28 classes in 32 training rows: most occur once.*LABEL_COLUMN",
         ),
         # labels
-        "no label": ("a.csv", REVIEWS + "x,\n", "a.csv, row 41, column 'label': the label is missing"),
-        "NaN label": ("a.jsonl", json_lines().replace('"a"', "1.0").replace('"b"', "NaN"), "row 2.*nan is not a"),
-        "infinite label": ("a.jsonl", json_lines().replace('"a"', "0.0").replace('"b"', "Infinity"), "inf is not a"),
-        "real label": ("a.jsonl", json_lines().replace('"a"', "0.0").replace('"b"', "1.5"), "1.5 is not a class"),
-        "list as label": ("a.jsonl", json_lines().replace('"a"', '["a"]').replace('"b"', '["b"]'), "row 1.*is not a"),
-        "timestamps": ("a.parquet", parquet(text=AB, label=pd.to_datetime(["2024-01-01"] * 40)), "row 1.*is not a"),
+        "no label": ("a.csv", REVIEWS + "x,\n"),
+        "NaN label": ("a.jsonl", json_lines().replace('"a"', "1.0").replace('"b"', "NaN")),
+        "infinite label": ("a.jsonl", json_lines().replace('"a"', "0.0").replace('"b"', "Infinity")),
+        "real label": ("a.jsonl", json_lines().replace('"a"', "0.0").replace('"b"', "1.5")),
+        "list as label": ("a.jsonl", json_lines().replace('"a"', '["a"]').replace('"b"', '["b"]')),
+        "timestamps": ("a.parquet", parquet(text=AB, label=pd.to_datetime(["2024-01-01"] * 40))),
+        "several labels missing": ("a.csv", REVIEWS + "c,\nc,x\nc,\nc, \n"),
         # texts
-        "blank text": ("a.csv", REVIEWS + "   ,a\n", "row 41, column 'text': the text is empty"),
-        "invisible text": ("a.csv", REVIEWS + "\u200b\u2060\ufeff,a\n", "row 41.*the text is empty"),
-        "null text": ("a.jsonl", json_lines({"text": None, "label": "a"}), "row 41.*null"),
-        "megabyte cell": ("a.csv", REVIEWS + "word " * 200_000 + ",a\n", "row 41.*1,000,000 characters"),
-        "NUL in a cell": ("a.csv", REVIEWS + "a\0b,a\n", "row 41.*NUL character"),
-        "nested text": ("a.jsonl", '{"text": {"body": "x"}, "label": "a"}\n' * 20, "struct.*not text"),
-        "mixed types": ("a.jsonl", json_lines({"text": 3, "label": "a"}), "'text'.*not text"),
-        "bytes as text": ("a.parquet", parquet(text=[b"x"] * 40, label=AB), "holds binary, not text"),
-        "half a character": ("a.jsonl", json_lines() + '{"text": "\\ud800", "label": "a"}\n', "line 41: half a"),
+        "text a number": ("a.jsonl", '{"text": 1, "label": 1}\n' * 9),
+        "a text empty, and another": ("a.csv", REVIEWS + " ,x\na,x\n ,y\n"),
+        "many texts empty": ("a.csv", REVIEWS + " ,x\n" * 12),
+        "blank text": ("a.csv", REVIEWS + "   ,a\n"),
+        "invisible text": ("a.csv", REVIEWS + "\u200b\u2060\ufeff,a\n"),
+        "null text": ("a.jsonl", json_lines({"text": None, "label": "a"})),
+        "megabyte cell": ("a.csv", REVIEWS + "word " * 200_000 + ",a\n"),
+        "NUL in a cell": ("a.csv", REVIEWS + "a\0b,a\n"),
+        "nested text": ("a.jsonl", '{"text": {"body": "x"}, "label": "a"}\n' * 20),
+        "mixed types": ("a.jsonl", json_lines({"text": 3, "label": "a"})),
+        "bytes as text": ("a.parquet", parquet(text=[b"x"] * 40, label=AB)),
+        "half a character": ("a.jsonl", json_lines() + '{"text": "\\ud800", "label": "a"}\n'),
         # headers and shapes
-        "misspelt header": ("a.csv", REVIEWS.replace("label", "lable"), "no column 'label'.*'lable'"),
-        "header twice": ("a.csv", "text,text,label\n" + "x,y,a\nz,w,b\n" * 20, "2 columns 'text'; rename"),
-        "label header twice": ("a.csv", "text,label,label\n" + "x,a,b\n" * 40, "2 columns 'label'; rename"),
-        "too many fields": ("a.csv", REVIEWS + "x,y,z,a\n", "a.csv, line 42: 4 fields where the header has 2"),
-        "too few fields": ("a.csv", REVIEWS + "x\n", "row 41, column 'label'"),
+        "misspelt header": ("a.csv", REVIEWS.replace("label", "lable")),
+        "header twice": ("a.csv", "text,text,label\n" + "x,y,a\nz,w,b\n" * 20),
+        "label header twice": ("a.csv", "text,label,label\n" + "x,a,b\n" * 40),
+        "too many fields": ("a.csv", REVIEWS + "x,y,z,a\n"),
+        "too few fields": ("a.csv", REVIEWS + "x\n"),
         "quote not closed": (
             "a.csv",
             REVIEWS + '"never closed,a\nx,b\n',
-            "line 42: a quotation mark opens a text and is not closed",
         ),
-        "JSON object": ("a.json", '{"data": {"a": 1}}', "no column 'text'"),
-        "null before a row": ("a.jsonl", "null" + json_lines(), "line 1: not valid JSON"),
-        "null for a row": ("a.jsonl", json_lines() + "null\n", "line 41: not an object"),
-        "JSON number": ("a.json", "3", "item 1: not an object; write rows as"),
-        "JSON of lists": ("a.json", json.dumps([["x", "a"]] * 20), r"item 1 \(also items 2, .*\): not an object"),
-        "JSON cut off": ("a.jsonl", json_lines() + '{"text": "y", "la', "line 41: not valid JSON"),
-        "JSON too deep": ("a.json", "[" * 100_000, "line 1: not valid JSON"),
-        "NULs after JSON": ("a.jsonl", json_lines() + "\0\0\n", "line 41: not valid JSON"),
+        "JSON object": ("a.json", '{"data": {"a": 1}}'),
+        "null before a row": ("a.jsonl", "null" + json_lines()),
+        "null for a row": ("a.jsonl", json_lines() + "null\n"),
+        "JSON number": ("a.json", "3"),
+        "JSON of lists": ("a.json", json.dumps([["x", "a"]] * 20)),
+        "JSON cut off": ("a.jsonl", json_lines() + '{"text": "y", "la'),
+        "JSON too deep": ("a.json", "[" * 100_000),
+        "NULs after JSON": ("a.jsonl", json_lines() + "\0\0\n"),
+        "misspelt column in JSON": ("a.jsonl", '{"review": "a", "label": 1}\n' * 9),
+        "names with an umlaut": ("mine.csv", OWN + ";3b\n", OWN_COLUMNS),
+        "label with an umlaut": ("mine.csv", OWN + "c;\n", OWN_COLUMNS),
+        "code page": ("mine.csv", OWN.encode("cp1252"), OWN_COLUMNS),
+        "delimiter and names unknown": ("mine.csv", OWN.replace(";", "~").replace("ist", "war"), OWN_COLUMNS),
+        "no header": ("mine.csv", OWN.split("\n", 1)[1].replace("a;", "007;"), OWN_COLUMNS),
+        "Excel's first line": ("mine.csv", "sep=;\n" + OWN, OWN_COLUMNS),
+        # pandas would take all of these for one row less
+        "unclosed, then quoted": ("mine.csv", OWN + 'c;"d;Müll\ne;"f";3b\n', OWN_COLUMNS),
+        "unclosed before a quoted text": ("mine.csv", OWN + '"c;Müll\n"d";3b\n', OWN_COLUMNS),
+        "unclosed at the end": ("mine.csv", OWN + 'c;3b\n"d;Müll\n', OWN_COLUMNS),
+        "text behind a quoted text": ("mine.csv", OWN + '"c" and d;Müll\n', OWN_COLUMNS),
+        "backslash": ("mine.csv", OWN + '"c \\"d\\" e";Müll\n', OWN_COLUMNS),
         # files that are something else
-        "gzip": ("a.csv", gzip.compress(REVIEWS.encode()), "not a text file but gzip data; unpack it"),
-        "Excel": ("a.csv", b"PK\x03\x04" + b"0" * 99, "Excel file; unpack it or save it as CSV"),
-        "UTF-16": ("a.csv", REVIEWS.encode("utf-16"), "UTF-16 text; save it as UTF-8"),
-        "Latin-1": ("a.csv", (REVIEWS + "caf\xe9,a\n").encode("latin-1"), "line 42: byte 4 is not UTF-8"),
-        "surrogate bytes": ("a.csv", REVIEWS.encode() + b"\xed\xa0\x80,a\n", "line 42: byte 1 is not UTF-8"),
-        "Parquet called CSV": ("a.csv", parquet(text=AB, label=AB), "Parquet data; name it .parquet"),
-        "zip called Parquet": ("a.parquet", b"PK\x03\x04" + b"0" * 99, "not a readable Parquet file"),
-        "Parquet cut off": ("a.parquet", parquet(text=AB, label=AB)[:-50], "not a readable Parquet file"),
-        "unknown kind": ("a.xlsx", "x", "unknown kind of file; known are .csv"),
+        "gzip": ("a.csv", gzip.compress(REVIEWS.encode())),
+        "Excel": ("a.csv", b"PK\x03\x04" + b"0" * 99),
+        "UTF-16": ("a.csv", REVIEWS.encode("utf-16")),
+        "Latin-1": ("a.csv", (REVIEWS + "caf\xe9,a\n").encode("latin-1")),
+        "surrogate bytes": ("a.csv", REVIEWS.encode() + b"\xed\xa0\x80,a\n"),
+        "Parquet called CSV": ("a.csv", parquet(text=AB, label=AB)),
+        "zip called Parquet": ("a.parquet", b"PK\x03\x04" + b"0" * 99),
+        "Parquet cut off": ("a.parquet", parquet(text=AB, label=AB)[:-50]),
+        "unknown kind": ("a.xlsx", "x"),
     },
     "regression": {
-        "score NaN": ("a.csv", pairs("nan"), "row 4, column 'label': 'nan' is not a finite number"),
-        "score infinite": ("a.csv", pairs("inf"), "'inf' is not a finite number"),
-        "score off the scale": ("a.csv", pairs("7"), "7 lies outside the scale of 0 to 5"),
-        "score a word": ("a.csv", pairs("high"), "'high' is not a finite number"),
-        "score missing": ("a.csv", pairs(""), "row 4, column 'label': the score is missing"),
-        "no second text": ("a.csv", REVIEWS, "no column 'text_pair'"),
-        "second text blank": ("a.csv", pairs("1").replace("b7", "  "), "row 8, column 'text_pair'"),
+        "score NaN": ("a.csv", pairs("nan")),
+        "score infinite": ("a.csv", pairs("inf")),
+        "score off the scale": ("a.csv", pairs("7")),
+        "score a word": ("a.csv", pairs("high")),
+        "score missing": ("a.csv", pairs("")),
+        "no second text": ("a.csv", REVIEWS),
+        "second text blank": ("a.csv", pairs("1").replace("b7", "  ")),
     },
     "ner": {
-        "no tags": ("a.conll", "Ann\nsings\n\n" * 20, "line 1: 'Ann' does not end in a tag"),
-        "no such tag": ("a.conll", WORDS + "Bob X-PER\n\n", "line 121: 'X-PER' is not a tag"),
+        "no tags": ("a.conll", "Ann\nsings\n\n" * 20),
+        "no such tag": ("a.conll", WORDS + "Bob X-PER\n\n"),
         "illegal sequence": (
             "a.conll",
             WORDS + "in O\nBob I-PER\n\nAnn B-PER\nLee I-PER\n\n",
-            "line 122: I-PER after O",
         ),
-        "no entity": ("a.conll", WORDS.replace("B-PER", "O"), "no entity: every tag is O"),
-        "no words": ("a.conll", "\n\n", "the file holds no words"),
-        "words not UTF-8": ("a.conll", WORDS.encode() + b"caf\xe9 O\n", "line 121: byte 4 is not UTF-8"),
-        "words gzipped": ("a.conll", gzip.compress(WORDS.encode()), "gzip data"),
-        "NUL in a word": ("a.conll", WORDS + "A\0n O\n", "line 121: the word .* is not text"),
-        "a column missing": ("a.conll", WORDS + "Lee\n\n", "line 121"),
+        "no entity": ("a.conll", WORDS.replace("B-PER", "O")),
+        "no words": ("a.conll", "\n\n"),
+        "words not UTF-8": ("a.conll", WORDS.encode() + b"caf\xe9 O\n"),
+        "words gzipped": ("a.conll", gzip.compress(WORDS.encode())),
+        "NUL in a word": ("a.conll", WORDS + "A\0n O\n"),
+        "a column missing": ("a.conll", WORDS + "Lee\n\n"),
         "more words than tags": (
             "a.jsonl",
             sentences({"tokens": ["a", "b"], "ner_tags": ["O"]}),
-            "row 21.*2 words but 1 tags",
         ),
         "sentence as a string": (
             "a.jsonl",
             '{"tokens": "Ann sings", "ner_tags": "B-PER O"}\n' * 20,
-            "row 1.*list of words",
         ),
-        "empty sentence": ("a.jsonl", sentences({"tokens": [], "ner_tags": []}), "row 21.*not empty"),
+        "empty sentence": ("a.jsonl", sentences({"tokens": [], "ner_tags": []})),
     },
     "qa": {
-        "no JSON": ("a.json", "{", "not a file in SQuAD's format"),
-        "other nesting": ("a.json", "[1, 2]", "a JSON array.*data > paragraphs"),
-        "JSON bottomless": ("a.json", "[" * 100_000, "not a file in SQuAD's format"),
+        "no JSON": ("a.json", "{"),
+        "other nesting": ("a.json", "[1, 2]"),
+        "JSON bottomless": ("a.json", "[" * 100_000),
         "answer elsewhere": (
             "a.json",
             squad(answers=[{"text": "Ann", "answer_start": 3}]),
-            "'q0'.*first holds it at 0",
         ),
         "answer before the text": (
             "a.json",
             squad(answers=[{"text": "Ann", "answer_start": -1}]),
-            "not at answer_start -1",
         ),
-        "start no number": ("a.json", squad(answers=[{"text": "Ann", "answer_start": "x"}]), "not a file in SQuAD's"),
-        "no answer": ("a.json", squad(answers=[]), "'q0' .*: 0 answer texts"),
-        "empty answer": ("a.json", squad(answers=[{"text": " ", "answer_start": 3}]), "an answer is empty"),
-        "empty question": ("a.json", squad(question="\u200b"), "'q0' .*: the question is empty"),
-        "NUL in a context": ("a.json", squad(context="Ann\0sings"), "'q0' .*: .*NUL character"),
-        "megabyte context": ("a.json", squad(context="Ann sings. " * 100_000), "1,000,000 characters"),
+        "start no number": ("a.json", squad(answers=[{"text": "Ann", "answer_start": "x"}])),
+        "no answer": ("a.json", squad(answers=[])),
+        "empty answer": ("a.json", squad(answers=[{"text": " ", "answer_start": 3}])),
+        "empty question": ("a.json", squad(question="\u200b")),
+        "NUL in a context": ("a.json", squad(context="Ann\0sings")),
+        "megabyte context": ("a.json", squad(context="Ann sings. " * 100_000)),
         "one context": (
             "a.jsonl",
             "".join(
@@ -184,25 +199,39 @@ FILES = {
                 + "\n"
                 for i in range(20)
             ),
-            "20 questions on 1 contexts are too few",
         ),
-        "table for questions": ("a.csv", REVIEWS, "a.csv: questions are not read from a table; give them as"),
+        "table for questions": ("a.csv", REVIEWS),
     },
 }
 
 
-@pytest.mark.parametrize(("task", "case"), [(task, case) for task, cases in FILES.items() for case in cases])
-def test_a_bad_file_is_named_with_place_and_cure(task, case, tmp_path, monkeypatch, capfd):
-    name, content, message = FILES[task][case]
+with (Path(__file__).parent / "bad_input.tsv").open(encoding="utf-8") as file:
+    SAID = {row.pop("case"): row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)}
+
+
+@pytest.mark.parametrize("case", [f"{task}: {case}" for task, cases in FILES.items() for case in cases])
+def test_a_bad_file_is_named_with_place_and_fix(case, tmp_path, monkeypatch, capfd):
+    task, _, what = case.partition(": ")
+    name, content, *options = FILES[task][what]
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     started = time.perf_counter()
-    with pytest.raises(DataError, match=f"(?s){message}") as caught:
-        LOAD[task](name)
+    with pytest.raises(DataError) as caught:
+        LOAD[task](name, **(options[0] if options else {}))
     assert time.perf_counter() - started < 5
-    assert name in str(caught.value)
-    assert str(tmp_path) not in str(caught.value)
+    error = caught.value
+    fields = {
+        "row": ",".join(map(str, error.rows)),
+        "unit": error.unit * bool(error.rows),
+        "column": error.column or "",
+    }
+    assert {**fields, "parameter": error.parameter, "sentence": str(error)} == SAID[case]
+    assert error.source.partition(", ")[0] == name
     assert capfd.readouterr().err == ""  # one error, not a reader's reports before it
+
+
+def test_every_sentence_is_said():
+    assert SAID.keys() == {f"{task}: {case}" for task, cases in FILES.items() for case in cases}
 
 
 @pytest.mark.parametrize(

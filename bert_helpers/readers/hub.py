@@ -1,7 +1,7 @@
 """Repositories on the Hugging Face Hub: which commit a name stands for, and the data set it holds.
 
 Everything of one load is asked for by its commit. Left alone, the libraries go on with whatever revision or config they
-have in the cache when the Hub does not answer, and try again for minutes (tests/test_hub.py).
+have in the cache when the Hub does not answer, and try again for minutes (tests/readers/test_hub.py).
 """
 
 from pathlib import Path

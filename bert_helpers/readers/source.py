@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from datasets import Dataset, Features
+from datasets import Dataset, DatasetInfo, Features
 from datasets.fingerprint import generate_random_fingerprint
 
 from bert_helpers.errors import DataError, parameter
@@ -107,7 +107,8 @@ def _split_files(folder: Path, formats: Sequence[Format]) -> dict[str, Path]:
 def _read_file(path: Path, formats: Sequence[Format], wanted: Mapping[str, str]) -> Dataset:
     kind = next((kind for kind in formats if kind.recognises(path)), None)
     if kind is None:
-        raise DataError(f"unknown kind of file; known are {', '.join(_suffixes(formats))}", source=path.name)
+        fix = f"known are {', '.join(_suffixes(formats))}"
+        raise DataError("unknown kind of file", source=path.name, fix=fix)
     with path.open("rb") as file:
         start = file.read(4)
     if not start:
@@ -139,8 +140,8 @@ def _read_hub(repo: str, config: str | None, revision: str | None) -> dict[str, 
 
 def to_dataset(table: pa.Table, features: Features | None = None) -> Dataset:
     """Wrap a table in memory as a `Dataset`. Nothing of it is cached on disk, so no old content can come back."""
-    dataset = Dataset(table.replace_schema_metadata(None), fingerprint=generate_random_fingerprint())
-    return dataset.cast(features) if features else dataset
+    info = DatasetInfo(features=features)
+    return Dataset(table.replace_schema_metadata(None), info=info, fingerprint=generate_random_fingerprint())
 
 
 def not_utf8(path: Path) -> DataError:

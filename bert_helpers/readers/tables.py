@@ -76,18 +76,24 @@ def _read_rows(path: Path, file: TextIO, layout: Layout) -> pa.Table:
     if not names:
         skip, fields = next((number, row) for number, row in enumerate(rows, 1) if row)
         names = _unique(_names(fields, layout.quoting))
-    widths = {*map(len, rows)} - {0}  # 0: blank lines
+    widths = Counter(map(len, rows))
+    del widths[0]  # blank lines
     if max(widths, default=0) > len(names):
         raise _bad_rows(path, file, layout, len(names))
-    content: Path | io.BytesIO = path
-    if widths - {len(names)} or "\r" in (file.newlines or ""):  # rows that lack fields; lines that end in CR alone
-        file.seek(0)
-        rows = [
-            row + [""] * (len(names) - len(row)) for row in islice(layout.rows(file), skip, None) if _is_row(row, names)
-        ]
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows(rows)
-        content, layout, skip = io.BytesIO(text.getvalue().encode()), Layout(",", csv.QUOTE_MINIMAL), 0
+    if widths.keys() == {len(names)}:
+        table = _read_by_arrow(path, path, layout, names, skip)
+        if len(table) == widths.total():
+            return table
+    # Rows that lack fields, or an end of line that Arrow does not know: written anew, as it reads them.
+    file.seek(0)
+    rows = (row for row in islice(layout.rows(file), skip, None) if _is_row(row, names))
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([names, *(row + [""] * (len(names) - len(row)) for row in rows)])
+    content = io.BytesIO(text.getvalue().encode())
+    return _read_by_arrow(path, content, Layout(",", csv.QUOTE_MINIMAL), names, 1)
+
+
+def _read_by_arrow(path: Path, content: Path | io.BytesIO, layout: Layout, names: Sequence[str], skip: int) -> pa.Table:
     quoted = layout.quoting != csv.QUOTE_NONE
     try:
         return arrow_csv.read_csv(
@@ -96,8 +102,9 @@ def _read_rows(path: Path, file: TextIO, layout: Layout) -> pa.Table:
             arrow_csv.ParseOptions(delimiter=layout.delimiter, quote_char=quoted and '"', newlines_in_values=quoted),
             arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
         )
-    except pa.ArrowInvalid as error:  # a row longer than BLOCK
-        raise DataError(f"cannot be read ({innermost_reason(error)})", source=path.name) from error
+    except pa.ArrowInvalid as error:
+        problem, fix = f"cannot be read ({innermost_reason(error)})", f"shorten rows of more than {BLOCK:,} bytes"
+        raise DataError(problem, source=path.name, fix=fix) from error
 
 
 def _is_row(fields: Sequence[str], names: Sequence[str]) -> bool:
@@ -247,7 +254,8 @@ def _parsed(path: Path, number: int, line: str) -> object:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as bad:
-        raise DataError(f"not valid JSON ({bad})", source=path.name, row=number, unit="line") from bad
+        fix = "correct the line or delete it"
+        raise DataError(f"not valid JSON ({bad})", source=path.name, row=number, unit="line", fix=fix) from bad
 
 
 def _half_characters(path: Path, unit: str, batch: Sequence[tuple[int, object]]) -> DataError:
@@ -305,7 +313,8 @@ def read_parquet(path: Path, wanted: Mapping[str, str]) -> Dataset:
         features = Features.from_arrow_schema(table.schema.remove_metadata())
         declared = Features.from_arrow_schema(table.schema)
     except Exception as error:  # a dozen types, for whatever is wrong in a file
-        raise DataError(f"not a readable Parquet file ({innermost_reason(error)})", source=path.name) from error
+        problem = f"not a readable Parquet file ({innermost_reason(error)})"
+        raise DataError(problem, source=path.name, fix="write it anew") from error
     for name, feature in declared.items():
         if isinstance(feature, ClassLabel) or (isinstance(feature, List) and isinstance(feature.feature, ClassLabel)):
             features[name] = feature

@@ -204,7 +204,7 @@ def _check_label_range(dataset: Dataset, column: str) -> None:
 def _check_classes(train: Dataset, column: str) -> None:
     classes, at = len(set(train["label"])), {"source": source_name(train), "column": column}
     if classes < 2:
-        raise DataError("one class only", fix="a classifier needs rows of at least two", **at)
+        raise DataError("one class only", fix="give rows of at least two, which a classifier needs", **at)
     if classes > max(2, len(train) / 2):
         raise DataError(
             f"{classes} classes in {len(train)} training rows: most occur once, and cannot be learned",

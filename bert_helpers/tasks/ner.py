@@ -72,7 +72,7 @@ print(tag("A text with names."))"""
                 "no entity: every tag is O",
                 source=source_name(splits["train"]),
                 column=tags_column,
-                fix="name the column of tags; in a file of columns it is the last",
+                fix=f"name the column of tags by {parameter('TAGS_COLUMN')} (in a file of columns it is the last)",
                 parameter="TAGS_COLUMN",
             )
         splits = {name: _tag_classes(split, names) for name, split in splits.items()}
@@ -228,7 +228,8 @@ def _tag_strings(dataset: Dataset) -> list[list[str]]:
     sentences = list(zip(dataset["tokens"], dataset["ner_tags"], strict=True))
     if rows := [i for i, pair in enumerate(sentences) if not all(isinstance(part, list) and part for part in pair)]:
         at = {"source": source_name(dataset), "row": [row + 1 for row in rows]}
-        raise DataError("a list of words and a list of tags are needed, not empty", **at)
+        fix = 'write rows as {"tokens": ["Ann", "sings"], "ner_tags": ["B-PER", "O"]}'
+        raise DataError("a list of words and a list of tags are needed, not empty", fix=fix, **at)
     if rows := [i for i, (words, labels) in enumerate(sentences) if len(words) != len(labels)]:
         words, labels = sentences[rows[0]]
         at = {"source": source_name(dataset), "row": [row + 1 for row in rows]}

@@ -1,0 +1,191 @@
+"""Delimited text, JSON and Parquet: what is read is what was written, in the file that is named and no other."""
+
+import json
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Features, Image, Value
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bert_helpers import DataError, data
+from bert_helpers.readers import conll, source, tables
+from bert_helpers.tasks import TASKS
+
+fuzz = settings(max_examples=150, derandomize=True, deadline=None,
+                suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+ODD = [
+    "",
+    " ",
+    "\0",
+    "\n",
+    "\r\n",
+    '"',
+    '""',
+    "'",
+    ",",
+    ";",
+    "\t",
+    "|",
+    "null",
+    "NA",
+    "007",
+    "\ufeff",
+    "🍿",
+    "פנטסטי",
+    "\u2028",
+]
+FIELD = st.one_of(st.sampled_from(ODD), st.text(max_size=9), st.lists(st.sampled_from(ODD), max_size=4).map("".join))
+
+
+@fuzz
+@given(
+    rows=st.integers(1, 4).flatmap(
+        lambda width: st.lists(st.lists(FIELD, min_size=width, max_size=width), max_size=12)
+    ),
+    delimiter=st.sampled_from(",;\t|^"),
+    ending=st.sampled_from(["\n", "\r\n", "\r"]),
+    quote_all=st.booleans(),
+    mark=st.sampled_from(["", "\ufeff"]),
+)
+def test_every_field_of_a_delimited_file_arrives_as_it_was_written(rows, delimiter, ending, quote_all, mark, tmp_path):
+    names = ["text", "label", "x y", "z"][: len(rows[0]) if rows else 1]
+
+    def written(field):
+        quoted = quote_all or not field or any(sign in field for sign in f'{delimiter}"\r\n')
+        return '"' + field.replace('"', '""') + '"' if quoted else field
+
+    lines = [delimiter.join(map(written, row)) + ending for row in [names, *rows]]
+    (tmp_path / "a.csv").write_bytes((mark + "".join(lines)).encode())
+    dataset = tables.read_delimited(tmp_path / "a.csv", dict.fromkeys(names, ""))
+    assert dataset.column_names == names
+    assert [list(row.values()) for row in dataset] == rows
+
+
+VALUE = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.just(10**30), st.floats(allow_nan=False), FIELD,
+    st.lists(FIELD, max_size=3), st.lists(st.one_of(st.integers(0, 9), FIELD), max_size=3),
+)  # fmt: skip
+
+
+@fuzz
+@given(
+    rows=st.lists(
+        st.dictionaries(st.sampled_from(["text", "b", "line", "ü"]), VALUE).map(lambda row: {"text": "t"} | row)
+    ),
+    lines=st.booleans(),
+    batch=st.integers(1, 3),
+)
+def test_every_value_of_a_json_file_arrives_as_it_was_written(rows, lines, batch, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "BATCH", batch)
+    path = tmp_path / "a.json"
+    text = "\n\n".join(map(json.dumps, rows)) if lines else json.dumps(rows, indent=1)
+    path.write_text(text, encoding="utf-8")
+    dataset = tables.read_json(path, {})
+    assert dataset.column_names == list(dict.fromkeys(name for row in rows for name in row))
+    for name in dataset.column_names:
+        assert data.values_of(dataset, name) == [row.get(name) for row in rows]
+
+
+def read(path, wanted=("text",)):
+    splits = source.read_source(path, sample="", formats=tables.FORMATS, wanted=dict.fromkeys(wanted, ""))
+    return {name: split["text"][:] for name, split in splits.items()}
+
+
+def test_rows_may_lack_fields_and_lines_may_be_blank(tmp_path):
+    (tmp_path / "a.csv").write_text('\n\ntext,label\n"a"\n\n   \nb,"x\ny"\n,\n')
+    dataset = tables.read_delimited(tmp_path / "a.csv", {"text": "", "label": ""})
+    assert dataset.to_dict() == {"text": ["a", "b", ""], "label": ["", "x\ny", ""]}
+    (tmp_path / "b.csv").write_text('text\n" "\n\n  \n""\n')  # blanks are a row where there is one column
+    assert read(tmp_path / "b.csv") == {"train": [" ", "  ", ""]}
+
+
+def test_columns_that_nobody_asked_for_get_names(tmp_path):
+    (tmp_path / "a.csv").write_text("text,b,b,,\nx,1,2,3,4\n")
+    dataset = tables.read_delimited(tmp_path / "a.csv", {"text": ""})
+    assert dataset.to_list() == [{"text": "x", "b": "1", "b: 2": "2", "Unnamed: 3": "3", "Unnamed: 4": "4"}]
+
+
+def test_a_long_field_is_read_and_one_beyond_all_measure_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "x" * 10_000_000 + ",a\ny,b\n")
+    assert list(map(len, read(path)["train"])) == [10_000_000, 1]
+    monkeypatch.setattr(tables, "BLOCK", 1_000_000)
+    with pytest.raises(DataError, match=r"a\.csv: cannot be read"):
+        read(path)
+
+
+# --- the file that is named ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(("name", "others"), [("new[1]", ["new1"]), ("star*", ["star1", "star"]), ("a?c", ["abc"]),
+                                              ("hf:..x", []), ("a%20b", ["a b"]), ("**", ["x"])])  # fmt: skip
+def test_a_name_is_no_pattern(name, others, ending, tmp_path):
+    for stem in [*others, name]:
+        table = pa.table({"text": [f"of {stem}"]})
+        write = {
+            ".csv": lambda path, table: path.write_text(f"text\n{table['text'][0]}\n"),
+            ".jsonl": lambda path, table: path.write_text(json.dumps(table.to_pylist()[0])),
+            ".parquet": lambda path, table: pq.write_table(table, path),
+        }[ending]
+        write(tmp_path / f"{stem}{ending}", table)
+    assert read(tmp_path / f"{name}{ending}") == {"train": [f"of {name}"]}
+
+
+def test_the_name_of_a_folder_is_no_pattern(tmp_path):
+    folder = tmp_path / "data [2024] *"
+    folder.mkdir()
+    for name in ("train", "dev"):
+        (folder / f"{name}.csv").write_text(f"text\n{name}\n")
+    assert read(folder) == {"train": ["train"], "validation": ["dev"]}
+
+
+@pytest.mark.parametrize("name", ["s.csv", "s.jsonl", "s.conll"])
+def test_a_file_is_read_as_it_is_not_as_it_was_at_the_same_time(name, tmp_path):
+    contents = {"s.csv": "text,label\nOLD,a\n", "s.jsonl": '{"text": "OLD"}\n', "s.conll": "OLD O\n"}
+    path = tmp_path / name
+    kind = source.Format(
+        (".conll",), lambda path, wanted: conll.read_conll(path, wanted).rename_columns({"tokens": "text"})
+    )
+    for text in ("OLD", "NEW"):
+        path.write_text(contents[name].replace("OLD", text))
+        os.utime(path, (1_577_836_800, 1_577_836_800))
+        rows = source.read_source(path, sample="", formats=(*tables.FORMATS, kind), wanted={"text": ""})["train"]
+        assert text in str(rows[0]["text"])
+        assert not rows.cache_files
+
+
+# --- Parquet --------------------------------------------------------------------------------------------------
+
+
+def test_an_image_that_a_file_declares_is_never_decoded(tmp_path):
+    features = Features({"text": Value("string"), "picture": Image()})
+    table = pa.table({"text": ["a"], "picture": [{"bytes": None, "path": "http://127.0.0.1:9/x.png"}]})
+    pq.write_table(table.cast(features.arrow_schema), tmp_path / "a.parquet")
+    dataset = tables.read_parquet(tmp_path / "a.parquet", {})
+    assert dataset[0] == {"text": "a", "picture": {"bytes": None, "path": "http://127.0.0.1:9/x.png"}}
+
+
+def test_categories_are_their_names_and_damaged_texts_refused(tmp_path):
+    pq.write_table(
+        pa.table({"text": ["a", "b"], "label": pa.array(["x", "y"]).dictionary_encode()}), tmp_path / "a.parquet"
+    )
+    assert tables.read_parquet(tmp_path / "a.parquet", {})["label"][:] == ["x", "y"]
+    bad = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
+    pq.write_table(pa.table({"text": bad}), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match=r"b\.parquet: not a readable Parquet file .*UTF"):
+        read(tmp_path / "b.parquet")
+
+
+# --- columns ---------------------------------------------------------------------------------------------------
+
+
+def test_a_column_named_line_is_no_place(tmp_path):
+    rows = [{"tokens": ["a", "b"], "ner_tags": ["O", "X"], "line": "seven"}] * 2
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError) as caught:
+        TASKS["ner"].load(tmp_path / "a.jsonl")
+    assert (caught.value.rows, caught.value.unit, caught.value.problem) == ([1, 2], "row", "word 2: 'X' is not a tag")
