@@ -88,9 +88,12 @@ PARAMETERS: dict[str, Parameter] = {
     "VALIDATION_SIZE": Parameter(0, "rows to validate on; 0: the whole split, or a tenth of the training rows", ROWS),
     "TEST_SIZE": Parameter(0, "rows to test on; 0: the whole split, or a tenth of the training rows", ROWS),
     "EPOCHS": Parameter(
-        3, "passes over the training rows", (1, 1000), defaults={"classification": 4, "ner": 10, "qa": 4}
+        3,
+        "passes over the training rows",
+        (1, 1000),
+        defaults={"classification": 6, "regression": 8, "ner": 10, "qa": 4},
     ),
-    "BATCH_SIZE": Parameter(16, "rows of a forward pass", (1, 4096), defaults={"regression": 8}, predicts=True),
+    "BATCH_SIZE": Parameter(16, "rows of a forward pass", (1, 4096), predicts=True),
     "GRADIENT_ACCUMULATION": Parameter(1, "batches per optimizer step", (1, 4096)),
     "LEARNING_RATE": Parameter(
         1e-4,
@@ -102,17 +105,13 @@ PARAMETERS: dict[str, Parameter] = {
         256,
         "tokens of a text, or window, that the model sees",
         (3, 10**5),
-        defaults={"classification": 64, "regression": 128, "ner": 128},
+        defaults={"regression": 128, "ner": 128},
     ),
     "STRIDE": Parameter(
         64, "tokens that neighbouring windows share", (0, 10**5), tasks=("ner", "qa"), defaults={"ner": 32}
     ),
     "TRUNCATION": Parameter(
-        "head",  # of records that do not name it
-        "what is kept of a long text",
-        choices=("head", "tail", "head+tail"),
-        tasks=("classification",),
-        defaults={"classification": "tail"},
+        "head", "what is kept of a long text", choices=("head", "tail", "head+tail"), tasks=("classification",)
     ),
     "EARLY_STOPPING": Parameter(
         0, "stop after so many epochs without a better validation loss, keep the best; 0: never", (0, 1000)

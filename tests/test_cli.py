@@ -508,6 +508,8 @@ def test_info_counts_what_is_packaged(capsys):
 
 @pytest.mark.parametrize("task", tasks.TASKS)
 def test_options_and_defaults_are_the_parameters_of_the_notebook(task):
+    """But for the recipe: a notebook's fits the sample's reviews and pairs, the command line's texts of any kind."""
+    recipe = {"EPOCHS", "BATCH_SIZE", "MAX_LENGTH", "TRUNCATION", "LABEL_SMOOTHING"}
     notebook, prefix = NOTEBOOKS[task]
     cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
     namespace = {}
@@ -516,7 +518,8 @@ def test_options_and_defaults_are_the_parameters_of_the_notebook(task):
     for name, value in ours.items():
         if name != "OUTPUT_DIR":  # a training must not replace the notebook's results
             theirs = namespace.get(prefix + name, namespace.get(name, parameters.PARAMETERS[name].default))
-            assert (value, type(value)) == (theirs, type(theirs)), name
+            assert type(value) is type(theirs), name
+            assert value == theirs or name in recipe, name
     spec = tasks.TASKS[task]
     taken = {name.upper() for f in (spec.load, spec.encode) for name in inspect.signature(f).parameters}
     taken -= {"SOURCE", "DATASET", "TOKENIZER", "TYPES"}
