@@ -364,7 +364,7 @@ def check_before_training(
 def check_after_training(setup: Setup, encoded: DatasetDict, trainer: Trainer) -> list[diagnosis.Finding]:
     logits, labels, task = None, None, tasks.TASKS[setup.task]
     if task.has_classes:
-        output = training.predict(trainer, encoded["validation"])
+        output = trainer.predict(encoded["validation"])
         logits, labels = setup.change("logits", output.predictions), output.label_ids
     return checks_run.check_run(
         trainer.state.log_history,
@@ -392,7 +392,7 @@ RATE = Rates()
 def score(setup: Setup, test: Dataset, tokenizer: BertTokenizerFast, trainer: Trainer) -> dict[str, float]:
     """Metrics on the test rows without a fault, tokenized as the setup has it."""
     encoded = encode(setup, DatasetDict(test=test), tokenizer)["test"]
-    output = training.predict(trainer, encoded)
+    output = trainer.predict(encoded)
     spec = tasks.TASKS[setup.task]
     predictions, truth = spec.predictions_and_references(output, encoded, test)
     if setup.task == "classification":

@@ -79,7 +79,7 @@ def by_length(length, folder):
     trainer.train()
     trainer.compute_metrics = None
     started = time.perf_counter()
-    training.predict(trainer, rows)
+    trainer.predict(rows)
     seconds = time.perf_counter() - started
     return {"length": length, "train_us_per_token": clock.seconds / (count * length) * 1e6,
             "predict_us_per_token": seconds / (len(rows) * length) * 1e6, "peak_gb": memory()}  # fmt: skip

@@ -91,7 +91,7 @@ def ours(dataset, max_length, seed, folder):
     args = training.training_arguments(folder, epochs=EPOCHS, batch_size=BATCH, learning_rate=LEARNING_RATE, seed=seed,
                                        eval_strategy="no", disable_tqdm=True)  # fmt: skip
     trainer = training.make_trainer(model, args, encoded, task="classification", tokenizer=tokenizer)
-    judge = Judge(lambda: training.predict(trainer, encoded["test"]).predictions.argmax(axis=1))
+    judge = Judge(lambda: trainer.predict(encoded["test"]).predictions.argmax(axis=1))
     trainer.add_callback(judge)
     trainer.train()
     return [(seconds + spent, predicted) for spent, predicted in judge.points]

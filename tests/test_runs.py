@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from datasets import DatasetDict
 
-from bert_helpers import DataError, ModelError, ParameterError, results, runs, tasks, training
+from bert_helpers import DataError, ModelError, ParameterError, results, runs, tasks
 from bert_helpers.diagnosis import diagnose
 from bert_helpers.tasks import regression
 
@@ -55,7 +55,7 @@ def leave(run, folder, name=""):
 
 def test_a_run_has_curves_and_logits_in_the_order_of_the_rows(run):
     assert run.history.index.tolist() == [1]
-    output = training.predict(run.trainer, run.encoded["test"])
+    output = run.trainer.predict(run.encoded["test"])
     assert np.array_equal(run.test.predictions, output.predictions)
     assert run.validation.predictions.shape == (16, 2)
     assert run.trainer.optimizer is None

@@ -407,7 +407,7 @@ def test_a_tagger_trains_and_its_epoch_scores_are_those_of_its_predictions(tiny_
     args = training.training_arguments(tmp_path, epochs=2, learning_rate=3e-3, precision="fp32", disable_tqdm=True)
     trainer = training.make_trainer(model, args, encoded, task="ner", tokenizer=tokenizer)
     trainer.train()
-    output = training.predict(trainer, encoded["validation"])
+    output = trainer.predict(encoded["validation"])
     predicted, gold = ner.sentences_from_windows(
         output.predictions.argmax(axis=-1), output.label_ids, encoded["validation"]["sentence"]
     )

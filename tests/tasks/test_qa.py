@@ -414,7 +414,7 @@ def test_the_pipeline_answers_as_the_trainer_predicts(pipe, model, tokenizer, tm
     args = training.training_arguments(tmp_path, precision="fp32", batch_size=2, disable_tqdm=True)
     splits = DatasetDict({"train": encoded, "validation": encoded})
     trainer = training.make_trainer(model, args, splits, task="qa", tokenizer=tokenizer)
-    logits = training.predict(trainer, encoded).predictions
+    logits = trainer.predict(encoded).predictions
     answers = qa.predicted_answers(logits, encoded, [r["context"] for r in rows], top_k=3)
     for one, other in zip(answers, pipe(rows, stride=STRIDE, top_k=3, batch_size=4), strict=True):
         assert [a["answer"] for a in one] == [a["answer"] for a in other]
@@ -482,7 +482,7 @@ def test_a_tiny_model_learns_where_the_answers_stand(tiny_bert, tokenizer, tmp_p
     trainer.train()
     losses = training.history(trainer)["validation_loss"]
     assert losses.iloc[-1] < 0.3 * losses.iloc[0]
-    logits = training.predict(trainer, encoded).predictions
+    logits = trainer.predict(encoded).predictions
     answers = [a[0]["answer"] for a in qa.predicted_answers(logits, encoded, [r["context"] for r in rows])]
     assert answers == names
 
