@@ -70,13 +70,18 @@ def prepare(dataset: DatasetDict, parameters: Mapping[str, object], *, task: str
 
     Those are WEIGHT_DECAY, LABEL_SMOOTHING, DROPOUT, TRUNCATION and DATALOADER_WORKERS; other names are not used.
     """
-    p, spec = {**of_training(task), **parameters}, tasks.TASKS[task]
+    p, spec = _complete(task, parameters), tasks.TASKS[task]
     tokenizer = models.load_tokenizer(p["MODEL"])
     encoded = spec.encode(dataset, tokenizer, **tasks.options(spec.encode, p))
     fields = {**spec.model_fields(dataset["train"]), "hidden_dropout_prob": p["DROPOUT"]}
     model = models.load_model(p["MODEL"], spec.model_class, seed=p["SEED"], **fields)
     trainer = _trainer(model, encoded, tokenizer, p, task, results.base_folder() / p["OUTPUT_DIR"] / "checkpoints")
     return Run(task, p, dataset, encoded, tokenizer, trainer, trainer.state.log_history)
+
+
+def _complete(task: str, given: Mapping[str, object]) -> dict[str, object]:
+    """Return the parameters with the table's defaults for those that a notebook or an old record does not have."""
+    return {**{name: PARAMETERS[name].default for name in of_training(task)}, **given}
 
 
 def _trainer(
@@ -201,7 +206,7 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     task = task_of(folder / "model")
     spec = tasks.TASKS[task]
     parameters, described = recorded(folder, task)
-    p = {**{name: PARAMETERS[name].default for name in of_training(task)}, **parameters}
+    p = _complete(task, parameters)
     # What is read or mended is nobody's experiment, the tracker may not be installed here, and here is one process.
     p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"], "REPORT_TO": "none"}
     where = f"Say where its data lies by {parameter('RUN_DATA')}."
