@@ -24,7 +24,7 @@ from datasets import Dataset, DatasetDict, disable_progress_bars
 from speed import BATCH, MODEL, Clock, in_child
 from transformers import logging
 
-from bert_helpers import models, results, tasks, training
+from bert_helpers import models, records, tasks, training
 
 ROWS = (1_000, 10_000, 100_000, 1_000_000)
 LENGTHS = (16, 32, 64, 128, 256, 512)
@@ -111,7 +111,7 @@ def main():
         with options.out.open("a") as file:
             file.write(json.dumps(measured[-1]) + "\n")
         print(json.dumps(measured[-1]), flush=True)
-    print(f"\n{results.device_name()}")
+    print(f"\n{records.device_name()}")
     for key in ("rows", "length"):
         found = [row for row in measured if key in row]
         if found:

@@ -29,7 +29,7 @@ from sklearn.pipeline import make_pipeline
 from speed import BATCH, MODEL, in_child
 from transformers import TrainerCallback, logging
 
-from bert_helpers import intervals, models, results, tasks, training
+from bert_helpers import intervals, models, records, tasks, training
 from bert_helpers.tasks import regression
 
 EPOCHS, LEARNING_RATE = 6, 1e-4  # notebook 1's, chosen on its validation reviews
@@ -128,7 +128,7 @@ def report(rows):
         right[contender, step] = np.array(group["right"].tolist())
         table.append({"contender": contender, "step": step, "seconds": group["seconds"].median(),
                       **accuracy(right[contender, step])})  # fmt: skip
-    print(f"\n{results.device_name()}\n{pd.DataFrame(table).round(3).to_string(index=False)}")
+    print(f"\n{records.device_name()}\n{pd.DataFrame(table).round(3).to_string(index=False)}")
     last = dict(right.keys())
     if {"ours", "setfit"} <= last.keys():
         difference = accuracy(right["ours", last["ours"]] - right["setfit", last["setfit"]])

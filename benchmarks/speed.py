@@ -40,7 +40,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from bert_helpers import models, prediction, results, tasks, training
+from bert_helpers import models, prediction, records, tasks, training
 from bert_helpers.diagnosis import checks_run
 
 MODEL = models.DEFAULT_MODEL
@@ -331,7 +331,7 @@ def main():
     if "operations_per_s" in table:
         table["share_of_rate"] = table.pop("operations_per_s") / rate
     table["ours_is_faster"] = table.examples_per_s["ours"] / table.examples_per_s if "ours" in table.index else None
-    print(f"\n{results.device_name()}, matrix products at {rate / 1e9:.0f} GFLOP/s\n{table.round(3).to_string()}")
+    print(f"\n{records.device_name()}, matrix products at {rate / 1e9:.0f} GFLOP/s\n{table.round(3).to_string()}")
 
 
 if __name__ == "__main__":

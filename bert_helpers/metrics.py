@@ -155,13 +155,3 @@ def _roc_auc(weights: Weights, ranks: np.ndarray, positive: np.ndarray) -> np.nd
     positives = weights @ positive
     pairs = positives * (weights.sum(axis=-1) - positives)
     return ((weights * ranks) @ positive - positives**2 / 2) / np.where(pairs > 0, pairs, np.nan)
-
-
-def headline(metrics: dict[str, dict]) -> dict[str, dict]:
-    """The first three metrics of a record; of one with several tasks ("qa/f1") only, the first of each."""
-    if plain := [name for name in metrics if "/" not in name]:
-        return {name: metrics[name] for name in plain[:3]}
-    firsts: dict[str, str] = {}
-    for name in metrics:
-        firsts.setdefault(name.split("/")[0], name)
-    return {name: metrics[name] for name in firsts.values()}

@@ -9,7 +9,7 @@ import pandas as pd
 from datasets import Dataset, DatasetDict
 from transformers import BertPreTrainedModel, BertTokenizerFast
 
-from bert_helpers import models, runs, tasks, training
+from bert_helpers import models, records, runs, tasks, training
 from bert_helpers.errors import ModelError
 
 
@@ -49,9 +49,8 @@ def load(folder: Path) -> Predictor:
     tokenizer = models.load_tokenizer(str(folder))
     limit = tokenizer.model_max_length
     parameters = {"MAX_LENGTH": limit, "STRIDE": limit // 4}
-    places = [folder.parent, folder.parent.parent] if folder.name == "model" else []
-    if any((place / "metrics.json").is_file() for place in places):
-        parameters |= runs.recorded(folder.parent, task)[0]
+    if folder.name == "model" and records.find(folder.parent):
+        parameters |= records.read(folder.parent).of_task(task, tasks.TASKS[task].prefix).parameters
     return Predictor(task, model, tokenizer, parameters)
 
 

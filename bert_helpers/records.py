@@ -21,10 +21,11 @@ PATHS = ("DATA", "MODEL", "TRAINED", "RUN", "OUTPUT_DIR")  # what the names of p
 
 TEXT, NUMBER = (str, None), (float, None)
 SCORE = {"value": NUMBER, "low": NUMBER, "high": NUMBER}
+KNOWN = {"value": float, "low": float, "high": float}
 DATA = {"source": TEXT, "fingerprint": TEXT, "rows": ({...: int}, None)}
 FINDINGS = [{"finding": str, "symptom": str}]
 LIMITS = {
-    "calibration": ({"ece": SCORE, "by_chance": float, "temperature": float, "scaled": SCORE, "rows": int}, None),
+    "calibration": ({"ece": KNOWN, "by_chance": float, "temperature": float, "scaled": KNOWN, "rows": int}, None),
     "worst": ({"name": str, "metric": str, "rows": (int, None), **SCORE}, None),
 }
 SCHEMA = {
@@ -41,7 +42,7 @@ SCHEMA = {
     "limits": ({...: LIMITS}, None),
     "findings": (FINDINGS, {...: FINDINGS}, None),
 }
-LOG = [{"epoch": NUMBER, ...: object}]  # history.json, as a Trainer logs it
+LOG = [{...: NUMBER}]  # history.json, as a Trainer logs it
 
 Score = Mapping[str, float | None]  # with `value`, `low` and `high`; None where undefined
 
@@ -129,15 +130,17 @@ def make(
     `describe_data` of the run's data, or a dict of several by task; `seconds` are those of each part. `limits`, by
     task, are for the model card (`evaluation.limits`), `findings` those of the diagnosis (`findings.summary`), if any.
     """
+    versions = environment(precision)
+    device = versions.pop("device")
     return Record(
         metrics=files.plain(metrics.to_dict(orient="index")),
         parameters={k: _portable(v) if k.endswith(PATHS) else v for k, v in files.plain(parameters).items()},
         data=data,
         tasks=list(tasks),
         model=_portable(model),
-        versions={"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
-        device=device_name(),
-        precision=precision,
+        precision=versions.pop("precision"),
+        versions=versions,
+        device=device,
         seed=seed,
         seconds={name: round(value, 1) for name, value in seconds.items()},
         limits=files.plain(limits),
@@ -151,19 +154,19 @@ def write(folder: Path, record: Record, *, keep_date: bool = False) -> Path:
     return files.write_json(folder / NAME, content, keep_date=keep_date)
 
 
-def find(folder: Path) -> Path:
-    """Return the path of a run's record: in its folder, or one level up for one of several tasks. Raises DataError."""
-    for path in (folder / NAME, folder.parent / NAME):
-        if os.path.lexists(path):
-            return path
-    raise DataError(f"no {NAME}; a run's folder has history.json, model and {NAME}", source=folder.name)
+def find(folder: Path) -> Path | None:
+    """Return the path of a run's record: in its folder, or one level up for one of several tasks; None without one."""
+    paths = (folder / NAME, folder.parent / NAME)
+    return next((path for path in paths if os.path.lexists(path)), None)
 
 
 def read(folder: Path) -> Record:
     """Read the record that `find` finds. Raises DataError when there is none, or a field is not what it should be."""
-    content = files.read_json(find(folder), SCHEMA)
-    known = {name: content[name] for name in Record.__dataclass_fields__ if content.get(name) is not None}
-    record = Record(**known)
+    path = find(folder)
+    if path is None:
+        raise DataError(f"no {NAME}; a run's folder has history.json, model and {NAME}", source=folder.name)
+    content = files.read_json(path, SCHEMA)
+    record = Record(**{name: content[name] for name in SCHEMA if content.get(name) is not None})
     return replace(record, tasks=list(record.data)) if record.has_several_tasks and not record.tasks else record
 
 

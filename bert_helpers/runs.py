@@ -3,10 +3,8 @@
 For comparing many runs, as notebook 2 does, and for the command line; notebooks 1, 3 and 4 show the steps one by one.
 """
 
-import json
-import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +14,13 @@ from datasets import DatasetDict
 from transformers import BertConfig, BertPreTrainedModel, BertTokenizerFast, Trainer
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import models, results, tasks, training
+from bert_helpers import files, models, records, tasks, training
 from bert_helpers.data import fingerprint
-from bert_helpers.diagnosis import findings as diagnosis
-from bert_helpers.diagnosis.findings import Finding
 from bert_helpers.errors import DataError, ModelError, parameter
-from bert_helpers.evaluation import comparison
+from bert_helpers.evaluation import comparison, limits
 from bert_helpers.metrics import Measure
 from bert_helpers.parameters import PARAMETERS, of_training
+from bert_helpers.records import Record
 from bert_helpers.tasks import regression
 
 FILES = ("history.json", "model")
@@ -75,7 +72,7 @@ def prepare(dataset: DatasetDict, parameters: Mapping[str, object], *, task: str
     encoded = spec.encode(dataset, tokenizer, **tasks.options(spec.encode, p))
     fields = {**spec.model_fields(dataset["train"]), "hidden_dropout_prob": p["DROPOUT"]}
     model = models.load_model(p["MODEL"], spec.model_class, seed=p["SEED"], **fields)
-    trainer = _trainer(model, encoded, tokenizer, p, task, results.base_folder() / p["OUTPUT_DIR"] / "checkpoints")
+    trainer = _trainer(model, encoded, tokenizer, p, task, files.base_folder() / p["OUTPUT_DIR"] / "checkpoints")
     return Run(task, p, dataset, encoded, tokenizer, trainer, trainer.state.log_history)
 
 
@@ -151,33 +148,51 @@ def _scores(run: Run, predictions: Sequence, references: Sequence) -> pd.DataFra
     return table if parts is None else pd.concat([table, parts])
 
 
-def save(run: Run, folder: Path, *, findings: Iterable[Finding] | None = None) -> pd.DataFrame:
+def save(
+    run: Run,
+    folder: Path,
+    *,
+    findings: Sequence[Mapping[str, object]] | None = None,
+    publish: Callable[[Path, Record], Path] = records.write,
+) -> pd.DataFrame:
     """Write a finished run as the notebooks do: model/, history.json, predictions, and metrics.json last of all.
 
-    The record holds the `findings` of its diagnosis, if there was one. A regressor's scale moves into its weights
-    first. Returns `scores`. Raises ParameterError when `folder` cannot be written.
+    The record has the `findings` of its diagnosis, if there was one (`findings.summary`). `publish` writes it, with a
+    model card where it is `cards.publish`. A regressor's scale moves into its weights first. Returns `scores`. Raises
+    ParameterError when `folder` cannot be written.
     """
     spec, p, model = tasks.TASKS[run.task], run.parameters, run.trainer.model
     predictions, references = run.predictions_and_references()
     table = _scores(run, predictions, references)
     if spec.numeric:
         regression.fold_scale(model)
-    results.save_model(model, run.tokenizer, folder / "model")
-    results.write_json(folder / "history.json", run.log_history)
+    models.save_model(model, run.tokenizer, folder / "model")
+    files.write_json(folder / "history.json", run.log_history)
     spec.save_predictions(folder, predictions, run.dataset, {"validation": run.validation, "test": run.test})
     train = next((entry["train_runtime"] for entry in reversed(run.log_history) if "train_runtime" in entry), 0.0)
-    results.write_record(
-        folder,
+    record = records.make(
+        tasks=[run.task],
         metrics=table,
         parameters=dict(p),
-        data=results.describe_data(p["DATA"], run.dataset),
+        data=records.describe_data(p["DATA"], run.dataset),
         model=p["MODEL"],
         precision=training.resolve_precision(p["PRECISION"]),
         seed=p["SEED"],
         seconds={"train": train, "evaluate": run.test.metrics["test_runtime"]},
+        limits={run.task: _limits(run, table)},
         findings=findings,
     )
+    publish(folder, record)
     return table
+
+
+def _limits(run: Run, table: pd.DataFrame) -> dict[str, dict]:
+    """Measure what the model card says besides the metrics."""
+    if run.measure().correct is not None:
+        classes = list(run.trainer.model.config.id2label.values())
+        outputs = {"validation": run.validation, "test": run.test}
+        return limits.of_classifier(outputs, classes, seed=run.parameters["SEED"])
+    return limits.of_parts(table[["/" in name for name in table.index]])
 
 
 def read(folder: Path, *, source: str = "", model: str = "") -> Run:
@@ -198,23 +213,23 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
                 f"{folder.name}: no {missing[0]}: its training has not ended; give the same command again, it goes on."
             )
         raise DataError(f"{folder.name}: no {missing[0]}; a run's folder has {', '.join(FILES)} and metrics.json.")
-    log_history = _json(folder / "history.json", list)
+    log_history = records.read_history(folder / "history.json")
     if not log_history:
-        raise DataError(f"{folder.name}: its history.json is empty: the model was not trained by that run.")
-    if not all(isinstance(entry, dict) for entry in log_history):
-        raise DataError(f"{folder.name}: its history.json is not a Trainer's log.")
+        raise DataError("its history.json is empty: the model was not trained by that run", source=folder.name)
     task = task_of(folder / "model")
     spec = tasks.TASKS[task]
-    parameters, described = recorded(folder, task)
-    p = _complete(task, parameters)
+    record = records.read(folder).of_task(task, spec.prefix)
+    if not {"MODEL", "OUTPUT_DIR"} <= record.parameters.keys():
+        raise DataError("its metrics.json is not the record of a training", source=folder.name)
+    p = _complete(task, record.parameters)
     # What is read or mended is nobody's experiment, the tracker may not be installed here, and here is one process.
     p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"], "REPORT_TO": "none"}
     where = f"Say where its data lies by {parameter('RUN_DATA')}."
     try:
-        dataset = spec.load(results.resolve(p["DATA"]), **tasks.options(spec.load, p))
+        dataset = spec.load(files.resolve(p["DATA"]), **tasks.options(spec.load, p))
     except DataError as error:
         raise DataError(f"{folder.name}: {error} {where}") from error
-    if fingerprint(dataset) != described.get("fingerprint"):
+    if fingerprint(dataset) != record.data.get("fingerprint"):
         raise DataError(f"{folder.name}: {p['DATA']} does not hold the rows of this run. {where}")
     tokenizer = models.load_tokenizer(str(folder / "model"))
     encoded = spec.encode(dataset, tokenizer, **tasks.options(spec.encode, p))
@@ -238,25 +253,6 @@ def task_of(model: Path) -> str:
     raise ModelError(f"{model}: a {architecture} is of none of the tasks {', '.join(tasks.TASKS)}.")
 
 
-def recorded(folder: Path, task: str) -> tuple[dict[str, object], dict[str, object]]:
-    """Parameters, without the prefix that notebook 3's have, and description of the data, from a run's record.
-
-    It is metrics.json in `folder` or one level up. Raises DataError when there is none, or it is broken.
-    """
-    return of_task(_record(folder)[1], task)
-
-
-def _record(folder: Path) -> tuple[Path, dict[str, object]]:
-    for path in (folder / "metrics.json", folder.parent / "metrics.json"):
-        if path.is_file():
-            record = _json(path, dict)
-            told = record.get("parameters"), record.get("data")
-            if not all(isinstance(part, dict) for part in told) or not {"MODEL", "OUTPUT_DIR"} <= told[0].keys():
-                raise DataError(f"{path}: not the record of a run, which has parameters and data.")
-            return path, record
-    raise DataError(f"{folder.name}: no metrics.json; a run's folder has {', '.join(FILES)} and metrics.json.")
-
-
 def reusable(folder: Path, parameters: Mapping[str, object], dataset: DatasetDict) -> str:
     """The model of the run in `folder` where training with `parameters` on `dataset` would end with the same; else "".
 
@@ -264,57 +260,16 @@ def reusable(folder: Path, parameters: Mapping[str, object], dataset: DatasetDic
     whole path is not known again.
     """
     try:
-        _, record = _record(folder)
+        record = records.read(folder)
     except DataError:
         return ""
     defaults = {name: row.default for name, row in PARAMETERS.items()}
-    then, now = ({**defaults, **given} for given in (record["parameters"], parameters))
-    here = results.environment(training.resolve_precision(now["PRECISION"]))
-    there = {"device": record.get("device"), "precision": record.get("precision"), **record.get("versions", {})}
+    then, now = ({**defaults, **given} for given in (record.parameters, parameters))
+    here = records.environment(training.resolve_precision(now["PRECISION"]))
     same = (
         all(then.get(name) == now.get(name) for name in RECIPE)
-        and record["data"].get("fingerprint") == fingerprint(dataset)
-        and there == here
+        and record.data.get("fingerprint") == fingerprint(dataset)
+        and {**record.versions, "device": record.device, "precision": record.precision} == here
         and (folder / "model").is_dir()
     )
     return str(folder / "model") if same else ""
-
-
-def record_findings(folder: Path, task: str, findings: Iterable[Finding]) -> None:
-    """Put what a diagnosis of the run in `folder` found into its record and its model's card; the date stays.
-
-    Raises ParameterError when they cannot be written.
-    """
-    from bert_helpers.report.cards import write_cards  # cards are made of runs
-
-    path, record = _record(folder)
-    told = diagnosis.summary(findings)
-    if task in record["data"]:  # a record of several tasks
-        before = record.get("findings")
-        told = {**(before if isinstance(before, dict) else {}), task: told}
-    record["findings"] = told
-    date = path.stat()
-    write_cards(path.parent, record)
-    results.write_json(path, record)
-    os.utime(path, ns=(date.st_atime_ns, date.st_mtime_ns))
-
-
-def of_task(record: Mapping[str, object], task: str) -> tuple[Mapping[str, object], Mapping[str, object]]:
-    """Parameters, without the prefix that notebook 3's have, and description of the data of one task of a record."""
-    parameters, described = record.get("parameters") or {}, record.get("data") or {}
-    if task not in described:
-        return parameters, described
-    prefix, others = tasks.TASKS[task].prefix, tuple(t.prefix for t in tasks.TASKS.values() if t.prefix)
-    own = {name: value for name, value in parameters.items() if not name.startswith(others)}
-    named = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
-    return own | (named if prefix else {}), described[task]
-
-
-def _json(path: Path, kind: type) -> object:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error}).") from error
-    if not isinstance(content, kind):
-        raise DataError(f"{path}: holds a {type(content).__name__} where a run writes a {kind.__name__}.")
-    return content

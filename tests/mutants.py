@@ -59,7 +59,7 @@ BREAKS = [
     ("rise > 2 * error and gap > 2 * error", "rise > 2 * error or gap > 2 * error"),
     ("if draw >= share]", "if draw < share]"),
     ("isinstance(value, kind) and (kind is bool or not isinstance(value, bool))", "isinstance(value, kind)"),
-    ("return Path(value).name if isinstance(value, str)", "return value if isinstance(value, str)"),
+    ("return Path(value).name if absolute", "return value if absolute"),
     ('"STRIDE": limit // 4', '"STRIDE": limit // 2'),
 ]
 

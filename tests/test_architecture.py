@@ -25,8 +25,6 @@ MODULES = {name for name, path in ALL.items() if path.name not in ("__init__.py"
 
 LINES = 9_600  # of the whole package, code, docstrings and comments together
 NOTEBOOK_1_MODULES, NOTEBOOK_1_LINES = 27, 5_320  # what its imports load, `__init__` files left out
-# Late imports that go with the old names of records
-UPWARD = {("bert_helpers.runs", "bert_helpers.report.cards"), ("bert_helpers.results", "bert_helpers.report.cards")}
 TASK_SWITCHES = 25  # outside tasks/ and the table of parameters
 
 
@@ -74,7 +72,7 @@ def test_imports_go_down_the_page_late_ones_too():
         for other in graph.find_modules_directly_imported_by(name) & MODULES
         if order.index(other) <= order.index(name)
     ]
-    assert set(up) <= UPWARD
+    assert not up
 
 
 def test_what_the_walks_name_exists():
@@ -134,4 +132,4 @@ def test_imports_inside_functions_are_of_slow_libraries_or_lead_to_them(name):
         if isinstance(node, ast.FunctionDef)
         for module in imported(ast.Module(node.body, []), late=True)
     ]
-    assert set(late) <= {"bert_helpers.report.cards"} or name in ("bert_helpers.cli.main", "bert_helpers.results"), late
+    assert not late or name == "bert_helpers.cli.main", late

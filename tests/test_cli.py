@@ -141,20 +141,20 @@ def test_the_predictions_file_holds_what_the_metrics_are_of(at_home):
 def test_the_record_is_written_last_and_says_what_was_run(at_home, tmp_path, monkeypatch):
     run = runs.read(at_home / "results/classification")
     changed = {**run.parameters, "PRECISION": "auto", "SEED": 3}
-    resumed = replace(run, parameters=changed, log_history=[{"train_runtime": 0.25}, *run.log_history])
-    files, told = [], {}
-    monkeypatch.setattr(
-        runs.results,
-        "write_record",
-        lambda folder, **record: (files.extend(path.name for path in folder.iterdir()), told.update(record)),
-    )
-    table = runs.save(resumed, tmp_path)
-    assert sorted(files) == ["history.json", "model", "predictions.csv"]
-    assert told["metrics"] is table
-    assert (told["seed"], told["precision"]) == (3, training.resolve_precision())
-    assert (told["data"]["source"], told["data"]["rows"]["test"]) == ("tickets.csv", 16)
-    train = next(entry["train_runtime"] for entry in run.log_history if "train_runtime" in entry)
-    assert told["seconds"] == {"train": train, "evaluate": resumed.test.metrics["test_runtime"]}
+    resumed = replace(run, parameters=changed, log_history=[*run.log_history, {"train_runtime": 0.2345}])
+    there, written = [], []
+
+    def publish(folder, record):
+        there.extend(path.name for path in folder.iterdir())
+        written.append(record)
+
+    table = runs.save(resumed, tmp_path, publish=publish)
+    (record,) = written
+    assert sorted(there) == ["history.json", "model", "predictions.csv"]
+    assert {name: score["value"] for name, score in record.metrics.items()} == table.value.to_dict()
+    assert (record.seed, record.precision) == (3, training.resolve_precision())
+    assert (record.data["source"], record.data["rows"]["test"]) == ("tickets.csv", 16)
+    assert record.seconds == {"train": 0.2, "evaluate": round(resumed.test.metrics["test_runtime"], 1)}
 
 
 def test_questions_of_one_context_are_drawn_together(at_home, monkeypatch):
@@ -561,8 +561,8 @@ BAD = [
     (["evaluate"], "required: FOLDER"),
     (["evaluate", "results/none"], "results/none: no such folder; name that of a run"),
     (["evaluate", "results"], "results: no history.json; a run's folder has"),
-    (["evaluate", "broken"], "broken/metrics.json: cannot be read as JSON"),
-    (["evaluate", "strange"], "strange/metrics.json: not the record of a run"),
+    (["evaluate", "broken"], "broken/metrics.json: is not JSON, or only a part of it"),
+    (["evaluate", "strange"], "strange/metrics.json: does not have the expected form (metrics is null)"),
     (["evaluate", "results/ner", "--data", "tickets.csv"], "ay where its data lies by"),
     (["evaluate", "results/classification", "--data", "sample"], "no column 'message'"),
     (["evaluate", "results/ner", "more"], "unknown argument more"),

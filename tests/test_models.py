@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertForSequenceClassification
+from transformers import BertForSequenceClassification, BertTokenizerFast
 
 from bert_helpers import ModelError, models
 
@@ -124,3 +124,20 @@ def test_a_trained_model_knows_the_size_of_its_weights_before_training(copy, tmp
         (tmp_path / "trained/config.json").write_text(json.dumps({**config, "initial_weight_size": unknown}))
         trained = models.load_trained(str(tmp_path / "trained"), BertForSequenceClassification)
         assert trained.config.initial_weight_size == pytest.approx(2 * before)
+
+
+def test_a_saved_model_comes_back_with_its_logits_and_names(tiny_bert, tokenizer, tmp_path):
+    names = {0: "bad", 1: "good"}
+    model = models.load_model(str(tiny_bert), BertForSequenceClassification, num_labels=2, id2label=names).eval()
+    folder = models.save_model(model, tokenizer, tmp_path / "run" / "model")
+    again = models.load_model(str(folder), BertForSequenceClassification).eval()
+    ids = torch.tensor([[101, 2023, 2003, 102]])
+    with torch.no_grad():
+        # Where the file's weights lie in memory decides the order in which products are summed: not to the last bit.
+        torch.testing.assert_close(model(ids).logits, again(ids).logits, atol=1e-6, rtol=1e-5)
+    weights = again.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+    assert again.config.id2label == names
+    assert models.load_tokenizer(str(folder))("Fine film")["input_ids"] == tokenizer("Fine film")["input_ids"]
+    assert (folder / "model.safetensors").is_file()
+    assert BertTokenizerFast.from_pretrained(folder).model_max_length == 64

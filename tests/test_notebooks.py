@@ -168,7 +168,7 @@ def test_a_bad_parameter_stops_the_run_and_leaves_nothing(tmp_path):
 def test_the_summary_shows_headlines_and_failures(tmp_path):
     record = tmp_path / "metrics.json"
     metrics = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in ("qa/f1", "qa/exact_match", "regression/mse")}
-    record.write_text(json.dumps({"metrics": metrics}))
+    record.write_text(json.dumps({"metrics": metrics, "parameters": {}, "data": {}}))
     good = {"notebook": "03.ipynb", "seconds": 61.2, "error": None, "record": record}
     text = summary([good, {**good, "notebook": "04.ipynb", "error": "DataError: no such file"}])
     assert re.search(r"03.ipynb +qa/f1 +0\.500 \(0\.400 to 0\.600\) +61 ", text)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from datasets import DatasetDict
 
-from bert_helpers import DataError, ModelError, ParameterError, results, runs, tasks
+from bert_helpers import DataError, ModelError, ParameterError, files, models, records, runs, tasks
 from bert_helpers.diagnosis import diagnose
 from bert_helpers.tasks import regression
 
@@ -39,18 +39,19 @@ def leave(run, folder, name=""):
     (folder / name).mkdir(parents=True, exist_ok=True)
     if run.task == "regression":
         regression.fold_scale(run.trainer.model)
-    results.save_model(run.trainer.model, run.tokenizer, folder / name / "model")
-    results.write_json(folder / name / "history.json", run.log_history)
+    models.save_model(run.trainer.model, run.tokenizer, folder / name / "model")
+    files.write_json(folder / name / "history.json", run.log_history)
     prefix = tasks.TASKS[run.task].prefix
     common = ("MODEL", "BATCH_SIZE", "SEED", "PRECISION", "OUTPUT_DIR")
     own = {(key if key in common else prefix + key): value for key, value in run.parameters.items()}
     own["REPORT_TO"] = "mlflow"  # which need not be installed where the run is read
-    described = results.describe_data("sample", run.dataset)
+    described = records.describe_data("sample", run.dataset)
     record = {
+        "metrics": {},
         "parameters": {**own, "EPOCHS": 99} if prefix else own,
         "data": {run.task: described} if name else described,
     }
-    results.write_json(folder / "metrics.json", record)
+    files.write_json(folder / "metrics.json", record)
 
 
 def test_a_run_has_curves_and_logits_in_the_order_of_the_rows(run):
@@ -95,15 +96,15 @@ def test_the_folder_that_a_run_of_any_task_left_says_what_the_run_says(task, tin
 
 def test_a_folder_that_cannot_be_read_says_why(run, tiny_bert, tmp_path):
     leave(run, tmp_path / "run")
-    description = results.describe_data("sample", run.dataset)
-    other = {"parameters": {**run.parameters, "SEED": 1}, "data": description}
-    results.write_json(tmp_path / "run" / "metrics.json", other)
+    description = records.describe_data("sample", run.dataset)
+    other = {"metrics": {}, "parameters": {**run.parameters, "SEED": 1}, "data": description}
+    files.write_json(tmp_path / "run" / "metrics.json", other)
     with pytest.raises(DataError, match="does not hold the rows of this run"):
         runs.read(tmp_path / "run")
     (tmp_path / "run" / "metrics.json").unlink()
     with pytest.raises(DataError, match=r"no metrics\.json"):
         runs.read(tmp_path / "run")
-    results.write_json(tmp_path / "run" / "history.json", [])
+    files.write_json(tmp_path / "run" / "history.json", [])
     with pytest.raises(DataError, match="not trained by that run"):
         runs.read(tmp_path / "run")
     (tmp_path / "run" / "history.json").unlink()

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
-from bert_helpers import models, parameters, prediction, results, runs, tasks, training
+from bert_helpers import files, models, parameters, prediction, records, runs, tasks, training
 from bert_helpers.cli import unlabelled
 from bert_helpers.diagnosis import checks_run
 from bert_helpers.diagnosis import diagnose as checks
@@ -25,7 +25,7 @@ from bert_helpers.diagnosis import findings as diagnosis
 from bert_helpers.diagnosis.fixes import ACTIONS
 from bert_helpers.errors import DataError, ParameterError, TrainingError, parameter
 from bert_helpers.metrics import format_interval
-from bert_helpers.report import gallery
+from bert_helpers.report import cards, gallery
 from bert_helpers.tasks import classification, ner
 
 CHUNK = 1 << 15  # characters written at a time; unbuffered, one long write would not notice that nobody reads on
@@ -57,10 +57,10 @@ def first_process() -> bool:
 def train(options: argparse.Namespace) -> int:
     """Read data, print findings, train, and leave the folder that the notebooks leave."""
     p = options.parameters
-    spec, folder = tasks.TASKS[options.task], results.base_folder() / p["OUTPUT_DIR"]
-    dataset = spec.load(results.resolve(p["DATA"]), **tasks.options(spec.load, p))
+    spec, folder = tasks.TASKS[options.task], files.base_folder() / p["OUTPUT_DIR"]
+    dataset = spec.load(files.resolve(p["DATA"]), **tasks.options(spec.load, p))
     run = runs.prepare(dataset, p, task=options.task)
-    say(", ".join(f"{len(split)} {name}" for name, split in dataset.items()) + f" rows; {results.device_name()}")
+    say(", ".join(f"{len(split)} {name}" for name, split in dataset.items()) + f" rows; {records.device_name()}")
     rows = checks.diagnose_rows(run)
     before = checks.diagnose(run, rows=rows)
     _say_findings(before, run)
@@ -70,7 +70,9 @@ def train(options: argparse.Namespace) -> int:
     try:
         done = runs.finish(run)
         found = checks.diagnose(done, rows=rows)
-        table = runs.save(done, folder, findings=found) if first_process() else None
+        table = None
+        if first_process():
+            table = runs.save(done, folder, findings=diagnosis.summary(found), publish=cards.publish)
     except (MemoryError, RuntimeError) as error:
         for finding in checks_run.check_failure(error, parameters=p):
             raise TrainingError(finding.symptom, fix=f"fix: {_fix(finding, run)}") from error
@@ -88,7 +90,7 @@ def train(options: argparse.Namespace) -> int:
 def _refresh_gallery() -> None:
     """Write the page over all runs; 200 of them take a second. Without it the run is as good."""
     try:
-        say(f"gallery: {os.path.relpath(gallery.write_gallery(results.base_folder() / 'results'))}")
+        say(f"gallery: {os.path.relpath(gallery.write_gallery(files.base_folder() / 'results'))}")
     except (OSError, ParameterError) as error:  # OSError: another process takes folders away
         say(f"no gallery: {error}")
 
@@ -177,13 +179,13 @@ def diagnose(options: argparse.Namespace) -> int:
     folder = _folder(options.folder)
     run = runs.read(folder, source=options.data)
     found = checks.diagnose(run)
+    summary = diagnosis.summary(found)
     content = [
-        {**recorded, "cause": f.cause, "fix": f.fix, "advice": f.advice}
-        for recorded, f in zip(diagnosis.summary(found), found, strict=True)
+        {**row, "cause": f.cause, "fix": f.fix, "advice": f.advice} for row, f in zip(summary, found, strict=True)
     ]
     status = _show(options, content, "\n\n".join(_finding(f, run) for f in found) or "no finding")
     try:
-        runs.record_findings(folder, run.task, found)
+        cards.publish_findings(folder, run.task, summary)
     except ParameterError as error:  # they have been said all the same
         say(f"not recorded: {error}")
     return status
@@ -212,7 +214,7 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def _folder(name: str) -> Path:
-    folder = Path(results.resolve(name))
+    folder = Path(files.resolve(name))
     if not folder.is_dir():
         raise DataError("no such folder", source=name, fix="name that of a run, such as results/01_fine_tune")
     return folder if folder.name else folder.resolve()
@@ -224,7 +226,7 @@ def _scores(table: pd.DataFrame) -> str:
 
 
 def _show(options: argparse.Namespace, content: object, text: str) -> int:
-    print(results.to_json(content) if options.json else text + "\n", end="")
+    print(files.to_json(content) if options.json else text + "\n", end="")
     return 0
 
 
@@ -244,8 +246,8 @@ def predict(options: argparse.Namespace) -> int:
                 parameter="OUT",
                 fix=f"end it in .csv or .jsonl, or say which by {parameter('FORMAT')}",
             )
-        results.check_writable(out.parent)
-    predictor = prediction.load(Path(results.resolve(options.folder)))
+        files.check_writable(out.parent)
+    predictor = prediction.load(Path(files.resolve(options.folder)))
     rows = _unlabelled(options, _columns(options, predictor))
     tokens = f"at most {predictor.parameters['MAX_LENGTH']} tokens"
     say(f"{predictor.task}: {len(rows)} rows, {tokens}, {training.resolve_precision(p['PRECISION'])}")
@@ -254,7 +256,7 @@ def predict(options: argparse.Namespace) -> int:
     )
     text = _written(table, options.format or by_name)
     if out:
-        results.write_text(out, text)
+        files.write_text(out, text)
     else:
         for start in range(0, len(text), CHUNK):
             sys.stdout.write(text[start : start + CHUNK])
@@ -278,12 +280,12 @@ def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> data
     if options.text:
         for text in options.text:
             # one word with a file's ending: also where there is no such file, or its name would be classified
-            if unlabelled.is_file_name(text) and (os.path.isfile(results.resolve(text)) or not re.search(r"\s", text)):
+            if unlabelled.is_file_name(text) and (os.path.isfile(files.resolve(text)) or not re.search(r"\s", text)):
                 fix = f"name it by {parameter('FILE')}"
                 raise ParameterError("is the name of a file, not a text", source=text, fix=fix)
         return unlabelled.from_arguments(options.text, columns)
     if options.file and options.file != "-":
-        return unlabelled.from_file(Path(results.resolve(options.file)), columns)
+        return unlabelled.from_file(Path(files.resolve(options.file)), columns)
     if sys.stdin.isatty():
         say("one text per line; Ctrl-D ends")
     return unlabelled.from_stream(sys.stdin.buffer.read(), columns)
@@ -292,7 +294,7 @@ def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> data
 def _written(table: pd.DataFrame, form: str | None) -> str:
     lists = [name for name in table if isinstance(table[name].iloc[0], list)]
     if (form or ("jsonl" if lists else "csv")) == "jsonl":
-        return "".join(results.to_json(row, indent=None) for row in table.to_dict(orient="records"))
+        return "".join(files.to_json(row, indent=None) for row in table.to_dict(orient="records"))
     if lists:  # a line per word
         table = table.rename_axis("row").reset_index().explode(lists)
     return table.to_csv(index=False)
@@ -310,7 +312,7 @@ def info(options: argparse.Namespace) -> int:
     samples["classification, transfer"] = {"test": len(classification.load_transfer("sample", names=classes))}
     samples["ner, transfer"] = {"test": len(ner.load_tagged_rows("sample", tags))}
     content = {
-        **results.environment(training.resolve_precision()),
+        **records.environment(training.resolve_precision()),
         "model": {name: f"SHA-256 {models.PACKAGED[name][2]}" for name in models.PACKAGED if models.locate(name)},
         "samples": samples,
     }

@@ -1,7 +1,6 @@
 """Run the numbered notebooks headless with papermill, then say in one table what came out."""
 
 import ast
-import json
 import os
 import sys
 import time
@@ -13,8 +12,9 @@ import yaml
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
+from bert_helpers import records
 from bert_helpers.errors import ParameterError
-from bert_helpers.metrics import format_interval, headline
+from bert_helpers.metrics import format_interval
 from bert_helpers.parameters import complete
 
 EXECUTED = Path("results/notebooks")
@@ -76,7 +76,7 @@ def _run(path: Path, values: Mapping[str, object], given: Sequence[str]) -> dict
         )
     except PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"
-    record = Path(values["OUTPUT_DIR"]) / "metrics.json"
+    record = Path(values["OUTPUT_DIR"]) / records.NAME
     return {"notebook": path.name, "seconds": time.perf_counter() - started, "error": error, "record": record}
 
 
@@ -88,8 +88,8 @@ def summary(rows: Sequence[dict[str, object]]) -> str:
         if row["error"]:
             lines.append((row["notebook"], "FAILED", "see below", seconds, str(EXECUTED / row["notebook"])))
             continue
-        metrics = json.loads(row["record"].read_text(encoding="utf-8"))["metrics"]
-        for i, (name, value) in enumerate(headline(metrics).items()):
+        headline = records.read(row["record"].parent).headline()
+        for i, (name, value) in enumerate(headline.items()):
             first = (row["notebook"], seconds, str(row["record"])) if i == 0 else ("", "", "")
             lines.append((first[0], name, format_interval(value), *first[1:]))
     widths = [max(len(line[i]) for line in lines) for i in range(5)]

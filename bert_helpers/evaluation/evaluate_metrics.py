@@ -1,7 +1,7 @@
 """SQuAD's and seqeval's metrics as `evaluate.Metric`s that need no Hub and run no downloaded code.
 
 Inputs, names and units are those of the metrics "squad" and "seqeval" on the Hub. Results are plain numbers, so that
-`evaluate.save` can write them; `results.write_json` also writes them whole or not at all.
+`evaluate.save` can write them; `files.write_json` also writes them whole or not at all.
 """
 
 import evaluate

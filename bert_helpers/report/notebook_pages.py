@@ -10,39 +10,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
-from bert_helpers.results import write_text
+from bert_helpers import files
+from bert_helpers.report.templates import FOLDER, has_mark
 
-# nbconvert's "lab" template without what it loads from elsewhere: require.js, MathJax, Mermaid, widgets. Should an
-# output ask for something all the same, the policy keeps the browser from fetching or running it.
-TEMPLATE = """\
-{% extends 'index.html.j2' %}
-{% block html_head %}
-<meta name="generator" content="{{ resources.generator }}">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; font-src data:; \
-style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'">
-{{ super() }}
-{% endblock %}
-{% block html_head_js %}{% endblock %}
-{% block jupyter_widgets %}{% endblock %}
-{% block html_head_js_mathjax %}{% endblock %}
-{% block html_head_js_mermaidjs %}{% endblock %}
-{% block notebook_css %}
-{{ super() }}
-<style>
-:root { color-scheme: light dark; }
-img, svg { max-width: 100%; height: auto; }
-.jp-InputArea-editor, .jp-OutputArea-output, .jp-RenderedMarkdown { overflow-x: auto !important; }
-@media (max-width: 760px) {
-  .jp-InputArea, .jp-OutputArea-child, .jp-InputArea-editor, .jp-OutputArea-output { display: block !important; }
-  .jp-OutputArea-output { width: auto !important; margin-left: 0 !important; }
-}
-</style>
-<style media="(prefers-color-scheme: dark)">{{ resources.include_css('static/theme-dark.css').split('>', 1)[1] }}
-<style media="(prefers-color-scheme: dark)">
-:root { --jp-mirror-editor-comment-color: #7fb8b8; --jp-mirror-editor-operator-color: #d08bff; }
-</style>
-{% endblock %}
-"""
+TEMPLATE = (FOLDER / "notebook.html.j2").read_text(encoding="utf-8")  # extends one of nbconvert's
+LARGEST = 200_000_000  # bytes of a notebook
 # What has no picture without a script is shown as text.
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain"]
 
@@ -58,7 +30,7 @@ class NotebookPage:
 
 
 def write_pages(folder: Path) -> list[NotebookPage]:
-    """An HTML page beside each notebook of `folder`; one that is up to date is left as it is.
+    """Write an HTML page next to each notebook of `folder`; one that is up to date is left as it is.
 
     Raises ParameterError when a page cannot be written.
     """
@@ -66,25 +38,24 @@ def write_pages(folder: Path) -> list[NotebookPage]:
 
 
 def _page(path: Path) -> NotebookPage:
+    page = path.with_suffix(".html")
     try:
-        content = path.read_bytes()
-        notebook = json.loads(content)
-        facts = _output_dir(notebook), _failure(notebook)
-        html = _convert(path, content)
+        text = files.read_text(path, largest=LARGEST)
+        notebook = json.loads(text)
+        output_dir, error = _output_dir(notebook), _failure(notebook)
+        digest = hashlib.sha256((text + TEMPLATE + version("nbconvert")).encode()).hexdigest()
+        # Converting takes a second, mostly for a page that is there already
+        html = None if has_mark(page, digest) else _convert(path, text, digest)
     # A notebook may come from anywhere, and nbformat and nbconvert raise whatever they stumble over.
-    except Exception as error:
-        reason = f"cannot be read as a notebook ({' '.join(str(error).split())[:200] or type(error).__name__})"
-        return NotebookPage(path, None, None, reason)
-    page = path.with_suffix(".html")
-    return NotebookPage(path, write_text(page, html) if html else page, *facts)
+    except Exception as problem:
+        reason = " ".join(str(problem).split())[:200] or type(problem).__name__
+        return NotebookPage(path, None, None, f"cannot be read as a notebook ({reason})")
+    if html:
+        files.write_text(page, html)
+    return NotebookPage(path, page, output_dir, error)
 
 
-def _convert(path: Path, content: bytes) -> str | None:
-    """The page, or None where it stands already: one takes a second."""
-    digest = hashlib.sha256(content + TEMPLATE.encode() + version("nbconvert").encode()).hexdigest()
-    page = path.with_suffix(".html")
-    if page.is_file() and digest.encode() in page.read_bytes()[:1000]:
-        return None
+def _convert(path: Path, text: str, digest: str) -> str:
     import nbformat  # with nbconvert a second to import, and mostly not needed
     from nbconvert import HTMLExporter
     from traitlets.config import Config
@@ -94,9 +65,8 @@ def _convert(path: Path, content: bytes) -> str | None:
     log.setLevel(logging.ERROR)  # nbconvert warns of every figure without a description
     exporter = HTMLExporter(config=config, raw_template=TEMPLATE, log=log)
     resources = {"generator": f"bert_helpers {digest}", "metadata": {"name": path.stem}}
-    html, _ = exporter.from_notebook_node(nbformat.reads(content.decode("utf-8"), as_version=4), resources)
-    html = re.sub(r'href="([\w-]+)\.ipynb"', r'href="\1.html"', html)  # the next notebook's page stands beside it
-    return html.encode("utf-8", "replace").decode("utf-8")
+    html, _ = exporter.from_notebook_node(nbformat.reads(text, as_version=4), resources)
+    return re.sub(r'href="([\w-]+)\.ipynb"', r'href="\1.html"', html)  # the next notebook's page is in the same folder
 
 
 def _output_dir(notebook: dict) -> PurePosixPath | None:

@@ -10,7 +10,7 @@ import pytest
 from datasets import Features, Value
 from seqeval import metrics as seqeval
 
-from bert_helpers import DataError, results
+from bert_helpers import DataError, files
 from bert_helpers.evaluation.evaluate_metrics import Seqeval, Squad
 from bert_helpers.tasks.qa import AnswerMeasure
 
@@ -262,7 +262,7 @@ def test_numpys_numbers_are_written_as_plain_ones(tmp_path):
         "row": np.array([1.5, np.inf]),
         "inner": [{"deep": np.int32(2)}, (np.float16(0.25),)],
     }
-    path = results.write_json(tmp_path / "new" / "a.json", content)
+    path = files.write_json(tmp_path / "new" / "a.json", content)
     assert json.loads(path.read_text()) == {
         "float32": 0.5,
         "float64": 1 / 3,
@@ -273,4 +273,4 @@ def test_numpys_numbers_are_written_as_plain_ones(tmp_path):
         "inner": [{"deep": 2}, [0.25]],
     }
     scores = Squad().compute(**squad(GOLDEN))
-    assert json.loads(results.write_json(tmp_path / "squad.json", scores).read_text()) == scores
+    assert json.loads(files.write_json(tmp_path / "squad.json", scores).read_text()) == scores

@@ -1,0 +1,169 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+from transformers import BertForSequenceClassification
+
+from bert_helpers import DataError, ParameterError, files, models, training
+
+
+def full_disk(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+
+# --- write -------------------------------------------------------------------------------------------------
+
+
+def test_json_is_written_whole_with_plain_numbers(tmp_path):
+    path = files.write_json(tmp_path / "a" / "b.json", {"x": np.float32(0.5), "y": [np.int64(2), float("nan")]})
+    assert json.loads(path.read_text()) == {"x": 0.5, "y": [2, None]}
+    with pytest.raises(TypeError):
+        files.write_json(path, {"x": object()})
+    assert json.loads(path.read_text())["x"] == 0.5
+    assert os.listdir(path.parent) == ["b.json"]
+
+
+def test_what_is_written_is_read_back_as_it_was(tmp_path):
+    text = "a\r\nb\rc\u2028d\x00"
+    assert files.write_text(tmp_path / "a.txt", text).read_bytes() == text.encode()
+    content = {"name that is not UTF-8 \udcff": ["\x1b", 1e99, None, True]}
+    assert files.read_json(files.write_json(tmp_path / "a.json", content)) == content
+
+
+def test_the_date_of_a_file_stays_on_request(tmp_path):
+    path = files.write_text(tmp_path / "a.txt", "a")
+    os.utime(path, (1, 1))
+    assert files.write_text(path, "b", keep_date=True).stat().st_mtime == 1
+    assert files.write_text(path, "c").stat().st_mtime > 1
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("moves", [0, 1, 2])  # how many renames succeed
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(moves, before, tmp_path, monkeypatch):
+    if before:
+        files.write_text(tmp_path / "model" / "old", "old")
+    done, replace = [], os.replace
+
+    def rename(source, target):
+        if len(done) == moves:
+            done.append("failed")
+            full_disk()
+        done.append("moved")
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", rename)
+    fails = moves < 1 + before
+    refused = pytest.raises(ParameterError, match="model: cannot be written") if fails else nullcontext()
+    with refused, files.new_folder(tmp_path / "model") as fresh:
+        (fresh / "new").write_text("new")
+    assert ("failed" in done) == fails
+    left = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")]
+    kept = ["model", "model/old"] if before else []
+    assert left == (kept if fails else ["model", "model/new"])
+
+
+# What the child writes beyond 200 kB fails, as on a full disk.
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from transformers import BertForSequenceClassification
+from bert_helpers import ParameterError, files, models
+
+folder, bert = Path(sys.argv[1]), sys.argv[2]
+model, tokenizer = models.load_model(bert, BertForSequenceClassification), models.load_tokenizer(bert)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+for write in (
+    lambda: models.save_model(model, tokenizer, folder / "model"),
+    lambda: files.write_json(folder / "metrics.json", {"x": "y" * 300_000}),
+    lambda: files.write_text(folder / "predictions.csv", "y" * 300_000),
+):
+    try:
+        write()
+    except ParameterError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_full_disk_leaves_what_was_there_and_nothing_partial(before, tiny_bert, tokenizer, tmp_path):
+    if before:
+        model = models.load_model(str(tiny_bert), BertForSequenceClassification)
+        models.save_model(model, tokenizer, tmp_path / "model")
+        files.write_json(tmp_path / "metrics.json", {"x": 1})
+        files.write_text(tmp_path / "predictions.csv", "a,b")
+    contents = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path), str(tiny_bert)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    refused = [re.search(r"(\S+): cannot be written", line)[1] for line in done.stdout.splitlines()]
+    assert [os.path.basename(path) for path in refused] == ["model", "metrics.json", "predictions.csv"]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == contents
+
+
+@pytest.mark.parametrize("folder", ["file", "file/below", "readonly/deep"])
+def test_an_output_folder_that_cannot_be_written_is_refused_before_training(folder, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    if folder.startswith("readonly"):  # root may write anywhere, so the refusal is put in
+
+        def refuse(*args, **kwargs):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(ParameterError, match=f"{folder}: cannot be written"):
+        training.training_arguments(tmp_path / folder)
+
+
+# --- read --------------------------------------------------------------------------------------------------
+
+BROKEN = {
+    "": "is not JSON", "{": "is not JSON", '{"x": 1' + "0" * 5000 + "}": "is not JSON", "[" * 100_000: "is nested too",
+    "\xff": "is not UTF-8 text", "x" * (files.LARGEST + 1): "is larger than 5 MB", "PIPE": "is no file, or is gone",
+    "GONE": "is no file, or is gone",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "problem"), BROKEN.items(), ids=range(len(BROKEN)))
+def test_a_file_that_cannot_be_read_says_why(content, problem, tmp_path):
+    path = tmp_path / "a.json"
+    if content == "PIPE":
+        os.mkfifo(path)
+    elif content != "GONE":
+        path.write_text(content, encoding="latin-1")
+    with pytest.raises(DataError) as caught:
+        files.read_json(path)
+    assert caught.value.source == str(path)
+    assert caught.value.problem.startswith(problem)
+
+
+MISMATCHES = [
+    ({"x": 1}, {"x": float}, ""), ({"x": 1.0}, {"x": int}, "x is 1.0"), ({"x": True}, {"x": int}, "x is true"),
+    ({"x": float("nan")}, {"x": float}, "x is NaN"), ({"x": 10**400}, {"x": float}, "x is 1000"),
+    ({}, {"x": (str, None)}, ""), ({}, {"x": str}, "x is null"), (None, None, ""), (0, None, "it is 0"),
+    ([{"a": []}], [{"a": [str]}], ""), ([{"a": [1]}], [{"a": [str]}], "[0].a[0] is 1"), ({}, [str], "it is {}"),
+    ({"a": {"b": "c"}}, {...: ({...: float}, str)}, 'a.b is "c"'), ({"y": [[2]]}, {"x": (int, None)}, ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "schema", "problem"), MISMATCHES)
+def test_a_schema_names_the_field_that_is_not_as_it_should_be(value, schema, problem):
+    found = files.mismatch(value, schema)
+    assert found == problem or (problem.endswith("1000") and found.startswith(problem))
+
+
+def test_relative_paths_are_taken_from_the_project_when_a_kernel_runs_in_notebooks(tmp_path, monkeypatch):
+    (tmp_path / "bert_helpers").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "mine.csv").write_text("x")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert files.base_folder() == tmp_path
+    assert files.resolve("mine.csv") == os.path.join("..", "mine.csv")
+    monkeypatch.chdir(tmp_path)
+    assert files.base_folder() == tmp_path
+    names = ["mine.csv", "stanfordnlp/imdb", "sample"]
+    assert [files.resolve(name) for name in names] == names
