@@ -6,7 +6,7 @@ The checks read the `tasks.base.Examples` of each split, whatever the task is. E
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -47,10 +47,16 @@ def check_dataset(
     `difference`: the difference of accuracy that the test split should be able to detect; None for none in particular.
     """
     splits = {name: as_task(task).examples(split) for name, split in dataset.items()}
-    findings = check_labels(splits) + check_duplicates(splits)
-    findings += check_evaluation_size(dataset, difference=difference)
-    findings += check_same_distribution(splits, seed=seed) + check_label_noise(splits, seed=seed)
-    return sort_by_priority(findings + check_tags(splits["train"]))
+    return sort_by_priority(
+        [
+            *check_labels(splits),
+            *check_duplicates(splits),
+            *check_evaluation_size(dataset, difference=difference),
+            *check_same_distribution(splits, seed=seed),
+            *check_label_noise(splits, seed=seed),
+            *check_tags(splits["train"]),
+        ]
+    )
 
 
 def as_task(task: str | Task) -> Task:
@@ -61,31 +67,28 @@ def as_task(task: str | Task) -> Task:
 # --- labels ------------------------------------------------------------------------------------------------
 
 
-def check_labels(splits: Splits) -> list[Finding]:
+def check_labels(splits: Splits) -> Iterator[Finding]:
     """Find `constant_labels` and `class_imbalance`."""
     constant = [name for name, rows in splits.items() if len(set(rows.counted)) < (1 if rows.words else 2)]
     if constant:
-        return [
-            Finding(
-                "constant_labels",
-                f"all rows of {', '.join(constant)} have the same label",
-                Evidence(1, 2, "two different labels are the least that can be learned or compared"),
-                "the label column was filled by default, or sorted rows were cut into splits without shuffling",
-                {} if "train" in constant else {"redraw_splits": True},
-                "read the labels from another column" if "train" in constant else "",
-            )
-        ]
-    return _imbalance(splits["train"]) if splits["train"].classes else []
+        yield Finding(
+            "constant_labels",
+            f"all rows of {', '.join(constant)} have the same label",
+            Evidence(1, 2, "two different labels are the least that can be learned or compared"),
+            "the label column was filled by default, or sorted rows were cut into splits without shuffling",
+            {} if "train" in constant else {"redraw_splits": True},
+            "read the labels from another column" if "train" in constant else "",
+        )
+    elif splits["train"].classes:
+        yield from _imbalance(splits["train"])
 
 
-def _imbalance(train: Examples) -> list[Finding]:
+def _imbalance(train: Examples) -> Iterator[Finding]:
     counts, names = Counter(train.counted), train.classes
     rarest = min(names, key=counts.__getitem__)
     share, threshold = counts[rarest] / counts.total(), EVEN_SHARE / len(names)
-    if share >= threshold:
-        return []
-    return [
-        Finding(
+    if share < threshold:
+        yield Finding(
             "class_imbalance",
             f"{rarest!r} has {counts[rarest]} of {counts.total()} training labels",
             Evidence(
@@ -97,13 +100,12 @@ def _imbalance(train: Examples) -> list[Finding]:
             # Copies are soon memorised: the best epoch is kept.
             {"oversample": True, "EARLY_STOPPING": 1},
         )
-    ]
 
 
 # --- repeated texts ----------------------------------------------------------------------------------------
 
 
-def check_duplicates(splits: Splits) -> list[Finding]:
+def check_duplicates(splits: Splits) -> Iterator[Finding]:
     """Find `leakage`, `duplicates` and, with one class per row, `contradicting_labels`.
 
     `leakage`: evaluation rows whose passage repeats that of a training row. `duplicates`: training rows that repeat an
@@ -117,39 +119,35 @@ def check_duplicates(splits: Splits) -> list[Finding]:
         copies = known.similar(splits[name].passages)
         if len(copies) > 1 and len(copies) / len(splits[name].texts) > LEAKED:
             leaks[name] = (len(splits[name].texts), copies)
-    findings = [_leakage(leaks)] if leaks else []
-    findings += _contradictions(train) if train.classes and not train.words else []
+    if leaks:
+        yield _leakage(leaks)
+    if train.classes and not train.words:
+        yield from _contradictions(train)
     shared = train.passages != train.texts
     repeated = Texts(train.texts).repeated(exact=True) if shared else known.repeated()
     share = len(repeated) / len(train.texts)
     if share > REPEATED:
-        findings.append(
-            Finding(
-                "duplicates",
-                f"{len(repeated)} of {len(train.texts)} training rows repeat an earlier one",
-                Evidence(share, REPEATED, "1 row in 20 counted twice: there is less to learn from than it seems"),
-                "the data was put together from sources that overlap, or joined so that rows multiplied",
-                {"remove_rows": repeated},
-            )
+        yield Finding(
+            "duplicates",
+            f"{len(repeated)} of {len(train.texts)} training rows repeat an earlier one",
+            Evidence(share, REPEATED, "1 row in 20 counted twice: there is less to learn from than it seems"),
+            "the data was put together from sources that overlap, or joined so that rows multiplied",
+            {"remove_rows": repeated},
         )
-    return findings
 
 
-def _contradictions(train: Examples) -> list[Finding]:
+def _contradictions(train: Examples) -> Iterator[Finding]:
     rows = pd.DataFrame({"text": train.texts, "label": train.labels})
     odd = np.flatnonzero(rows.groupby("text").label.transform("nunique") > 1)
     share = len(odd) / len(rows)
-    if share <= CONTRADICTING:
-        return []
-    return [
-        Finding(
+    if share > CONTRADICTING:
+        yield Finding(
             "contradicting_labels",
             f"{len(odd)} of {len(rows)} training rows have the text of another one, and another label",
             Evidence(share, CONTRADICTING, "of two such rows one at least is wrong: 1 row in 200"),
             "texts were labelled twice, by people or lists that do not agree, or belong to several classes",
             {"remove_rows": odd.tolist()},
         )
-    ]
 
 
 def _leakage(leaks: dict[str, tuple[int, dict[int, int]]]) -> Finding:
@@ -228,25 +226,23 @@ def _word_triples(texts: list[str]) -> csr_matrix:
 # --- splits ------------------------------------------------------------------------------------------------
 
 
-def check_evaluation_size(dataset: DatasetDict, *, difference: float | None, split: str = "test") -> list[Finding]:
+def check_evaluation_size(dataset: DatasetDict, *, difference: float | None, split: str = "test") -> Iterator[Finding]:
     """Find `small_evaluation`: a difference of `difference` between two runs would often not be detected here."""
     rows = len(dataset[split])
     if difference is None or smallest_difference(rows) <= difference:
-        return []
+        return
     needed = next(n for n in range(rows, 10**8, max(1, rows // 10)) if smallest_difference(n) <= difference)
-    return [
-        Finding(
-            "small_evaluation",
-            f"{rows} {split} rows detect differences of {smallest_difference(rows):.2f} and more",
-            Evidence(
-                smallest_difference(rows),
-                difference,
-                "McNemar's test at 5% finds the difference 4 times in 5 if the runs differ on a fifth of the rows",
-            ),
-            f"too few rows were set aside; about {needed} are needed",
-            {f"{split.upper()}_SIZE": needed},
-        )
-    ]
+    yield Finding(
+        "small_evaluation",
+        f"{rows} {split} rows detect differences of {smallest_difference(rows):.2f} and more",
+        Evidence(
+            smallest_difference(rows),
+            difference,
+            "McNemar's test at 5% finds the difference 4 times in 5 if the runs differ on a fifth of the rows",
+        ),
+        f"too few rows were set aside; about {needed} are needed",
+        {f"{split.upper()}_SIZE": needed},
+    )
 
 
 def smallest_difference(rows: int, *, discordant: float = 0.2) -> float:
@@ -263,7 +259,7 @@ def smallest_difference(rows: int, *, discordant: float = 0.2) -> float:
     return float(differences[enough][0]) if enough.any() else 1.0
 
 
-def check_same_distribution(splits: Splits, *, seed: int = 0) -> list[Finding]:
+def check_same_distribution(splits: Splits, *, seed: int = 0) -> Iterator[Finding]:
     """Find `different_evaluation`: word counts separate training from evaluation rows, or labels have other shares.
 
     The classifier of word counts is a two-sample test (Lopez-Paz and Oquab 2017): cross-validated, and its ROC AUC
@@ -275,12 +271,13 @@ def check_same_distribution(splits: Splits, *, seed: int = 0) -> list[Finding]:
         if auc > max(chance, SEPARABLE):
             symptom = f"word counts separate {name} from training rows: ROC AUC {auc:.2f}"
             reason = "chance reaches the threshold once in a thousand; under 0.64 the difference is small"
-            return [_different(symptom, Evidence(auc, max(chance, SEPARABLE), reason))]
+            yield _different(symptom, Evidence(auc, max(chance, SEPARABLE), reason))
+            return
         one_class = train.classes and not train.words
         if one_class and (distance := _label_distance(train.labels, splits[name].labels)) is not None:
             symptom = f"labels have other shares in {name} than in training rows"
-            return [_different(symptom, Evidence(distance, 0.1, "chi-squared test; 1 label in 10 would have to move"))]
-    return []
+            yield _different(symptom, Evidence(distance, 0.1, "chi-squared test; 1 label in 10 would have to move"))
+            return
 
 
 def _different(symptom: str, evidence: Evidence) -> Finding:
@@ -323,7 +320,7 @@ def _label_distance(train: Sequence[str], other: Sequence[str]) -> float | None:
 # --- label noise -------------------------------------------------------------------------------------------
 
 
-def check_label_noise(splits: Splits, *, seed: int = 0) -> list[Finding]:
+def check_label_noise(splits: Splits, *, seed: int = 0) -> Iterator[Finding]:
     """Find `label_noise`: a classifier finds training labels less likely than evaluation labels, all unseen.
 
     Hard texts make labels unlikely too, so the evaluation rows say how likely to expect them. Noise that is the same in
@@ -331,30 +328,28 @@ def check_label_noise(splits: Splits, *, seed: int = 0) -> list[Finding]:
     are those of confident learning (Northcutt et al. 2021).
     """
     if not splits["train"].classes:
-        return []
+        return
     rows = suspicious_rows(splits, seed=seed)
     train = rows.split == "train"
     sides = rows.trust[train].dropna(), rows.trust[~train].dropna()
     test = ttest_ind(*sides, equal_var=False, alternative="less")
     if not test.pvalue < FALSE_ALARM:
-        return []
+        return
     found = rows[train & rows.suspicious].sort_values("trust").row.tolist()
     if splits["train"].words:  # one doubtful word makes a sentence suspicious, and there are many: take the worst
         types = len(splits["train"].classes)
         found = found[: round(_noise_share(*sides, types=types) * int(train.sum()))]
-    return [
-        Finding(
-            "label_noise",
-            f"the other rows contradict labels of {len(found)} of the {int(train.sum())} training rows",
-            Evidence(
-                float(rows.trust[train].mean()),
-                float(rows.trust[~train].mean()),
-                f"mean probability of validation and test labels, by the same classifier; t-test p {test.pvalue:.1g}",
-            ),
-            "training labels were set by a rule, in haste or by several people; evaluation labels with more care",
-            {"remove_rows": found},
-        )
-    ]
+    yield Finding(
+        "label_noise",
+        f"the other rows contradict labels of {len(found)} of the {int(train.sum())} training rows",
+        Evidence(
+            float(rows.trust[train].mean()),
+            float(rows.trust[~train].mean()),
+            f"mean probability of validation and test labels, by the same classifier; t-test p {test.pvalue:.1g}",
+        ),
+        "training labels were set by a rule, in haste or by several people; evaluation labels with more care",
+        {"remove_rows": found},
+    )
 
 
 def _noise_share(trained: pd.Series, held_out: pd.Series, *, types: int) -> float:
@@ -444,14 +439,14 @@ def _out_of_sample(features: csr_matrix, labels: np.ndarray, group: np.ndarray) 
 # --- tags --------------------------------------------------------------------------------------------------
 
 
-def check_tags(train: Examples) -> list[Finding]:
+def check_tags(train: Examples) -> Iterator[Finding]:
     """Find `shifted_tags`: the tags fit the words before or after theirs better than their own.
 
     For each shift a linear classifier predicts from a word whether it is part of an entity, over sentences it has not
     seen; the mean gain of log likelihood per sentence over no shift is tested (one-sided t-test).
     """
     if not train.words:
-        return []
+        return
     chosen = _sample(len(train.texts), 0)[:500]
     fits = {shift: _fit_of_shift(train, chosen, shift) for shift in (0, -1, 1)}
     for shift in (-1, 1):
@@ -460,18 +455,14 @@ def check_tags(train: Examples) -> list[Finding]:
         test = ttest_1samp(gain, 0, alternative="greater") if len(gain) > 1 and gain.std() > 0 else None
         if test is not None and test.pvalue < FALSE_ALARM:
             where = "before" if shift < 0 else "after"
-            return [
-                Finding(
-                    "shifted_tags",
-                    f"tags fit the word {where} theirs better than their own",
-                    Evidence(
-                        float(gain.mean()), 0, f"log likelihood gained per sentence; t-test, p = {test.pvalue:.1g}"
-                    ),
-                    "words and tags were read from different columns or lines, or pieces were counted as words",
-                    {"shift_tags": shift},
-                )
-            ]
-    return []
+            yield Finding(
+                "shifted_tags",
+                f"tags fit the word {where} theirs better than their own",
+                Evidence(float(gain.mean()), 0, f"log likelihood gained per sentence; t-test, p = {test.pvalue:.1g}"),
+                "words and tags were read from different columns or lines, or pieces were counted as words",
+                {"shift_tags": shift},
+            )
+            return
 
 
 def _fit_of_shift(train: Examples, rows: np.ndarray, shift: int) -> pd.Series:

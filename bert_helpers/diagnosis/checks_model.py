@@ -6,6 +6,7 @@ The checks of the model take a `Trainer` that has not trained yet, and leave it 
 import copy
 import inspect
 import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def check_tokens(
     `encoded` is `dataset` through the task's `encode`; `task` is a key of `tasks.TASKS`, or one of its values.
     """
     rows, task = encoded["train"], as_task(task)
-    findings = check_unknown(rows, tokenizer)
+    findings = list(check_unknown(rows, tokenizer))
     if "start_positions" in rows.column_names:
         findings += check_answers(rows, tokenizer)
     if task.cuts_texts:
@@ -52,15 +53,13 @@ def check_tokens(
     return sort_by_priority(findings)
 
 
-def check_unknown(rows: Dataset, tokenizer: BertTokenizerFast) -> list[Finding]:
+def check_unknown(rows: Dataset, tokenizer: BertTokenizerFast) -> Iterator[Finding]:
     """Find `unknown_tokens`: the tokenizer has no pieces for many words."""
     ids = np.concatenate([np.asarray(row) for row in rows["input_ids"]])
     ids = ids[~np.isin(ids, [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id])]
     share = float(np.mean(ids == tokenizer.unk_token_id)) if len(ids) else 1.0
-    if share <= UNKNOWN:
-        return []
-    return [
-        Finding(
+    if share > UNKNOWN:
+        yield Finding(
             "unknown_tokens",
             f"{share:.1%} of the training tokens are {tokenizer.unk_token}: the model cannot see these words",
             Evidence(share, UNKNOWN, "text that the vocabulary was made for has at most 1 unknown token in 1,000"),
@@ -68,10 +67,9 @@ def check_unknown(rows: Dataset, tokenizer: BertTokenizerFast) -> list[Finding]:
             {},
             "take the model's own tokenizer; if it is, a model (MODEL) whose vocabulary has these words",
         )
-    ]
 
 
-def check_truncation(examples: Examples, rows: Dataset, tokenizer: BertTokenizerFast) -> list[Finding]:
+def check_truncation(examples: Examples, rows: Dataset, tokenizer: BertTokenizerFast) -> Iterator[Finding]:
     """Find `truncation`: over half of the text is cut off, or a word-count classifier shows that what is cut matters.
 
     `examples` are the training rows and `rows` the same ones encoded.
@@ -87,8 +85,8 @@ def check_truncation(examples: Examples, rows: Dataset, tokenizer: BertTokenizer
     cause = "MAX_LENGTH is short for these texts"
     if lost > CUT:
         symptom = f"{lost:.0%} of the training tokens are cut off"
-        return [Finding("truncation", symptom, Evidence(lost, CUT, "more is thrown away than read"), cause, fix)]
-    if examples.classes and np.mean(whole_length > length) > 0.05:
+        yield Finding("truncation", symptom, Evidence(lost, CUT, "more is thrown away than read"), cause, fix)
+    elif examples.classes and np.mean(whole_length > length) > 0.05:
         chosen = np.random.default_rng(0).permutation(len(rows))[:SAMPLE]
         sides = _whole([examples.texts[i] for i in chosen], tokenizer), rows[chosen]["input_ids"]
         readable = [[tokenizer.decode(ids) for ids in side] for side in sides]
@@ -96,8 +94,7 @@ def check_truncation(examples: Examples, rows: Dataset, tokenizer: BertTokenizer
         if p < FALSE_ALARM and gain > 0:
             symptom = f"{lost:.0%} of the training tokens are cut off; with them word counts predict {gain:.1%} more"
             reason = "chance that a cut that loses nothing looks like this (McNemar's test of word-count classifiers)"
-            return [Finding("truncation", symptom, Evidence(p, FALSE_ALARM, reason), cause, fix)]
-    return []
+            yield Finding("truncation", symptom, Evidence(p, FALSE_ALARM, reason), cause, fix)
 
 
 def _whole(texts: list[str], tokenizer: BertTokenizerFast) -> list[list[int]]:
@@ -126,21 +123,18 @@ def _longer(lengths: np.ndarray, tokenizer: BertTokenizerFast) -> dict[str, obje
     return {"MAX_LENGTH": tokenizer.model_max_length, "TRUNCATION": "head+tail"}
 
 
-def check_answers(rows: Dataset, tokenizer: BertTokenizerFast) -> list[Finding]:
+def check_answers(rows: Dataset, tokenizer: BertTokenizerFast) -> Iterator[Finding]:
     """Find `lost_answers`: no window of a question holds its whole answer."""
     share = lost_answers(rows)["windows"]
-    if share <= LOST:
-        return []
     length = min(384, tokenizer.model_max_length)
-    return [
-        Finding(
+    if share > LOST:
+        yield Finding(
             "lost_answers",
             f"{share:.1%} of the training answers are complete in no window",
             Evidence(share, LOST, "such a question is trained to have no answer: exact match cannot exceed 1 - share"),
             "contexts are cut, or STRIDE is shorter than the answers",
             {"MAX_LENGTH": length, "STRIDE": length // 3},
         )
-    ]
 
 
 # --- the model on one batch --------------------------------------------------------------------------------
@@ -156,11 +150,11 @@ def check_model(trainer: Trainer, *, task: str | Task, memory: float | None = No
     short = np.argsort(trainer.train_dataset["length"], kind="stable")[: max(FEW, len(trainer.train_dataset) // 2)]
     few = batch_of(trainer, rng.permutation(short)[:FEW])
     with torch.random.fork_rng():  # dropout draws
-        findings = check_memory(trainer, memory=memory)
+        findings = list(check_memory(trainer, memory=memory))
         findings += check_target(trainer) if task.numeric else []
         findings += check_initial_loss(trainer, batch_of(trainer, rows), task)
-        frozen = check_gradients(trainer, few)
-        return sort_by_priority(findings + frozen + ([] if frozen else check_learning(trainer, few)))
+        frozen = list(check_gradients(trainer, few))
+        return sort_by_priority([*findings, *(frozen or check_learning(trainer, few))])
 
 
 def batch_of(trainer: Trainer, rows: np.ndarray) -> dict[str, torch.Tensor]:
@@ -171,15 +165,13 @@ def batch_of(trainer: Trainer, rows: np.ndarray) -> dict[str, torch.Tensor]:
     return {name: tensor.to(trainer.model.device) for name, tensor in batch.items()}
 
 
-def check_target(trainer: Trainer) -> list[Finding]:
+def check_target(trainer: Trainer) -> Iterator[Finding]:
     """Find `target_scale`: numbers that the model learns are far from mean 0 and deviation 1."""
     config, labels = trainer.model.config, np.asarray(trainer.train_dataset["labels"], dtype=float)
     mean, deviation = getattr(config, "target_mean", 0.0), getattr(config, "target_deviation", 1.0)
     size = float(np.sqrt(np.mean(((labels - mean) / deviation) ** 2)))
-    if 1 / SCALE <= size <= SCALE:
-        return []
-    return [
-        Finding(
+    if not 1 / SCALE <= size <= SCALE:
+        yield Finding(
             "target_scale",
             f"the target's root mean square is {size:.3g} in the model's units",
             Evidence(size, SCALE if size > 1 else 1 / SCALE, "1 when standardized; at 2 the first loss is 4"),
@@ -187,11 +179,10 @@ def check_target(trainer: Trainer) -> list[Finding]:
             {},
             "standardize the target: give models.load_model the fields of tasks.regression.target_scale",
         )
-    ]
 
 
 @torch.inference_mode()
-def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], task: Task) -> list[Finding]:
+def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], task: Task) -> Iterator[Finding]:
     """Find `initial_loss`: a new head's logits, or the loss they make, are not those of guessing.
 
     That loss is the task's `untrained_loss`, such as ln(classes). A head that was trained before (its bias is not 0,
@@ -200,7 +191,7 @@ def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], task: T
     model, features = trainer.model.eval(), []
     head = getattr(model, task.head)
     if head.bias.any():
-        return []
+        return
     hook = head.register_forward_hook(lambda module, inputs, logits: features.extend((inputs[0], logits)))
     loss = float(model(**batch).loss)
     hook.remove()
@@ -213,33 +204,28 @@ def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], task: T
         reach = reach**2 + 2 * reach * math.sqrt(expected)
     reason = "the most that a head drawn with the config's deviation gives (3 sigma)"
     if size > large:
-        return [
-            Finding(
-                "initial_loss",
-                f"the untrained head's logits are {size:.2g} in size, and the loss is {loss:.2f}; guessing gives 0 and "
-                f"{expected:.2f}",
-                Evidence(size, large, reason),
-                "the head's weights are too large",
-                {},
-                "draw the head again: load the model without the head's weights",
-            )
-        ]
-    if abs(loss - expected) > reach:
-        return [
-            Finding(
-                "initial_loss",
-                f"the untrained head's logits are small, as expected, but the loss is {loss:.2f}; guessing gives "
-                f"{expected:.2f}",
-                Evidence(abs(loss - expected), reach, reason),
-                "the loss is not the task's own, or the labels are changed before they reach it",
-                {},
-                "compare the loss with the task's own on one batch",
-            )
-        ]
-    return []
+        yield Finding(
+            "initial_loss",
+            f"the untrained head's logits are {size:.2g} in size, and the loss is {loss:.2f}; guessing gives 0 and "
+            f"{expected:.2f}",
+            Evidence(size, large, reason),
+            "the head's weights are too large",
+            {},
+            "draw the head again: load the model without the head's weights",
+        )
+    elif abs(loss - expected) > reach:
+        yield Finding(
+            "initial_loss",
+            f"the untrained head's logits are small, as expected, but the loss is {loss:.2f}; guessing gives "
+            f"{expected:.2f}",
+            Evidence(abs(loss - expected), reach, reason),
+            "the loss is not the task's own, or the labels are changed before they reach it",
+            {},
+            "compare the loss with the task's own on one batch",
+        )
 
 
-def check_gradients(trainer: Trainer, batch: dict[str, torch.Tensor]) -> list[Finding]:
+def check_gradients(trainer: Trainer, batch: dict[str, torch.Tensor]) -> Iterator[Finding]:
     """Find `frozen_parameters`: weights that no gradient reaches."""
     model = trainer.model.train()
     model(**batch).loss.backward()
@@ -250,11 +236,9 @@ def check_gradients(trainer: Trainer, batch: dict[str, torch.Tensor]) -> list[Fi
         if not name.endswith("key.bias") and (weights.grad is None or not weights.grad.any())
     ]
     model.zero_grad()
-    if not still:
-        return []
     share = sum(count for _, count in still) / model.num_parameters()
-    return [
-        Finding(
+    if still:
+        yield Finding(
             "frozen_parameters",
             f"{len(still)} tensors, {share:.0%} of the weights, get no gradient; first {still[0][0]}",
             Evidence(share, 0, "fine-tuning moves every weight; what gets no gradient stays as it is"),
@@ -262,10 +246,9 @@ def check_gradients(trainer: Trainer, batch: dict[str, torch.Tensor]) -> list[Fi
             {},
             "set requires_grad = True for all weights; look for detach() and no_grad() in the forward pass",
         )
-    ]
 
 
-def check_learning(trainer: Trainer, batch: dict[str, torch.Tensor]) -> list[Finding]:
+def check_learning(trainer: Trainer, batch: dict[str, torch.Tensor]) -> Iterator[Finding]:
     """Find `cannot_overfit_batch`: a copy of the model, with its dropout, does not memorise eight rows in 80 steps."""
     model = copy.deepcopy(trainer.model)
     optimizer = torch.optim.AdamW(model.parameters())
@@ -280,19 +263,15 @@ def check_learning(trainer: Trainer, batch: dict[str, torch.Tensor]) -> list[Fin
         optimizer.step()
         optimizer.zero_grad()
         if step % 5 == 0 and (last := _loss(model.train(), batch, trainer)) < goal:
-            return []
+            return
     dropout = trainer.model.config.hidden_dropout_prob
-    return [
-        Finding(
-            "cannot_overfit_batch",
-            f"{FEW} rows are not memorised: loss {first:.2f}, after {2 * STEPS} steps {last:.2f}",
-            Evidence(last, goal, "half of the loss of guessing; a model that learns gets near 0 with so few rows"),
-            f"dropout is {dropout:g}"
-            if dropout > 0.3
-            else "rows look alike to the model, or labels and loss do not fit",
-            {"DROPOUT": 0.1} if dropout > 0.3 else {},
-        )
-    ]
+    yield Finding(
+        "cannot_overfit_batch",
+        f"{FEW} rows are not memorised: loss {first:.2f}, after {2 * STEPS} steps {last:.2f}",
+        Evidence(last, goal, "half of the loss of guessing; a model that learns gets near 0 with so few rows"),
+        f"dropout is {dropout:g}" if dropout > 0.3 else "rows look alike to the model, or labels and loss do not fit",
+        {"DROPOUT": 0.1} if dropout > 0.3 else {},
+    )
 
 
 def _label_entropy(batch: dict[str, torch.Tensor]) -> float:
@@ -317,26 +296,24 @@ def _autocast(trainer: Trainer) -> AbstractContextManager:
 # --- memory ------------------------------------------------------------------------------------------------
 
 
-def check_memory(trainer: Trainer, *, memory: float | None = None) -> list[Finding]:
+def check_memory(trainer: Trainer, *, memory: float | None = None) -> Iterator[Finding]:
     """Find `memory_short`: a training step on the longest rows needs more than `memory` bytes (None: what is free)."""
     there = free_memory(trainer.model.device) if memory is None else memory
     weights, row = (MARGIN * size for size in step_memory(trainer))
     batch = trainer.args.per_device_train_batch_size
     if weights + batch * row <= there:
-        return []
+        return
     fitting = max(1, batch // 2)
     while fitting > 1 and weights + fitting * row > there:
         fitting //= 2
     steps = trainer.args.gradient_accumulation_steps * math.ceil(batch / fitting)
-    return [
-        Finding(
-            "memory_short",
-            f"a step needs {(weights + batch * row) / 2**30:.2f} GiB, {there / 2**30:.2f} GiB are free",
-            Evidence((weights + batch * row) / 2**30, there / 2**30, "free memory in GiB"),
-            "the batch, or its longest row, is too large for this machine; accumulating gradients costs only time",
-            {"BATCH_SIZE": fitting, "GRADIENT_ACCUMULATION": steps},
-        )
-    ]
+    yield Finding(
+        "memory_short",
+        f"a step needs {(weights + batch * row) / 2**30:.2f} GiB, {there / 2**30:.2f} GiB are free",
+        Evidence((weights + batch * row) / 2**30, there / 2**30, "free memory in GiB"),
+        "the batch, or its longest row, is too large for this machine; accumulating gradients costs only time",
+        {"BATCH_SIZE": fitting, "GRADIENT_ACCUMULATION": steps},
+    )
 
 
 def step_memory(trainer: Trainer) -> tuple[int, int]:

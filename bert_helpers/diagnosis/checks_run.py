@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -121,7 +121,7 @@ def _not_learned(loss: float, chance: float, rates: np.ndarray, weight: float, *
 # --- predictions -------------------------------------------------------------------------------------------
 
 
-def check_fit(history: pd.DataFrame, losses: np.ndarray) -> list[Finding]:
+def check_fit(history: pd.DataFrame, losses: np.ndarray) -> Iterator[Finding]:
     """Find `overfitting`: the validation loss rose well above its lowest, and the training loss is far below it.
 
     `history` is from `training.history`. The scatter of `losses`, the loss of each validation row at the end
@@ -130,11 +130,9 @@ def check_fit(history: pd.DataFrame, losses: np.ndarray) -> list[Finding]:
     train, validation = history.train_loss.iloc[-1], history.validation_loss
     rise, error = validation.iloc[-1] - validation.min(), float(np.std(losses, ddof=1) / math.sqrt(len(losses)))
     gap = validation.iloc[-1] - train
-    if not (rise > 2 * error and gap > 2 * error):
-        return []
-    best = validation.idxmin()
-    return [
-        Finding(
+    if rise > 2 * error and gap > 2 * error:
+        best = validation.idxmin()
+        yield Finding(
             "overfitting",
             f"the validation loss rose from {validation.min():.2f} (epoch {best:g}) to {validation.iloc[-1]:.2f}, "
             f"while the training loss fell to {train:.2f}",
@@ -142,7 +140,6 @@ def check_fit(history: pd.DataFrame, losses: np.ndarray) -> list[Finding]:
             "too many passes over too few rows: the model memorises them",
             {"EARLY_STOPPING": 1, "EPOCHS": max(1, math.ceil(best)), "WEIGHT_DECAY": 0.1},
         )
-    ]
 
 
 def row_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -152,7 +149,7 @@ def row_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return -np.take_along_axis(log_softmax(logits[kept], axis=-1), labels[kept][:, None], axis=-1)[:, 0]
 
 
-def check_confidence(logits: np.ndarray, labels: np.ndarray) -> list[Finding]:
+def check_confidence(logits: np.ndarray, labels: np.ndarray) -> Iterator[Finding]:
     """Find `overconfidence`: dividing the logits by one number above 1.5 makes the labels much likelier.
 
     Likelihood-ratio test of the temperature (Guo et al. 2017) on rows that were not trained on, (rows, classes).
@@ -160,11 +157,9 @@ def check_confidence(logits: np.ndarray, labels: np.ndarray) -> list[Finding]:
     logits, labels = check_classification(logits, labels)
     temperature = fit_temperature(logits, labels)
     gain = 2 * float(np.sum(row_losses(logits, labels) - row_losses(logits / temperature, labels)))
-    if not (temperature > TEMPERATURE and gain > chi2.isf(FALSE_ALARM, 1)):
-        return []
     sure = float(np.exp(log_softmax(logits, axis=1).max(axis=1)).mean())
-    return [
-        Finding(
+    if temperature > TEMPERATURE and gain > chi2.isf(FALSE_ALARM, 1):
+        yield Finding(
             "overconfidence",
             f"sure of {sure:.0%} on average, right in {np.mean(logits.argmax(axis=1) == labels):.0%}",
             Evidence(
@@ -174,29 +169,23 @@ def check_confidence(logits: np.ndarray, labels: np.ndarray) -> list[Finding]:
             {"LABEL_SMOOTHING": 0.1},
             f"or divide the logits by {temperature:.3g} (calibration.fit_temperature)",
         )
-    ]
 
 
 # --- time --------------------------------------------------------------------------------------------------
 
 
-def check_speed(log_history: Sequence[Mapping[str, float]], *, rate: float) -> list[Finding]:
+def check_speed(log_history: Sequence[Mapping[str, float]], *, rate: float) -> Iterator[Finding]:
     """Find `slow`: the run used a small share of the machine's own `matrix_product_rate` (operations per second)."""
     ends = [entry for entry in log_history if "total_flos" in entry and "train_runtime" in entry]
-    if not ends:
-        return []
-    share = float(ends[-1]["total_flos"] / ends[-1]["train_runtime"] / rate)
-    if share >= BUSY:
-        return []
-    return [
-        Finding(
+    share = float(ends[-1]["total_flos"] / ends[-1]["train_runtime"] / rate) if ends else math.inf
+    if share < BUSY:
+        yield Finding(
             "slow",
             f"training ran at {share:.1%} of the rate at which this machine multiplies matrices",
             Evidence(share, BUSY, "a quarter to a third of what fault-free runs of the packaged model reach on a CPU"),
             "the model waits: for a slow collator or disk, tiny batches, a debugging mode, or other programs",
             {"DATALOADER_WORKERS": 2},
         )
-    ]
 
 
 def matrix_product_rate(*, precision: str, size: int = 1024, seconds: float = 0.5) -> float:
@@ -232,4 +221,5 @@ def check_run(
     if logits is not None and np.isfinite(logits).all():
         findings += check_fit(history, row_losses(logits, labels)) if len(history) > 1 else []
         findings += check_confidence(logits, labels) if np.ndim(logits) == 2 else []
-    return sort_by_priority(findings + (check_speed(log_history, rate=rate) if rate else []))
+    findings += check_speed(log_history, rate=rate) if rate else []
+    return sort_by_priority(findings)

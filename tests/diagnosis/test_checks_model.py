@@ -72,9 +72,9 @@ def test_models_of_the_other_tasks_without_a_fault(task, tiny_bert, tokenizer, t
     model = models.load_model(str(tiny_bert), spec.model_class, **spec.model_fields(dataset["train"]))
     trainer = training.make_trainer(model, args, encoded, task=task, tokenizer=tokenizer)
     batch = checks_model.batch_of(trainer, np.arange(8))
-    assert checks_model.check_initial_loss(trainer, batch, spec) == []
-    assert checks_model.check_gradients(trainer, batch) == []
-    assert checks_model.check_memory(trainer) == []
+    assert not [*checks_model.check_initial_loss(trainer, batch, spec)]
+    assert not [*checks_model.check_gradients(trainer, batch)]
+    assert not [*checks_model.check_memory(trainer)]
 
 
 def test_a_head_that_is_too_large_is_found_also_where_the_loss_is_that_of_chance(trainer):
@@ -99,7 +99,7 @@ def test_a_head_that_was_trained_before_is_not_expected_to_guess(trainer):
         trainer.model.classifier.weight *= 100
         trainer.model.classifier.bias += 1e-4
     batch = checks_model.batch_of(trainer, np.arange(8))
-    assert checks_model.check_initial_loss(trainer, batch, CLASSIFICATION) == []
+    assert not [*checks_model.check_initial_loss(trainer, batch, CLASSIFICATION)]
 
 
 def test_frozen_parameters_are_counted_and_named(trainer):
