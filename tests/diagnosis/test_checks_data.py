@@ -85,7 +85,7 @@ def test_repeated_texts_share_seven_tenths_of_their_word_triples():
 
 
 def test_as_many_test_rows_as_are_needed(clean):
-    assert not [*checks_data.check_evaluation_size(clean, difference=)]
+    assert not [*checks_data.check_evaluation_size(clean, difference=None)]
     (found,) = checks_data.check_evaluation_size(clean, difference=0.12)
     assert checks_data.smallest_difference(found.fix["TEST_SIZE"]) <= 0.12
 
