@@ -94,7 +94,7 @@ def test_calibrated_probabilities_are_called_overconfident_once_in_a_thousand(rn
     labels = rng.random((2000, 100)) < chances
     logits = np.log(chances / (1 - chances))
     alarms = sum(
-        bool(checks_run.check_confidence(np.column_stack([np.zeros(100), row]), label.astype(int)))
+        len([*checks_run.check_confidence(np.column_stack([np.zeros(100), row]), label.astype(int))])
         for row, label in zip(logits, labels, strict=True)
         if not (label == 1).all()
     )
