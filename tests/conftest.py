@@ -22,6 +22,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 from bert_helpers import models, tasks, tokenization, training
 
 ROOT = Path(__file__).resolve().parent.parent
+collect_ignore = ["fsdp_on_cpu.py", "interrupted.py", "mutants.py"]  # programs; doctests would import them
 
 
 @pytest.fixture(scope="session")
