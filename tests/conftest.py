@@ -22,7 +22,17 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 from bert_helpers import models, tasks, tokenization, training
 
 ROOT = Path(__file__).resolve().parent.parent
+# Modules that train, or start programs that take seconds; `make test-quick` leaves them out
+TRAINS = {"test_checkpoints", "test_cli", "test_files", "test_notebooks", "test_out_of_memory", "test_readme", "test_runs",
+          "test_security", "test_training", "test_new_task"}  # fmt: skip
 collect_ignore = ["fsdp_on_cpu.py", "interrupted.py", "mutants.py"]  # programs; doctests would import them
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what `make test-quick` leaves out."""
+    for item in items:
+        if item.path.stem in TRAINS:
+            item.add_marker("trains")
 
 
 @pytest.fixture(scope="session")

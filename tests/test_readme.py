@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch.distributed.run
+from accelerate.commands.launch import launch_command_parser
 from conftest import ROOT
 
 from bert_helpers.cli import main as cli
@@ -25,7 +26,7 @@ KINDS = {
     "not run: needs the network, or changes the shell": r"git clone|py(thon3)? -m venv|\. \.venv|\.venv\\|pip install",
     "make -n": r"make \w+",
     "parameters only: needs the network and a GPU": r"papermill \S+ \S+ -f notebooks/params/",
-    "options only: needs several GPUs": r"torchrun ",
+    "options only: needs several GPUs": r"torchrun |accelerate launch ",
     "notebook": rf"papermill \S+ \S+ -p |{RUN}",
     "command": PROGRAM,
     "tensorboard --inspect": r"tensorboard ",
@@ -92,7 +93,11 @@ def test_lines_that_need_the_network_and_a_gpu_are_not_run_names_and_types_of_th
 @pytest.mark.parametrize("line", lines_of("options only: needs several GPUs"))
 def test_lines_that_need_several_gpus_are_not_run_their_options_are_right(line):
     launcher, _, words = line.partition(" -m bert_helpers ")
-    torch.distributed.run.get_args_parser().parse_args([*shlex.split(launcher)[1:], "-m", "bert_helpers"])
+    start, *options = shlex.split(launcher)
+    if start == "torchrun":
+        torch.distributed.run.get_args_parser().parse_args([*options, "-m", "bert_helpers"])
+    else:
+        launch_command_parser().parse_args([*options[1:], "-m", "bert_helpers"])
     assert cli._parse(shlex.split(words)).task == "classification"
 
 

@@ -39,6 +39,7 @@ def test_padding_share_by_hand():
 
 @given(st.lists(st.integers(1, 512), min_size=1, max_size=200), st.integers(1, 32))
 def test_sorting_never_adds_padding_and_a_fixed_length_never_saves_any(lengths, batch_size):
+    lengths = lengths[: len(lengths) // batch_size * batch_size] or lengths[:1]  # a short last batch may gain by chance
     as_given = tokenization.padding_share(lengths, batch_size=batch_size)
     assert tokenization.padding_share(np.sort(lengths)[::-1], batch_size=batch_size) <= as_given + 1e-12
     assert as_given <= tokenization.padding_share(lengths, batch_size=batch_size, pad_to=512) + 1e-12

@@ -266,7 +266,7 @@ CLIENT = """
 import hashlib, json, os, signal, sys, time
 
 answers, sys.stdout = sys.stdout, sys.stderr  # a library that prints must not come between
-from bert_helpers import data, models
+from bert_helpers import models, tasks
 from bert_helpers.readers import hub, source
 from transformers import BertForSequenceClassification
 
