@@ -23,8 +23,8 @@ from bert_helpers import models, tasks, tokenization, training
 
 ROOT = Path(__file__).resolve().parent.parent
 # Modules that train, or start programs that take seconds; `make test-quick` leaves them out
-TRAINS = {"test_checkpoints", "test_cli", "test_files", "test_notebooks", "test_out_of_memory", "test_readme", "test_runs",
-          "test_security", "test_training", "test_new_task"}  # fmt: skip
+TRAINS = {"test_checkpoints", "test_cli", "test_files", "test_new_task", "test_notebooks", "test_out_of_memory",
+          "test_readme", "test_runs", "test_security", "test_training"}  # fmt: skip
 collect_ignore = ["fsdp_on_cpu.py", "interrupted.py", "mutants.py"]  # programs; doctests would import them
 
 
