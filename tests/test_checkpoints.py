@@ -200,13 +200,16 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_from(other, interrupted, tin
     assert set(skipped.values()) == {"it is of another run: other parameters, model or rows"}
 
 
-def test_other_weights_or_rows_are_another_run(tiny_bert, tmp_path):
+def test_other_weights_rows_or_labels_are_another_run(tiny_bert, tmp_path):
     one, same, other = (make(tiny_bert, tmp_path) for _ in range(3))
     assert checkpoints.run_identity(one) == checkpoints.run_identity(same)
     with torch.no_grad():
         next(other.model.parameters())[0, 0] += 1
     assert checkpoints.run_identity(one) != checkpoints.run_identity(other)
-    same.train_dataset = same.train_dataset.select(range(89))
+    rows = same.train_dataset
+    same.train_dataset = rows.select(range(89))
+    assert checkpoints.run_identity(one) != checkpoints.run_identity(same)
+    same.train_dataset = rows.remove_columns("labels").add_column("labels", [1 - label for label in rows["labels"]])
     assert checkpoints.run_identity(one) != checkpoints.run_identity(same)
 
 
