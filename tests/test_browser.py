@@ -63,7 +63,7 @@ IDLE = """() => {
   return kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
 }"""
 BAR = "from tqdm.auto import tqdm\n\nfor _ in tqdm(range(3), desc='three steps'):\n    pass"
-FIGURE = "%matplotlib inline\nfrom bert_helpers import plots\n\nplots.residuals([1.0, 2.0], [1.5, 2.5])"
+FIGURE = "%matplotlib inline\nfrom bert_helpers.evaluation import plots\n\nplots.residuals([1.0, 2.0], [1.5, 2.5])"
 
 
 class Lab(NamedTuple):
