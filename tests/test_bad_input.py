@@ -97,7 +97,7 @@ FILES = {
         "misspelt header": ("a.csv", REVIEWS.replace("label", "lable")),
         "header twice": ("a.csv", "text,text,label\n" + "x,y,a\nz,w,b\n" * 20),
         "label header twice": ("a.csv", "text,label,label\n" + "x,a,b\n" * 40),
-        "too many fields": ("a.csv", REVIEWS + "x,y,z,a\n"),
+        "too many fields": ("a.csv", REVIEWS + "x,y,a\n"),
         "too few fields": ("a.csv", REVIEWS + "x\n"),
         "quote not closed": (
             "a.csv",
