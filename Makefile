@@ -42,9 +42,9 @@ test-browser: $(VENV)/installed
 	$(BIN)/python -m pytest -m browser -rP tests/test_browser.py $(if $(ONLY),-k $(ONLY))
 
 say-run:
-	$(call minutes,5,12)
+	$(call minutes,8,14)
 say-test:
-	$(call minutes,10,20)
+	$(call minutes,12,18)
 say-test-quick:
 	$(call minutes,2,2)
 
