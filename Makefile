@@ -42,7 +42,7 @@ test-browser: $(VENV)/installed
 	$(BIN)/python -m pytest -m browser -rP tests/test_browser.py $(if $(ONLY),-k $(ONLY))
 
 say-run:
-	$(call minutes,8,14)
+	$(call minutes,10,14)
 say-test:
 	$(call minutes,12,18)
 say-test-quick:
