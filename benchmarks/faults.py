@@ -31,9 +31,11 @@ import torch
 from datasets import Dataset, DatasetDict, concatenate_datasets, disable_progress_bars
 from transformers import BertTokenizerFast, Trainer, logging
 
-from bert_helpers import BertHelpersError, metrics, models, tasks, training
+from bert_helpers import BertHelpersError, metrics, models, training
 from bert_helpers.diagnosis import checks_data, checks_model, checks_run, fixes
 from bert_helpers.diagnosis import findings as diagnosis
+from bert_helpers.tasks import base
+from bert_helpers.tasks.registry import TASKS
 
 MODEL = models.DEFAULT_MODEL
 REPORT = (100, 101, 102)
@@ -306,7 +308,7 @@ HEALTHY_RUN = Fault("healthy", ALL, lambda setup, rng: None, metric="headline")
 
 def healthy_setup(task: str, source: str, seed: int) -> Setup:
     """The task's data, its splits drawn anew from `seed` (questions as they are: contexts must stay apart)."""
-    dataset = tasks.TASKS[task].load(source, seed=seed, **({} if source == "sample" else SIZES))
+    dataset = TASKS[task].load(source, seed=seed, **({} if source == "sample" else SIZES))
     if task != "qa":
         dataset = fixes.redraw_splits(dataset, seed=seed)
     real = {} if source == "sample" else REAL.get(task, {})
@@ -314,12 +316,12 @@ def healthy_setup(task: str, source: str, seed: int) -> Setup:
 
 
 def encode(setup: Setup, dataset: DatasetDict, tokenizer: BertTokenizerFast) -> DatasetDict:
-    encode_ = tasks.TASKS[setup.task].encode
-    return setup.change("encoded", encode_(dataset, tokenizer, **tasks.options(encode_, setup.parameters)))
+    encode_ = TASKS[setup.task].encode
+    return setup.change("encoded", encode_(dataset, tokenizer, **base.options(encode_, setup.parameters)))
 
 
 def model_fields(setup: Setup) -> dict[str, object]:
-    fields = tasks.TASKS[setup.task].model_fields(setup.dataset["train"])
+    fields = TASKS[setup.task].model_fields(setup.dataset["train"])
     return fields if setup.scaled else {"num_labels": 1}
 
 
@@ -327,7 +329,7 @@ def prepare(setup: Setup, folder: Path) -> tuple[BertTokenizerFast, DatasetDict,
     """Tokenizer, encoded splits and a fresh Trainer of the setup, each changed as the fault has it."""
     p, tokenizer = setup.parameters, setup.tokenizer()
     encoded = encode(setup, setup.dataset, tokenizer)
-    model = models.load_model(MODEL, tasks.TASKS[setup.task].model_class, seed=setup.seed,
+    model = models.load_model(MODEL, TASKS[setup.task].model_class, seed=setup.seed,
                               hidden_dropout_prob=p["DROPOUT"], **model_fields(setup))  # fmt: skip
     args = training.training_arguments(
         folder,
@@ -339,7 +341,7 @@ def prepare(setup: Setup, folder: Path) -> tuple[BertTokenizerFast, DatasetDict,
         early_stopping=p["EARLY_STOPPING"],
         seed=setup.seed,
         weight_decay=p["WEIGHT_DECAY"],
-        label_smoothing_factor=p["LABEL_SMOOTHING"] if tasks.TASKS[setup.task].has_classes else 0.0,
+        label_smoothing_factor=p["LABEL_SMOOTHING"] if TASKS[setup.task].has_classes else 0.0,
         dataloader_num_workers=p["DATALOADER_WORKERS"],
         disable_tqdm=True,
     )
@@ -362,7 +364,7 @@ def check_before_training(
 
 
 def check_after_training(setup: Setup, encoded: DatasetDict, trainer: Trainer) -> list[diagnosis.Finding]:
-    logits, labels, task = None, None, tasks.TASKS[setup.task]
+    logits, labels, task = None, None, TASKS[setup.task]
     if task.has_classes:
         output = trainer.predict(encoded["validation"])
         logits, labels = setup.change("logits", output.predictions), output.label_ids
@@ -393,7 +395,7 @@ def score(setup: Setup, test: Dataset, tokenizer: BertTokenizerFast, trainer: Tr
     """Metrics on the test rows without a fault, tokenized as the setup has it."""
     encoded = encode(setup, DatasetDict(test=test), tokenizer)["test"]
     output = trainer.predict(encoded)
-    spec = tasks.TASKS[setup.task]
+    spec = TASKS[setup.task]
     predictions, truth = spec.predictions_and_references(output, encoded, test)
     if setup.task == "classification":
         measure = metrics.ClassificationMeasure(setup.change("logits", predictions), truth)

@@ -24,7 +24,8 @@ from datasets import Dataset, DatasetDict, disable_progress_bars
 from speed import BATCH, MODEL, Clock, in_child
 from transformers import logging
 
-from bert_helpers import models, records, tasks, training
+from bert_helpers import models, records, training
+from bert_helpers.tasks.registry import TASKS
 
 ROWS = (1_000, 10_000, 100_000, 1_000_000)
 LENGTHS = (16, 32, 64, 128, 256, 512)
@@ -50,7 +51,7 @@ def memory():
 def by_rows(rows, folder):
     file = folder / "texts.csv"
     made_up(rows, 0, file)
-    task, tokenizer = tasks.TASKS["classification"], models.load_tokenizer(MODEL)
+    task, tokenizer = TASKS["classification"], models.load_tokenizer(MODEL)
     row = {"rows": rows, "start_gb": memory(), "file_gb": file.stat().st_size / 1e9}
     started = time.perf_counter()
     dataset = task.load(file, seed=0)
@@ -63,7 +64,7 @@ def by_rows(rows, folder):
 
 
 def by_length(length, folder):
-    task, tokenizer = tasks.TASKS["classification"], models.load_tokenizer(MODEL)
+    task, tokenizer = TASKS["classification"], models.load_tokenizer(MODEL)
     count = max(TOKENS // length, 4 * BATCH)
     ids = np.random.default_rng(0).integers(1000, len(tokenizer), (count + BATCH, length)).tolist()
     rows = Dataset.from_dict({"input_ids": ids, "attention_mask": np.ones_like(ids).tolist(),

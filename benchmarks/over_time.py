@@ -29,8 +29,9 @@ from sklearn.pipeline import make_pipeline
 from speed import BATCH, MODEL, in_child
 from transformers import TrainerCallback, logging
 
-from bert_helpers import intervals, models, records, tasks, training
+from bert_helpers import intervals, models, records, training
 from bert_helpers.tasks import regression
+from bert_helpers.tasks.registry import TASKS
 
 EPOCHS, LEARNING_RATE = 6, 1e-4  # notebook 1's, chosen on its validation reviews
 SETFIT_STEPS = 100
@@ -60,7 +61,7 @@ def tfidf(dataset, max_length, seed, folder):
 
 def frozen(dataset, max_length, seed, folder):
     tokenizer = models.load_tokenizer(MODEL)
-    encoder = models.load_model(MODEL, tasks.TASKS["classification"].model_class, seed=seed, num_labels=2)
+    encoder = models.load_model(MODEL, TASKS["classification"].model_class, seed=seed, num_labels=2)
     model = LogisticRegression(C=10, max_iter=1000)
     started = time.perf_counter()
     model.fit(regression.embeddings(dataset["train"]["text"], encoder, tokenizer), dataset["train"]["label"])
@@ -82,7 +83,7 @@ def setfit(dataset, max_length, seed, folder):
 
 
 def ours(dataset, max_length, seed, folder):
-    task = tasks.TASKS["classification"]
+    task = TASKS["classification"]
     tokenizer = models.load_tokenizer(MODEL)
     model = models.load_model(MODEL, task.model_class, seed=seed, **task.model_fields(dataset["train"]))
     started = time.perf_counter()
@@ -103,7 +104,7 @@ CONTENDERS = {"tfidf": tfidf, "frozen": frozen, "setfit": setfit, "ours": ours}
 def child(options):
     disable_progress_bars()
     logging.set_verbosity_error()
-    dataset = tasks.TASKS["classification"].load(options.data, seed=0)
+    dataset = TASKS["classification"].load(options.data, seed=0)
     truth = np.asarray(dataset["test"]["label"])
     with tempfile.TemporaryDirectory() as folder:
         points = CONTENDERS[options.child](dataset, options.max_length, options.seed, folder)

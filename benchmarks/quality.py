@@ -24,11 +24,12 @@ from speed import CONTENDERS, LENGTHS, MODEL, in_child, make
 from transformers import logging
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import intervals, models, tasks
+from bert_helpers import intervals, models
+from bert_helpers.tasks.registry import TASKS
 
 
 def load(options):
-    spec = tasks.TASKS[options.task]
+    spec = TASKS[options.task]
     sizes = {"train_size": options.train_size, "test_size": options.test_size, "validation_size": 2}
     dataset = spec.load(options.data, **sizes, seed=0)  # the same rows for every seed of training
     lengths = {"max_length": options.max_length}

@@ -40,8 +40,9 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from bert_helpers import models, prediction, records, tasks, training
+from bert_helpers import models, prediction, records, training
 from bert_helpers.diagnosis import checks_run
+from bert_helpers.tasks.registry import TASKS
 
 MODEL = models.DEFAULT_MODEL
 BATCH = 16
@@ -143,7 +144,7 @@ def random_base(folder):
 
 def joined(rows=2048):
     """One to a dozen of the sample reviews in a text: half of them under 220 tokens, one in twenty over 512."""
-    reviews, rng = tasks.TASKS["classification"].load("sample")["train"], np.random.default_rng(0)
+    reviews, rng = TASKS["classification"].load("sample")["train"], np.random.default_rng(0)
     counts = np.ceil(rng.lognormal(np.log(2.2), 0.6, rows)).astype(int)
     texts = [" ".join(rng.choice(reviews["text"], count)) for count in counts]
     labels = rng.choice(reviews["label"], rows)
@@ -152,7 +153,7 @@ def joined(rows=2048):
 
 
 def make_ours(contender, task, rows, fields, folder, *, model, batch_size, seed, **options):
-    spec, tokenizer = tasks.TASKS[task], models.load_tokenizer(model)
+    spec, tokenizer = TASKS[task], models.load_tokenizer(model)
     loaded = models.load_model(model, spec.model_class, seed=seed, **fields)
     options = {"eval_strategy": "no", "torch_compile": contender == "compiled", **options}
     args = training.training_arguments(folder, batch_size=batch_size, seed=seed, **options)
@@ -170,7 +171,7 @@ def make(
     if contender in OURS:
         options = {"model": model, "batch_size": batch_size, "seed": seed, "epochs": epochs, **options}
         return make_ours(contender, task, rows, fields, folder, **options)
-    spec, tokenizer = tasks.TASKS[task], models.load_tokenizer(model)
+    spec, tokenizer = TASKS[task], models.load_tokenizer(model)
     set_seed(seed)  # which draws the new head
     own = {name: value for name, value in fields.items() if "target" not in name}
     loaded = spec.model_class.from_pretrained(models.locate(model), **own)
@@ -192,7 +193,7 @@ def make(
 
 def train(options, folder):
     contender, task, seed, max_length = options.child, options.task, options.seed, options.max_length
-    spec, size = tasks.TASKS[task], options.batch_size
+    spec, size = TASKS[task], options.batch_size
     dataset = joined() if options.data == "joined" else spec.load(options.data)
     tokenizer = models.load_tokenizer(options.model)
     encoded = spec.encode(DatasetDict(train=dataset["train"]), tokenizer, max_length=max_length)["train"]
@@ -222,7 +223,7 @@ def train(options, folder):
 def predict(options, folder):
     """Of so many batches of test texts, tokenization included: `pipeline`, as its documentation has it, or ours."""
     contender, task, seed, max_length = options.child, options.task, options.seed, options.max_length
-    spec, size = tasks.TASKS[task], options.batch_size
+    spec, size = TASKS[task], options.batch_size
     dataset = spec.load(options.data, test_size=options.batches * size, seed=seed)
     tokenizer = models.load_tokenizer(options.model)
     texts = DatasetDict(test=dataset["test"])
@@ -242,7 +243,7 @@ def predict(options, folder):
         run(column, **settings)
     else:
         model = models.load_model(options.model, spec.model_class, seed=seed, **fields)
-        wanted = tasks.TASKS[task].fields
+        wanted = TASKS[task].fields
         rows = texts["test"].select_columns([name for name in texts["test"].column_names if name in wanted])
         predictor = prediction.Predictor(task, model, tokenizer, {"MAX_LENGTH": max_length, "STRIDE": max_length // 4})
         prediction.predict(predictor, rows.select(range(size)), batch_size=size)
@@ -295,7 +296,7 @@ def compare(options, model, contenders):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("train", "predict"), nargs="?", default="train")
-    parser.add_argument("--task", choices=tuple(tasks.TASKS), default="classification")
+    parser.add_argument("--task", choices=tuple(TASKS), default="classification")
     parser.add_argument("--data", default="sample", help="a source, or 'joined': longer texts made of the samples")
     parser.add_argument("--model", default=MODEL, help="a name, or 'base': BERT-base's shape with random weights")
     parser.add_argument("--max-length", type=int, default=0)

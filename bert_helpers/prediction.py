@@ -9,15 +9,17 @@ import pandas as pd
 from datasets import Dataset, DatasetDict
 from transformers import BertPreTrainedModel, BertTokenizerFast
 
-from bert_helpers import models, records, runs, tasks, training
+from bert_helpers import models, records, runs, training
 from bert_helpers.errors import ModelError
+from bert_helpers.tasks import base
+from bert_helpers.tasks.registry import TASKS
 
 
 @dataclass(frozen=True)
 class Predictor:
     """A fine-tuned model, and how its run read and encoded texts."""
 
-    task: str  # a key of `tasks.TASKS`
+    task: str  # a key of `tasks.registry.TASKS`
     model: BertPreTrainedModel
     tokenizer: BertTokenizerFast
     parameters: Mapping[str, object]  # those of its run, or MAX_LENGTH and STRIDE
@@ -30,7 +32,7 @@ class Predictor:
     @property
     def columns(self) -> dict[str, str]:
         """What its run called the columns of each field of a row: "text" in a column "message"."""
-        return {field: self.parameters.get(name, field) for field, name in tasks.TASKS[self.task].fields.items()}
+        return {field: self.parameters.get(name, field) for field, name in TASKS[self.task].fields.items()}
 
 
 def load(folder: Path) -> Predictor:
@@ -43,14 +45,14 @@ def load(folder: Path) -> Predictor:
         raise ModelError(f"{folder}: no such folder; name that of a run or of a fine-tuned model.")
     folder = (folder / "model" if (folder / "model").is_dir() else folder).resolve()
     task = runs.task_of(folder)
-    model = models.load_trained(str(folder), tasks.TASKS[task].model_class)
+    model = models.load_trained(str(folder), TASKS[task].model_class)
     if model.config.problem_type == "multi_label_classification":
         raise ModelError(f"{folder.name}: gives a text several labels; the classifiers of this project choose one.")
     tokenizer = models.load_tokenizer(str(folder))
     limit = tokenizer.model_max_length
     parameters = {"MAX_LENGTH": limit, "STRIDE": limit // 4}
     if folder.name == "model" and records.find(folder.parent):
-        parameters |= records.read(folder.parent).of_task(task, tasks.TASKS[task].prefix).parameters
+        parameters |= records.read(folder.parent).of_task(task, TASKS[task].prefix).parameters
     return Predictor(task, model, tokenizer, parameters)
 
 
@@ -67,10 +69,10 @@ def predict(
     given. It needs labels, so each row gets one that means nothing, and nothing computed from it is kept. A text for
     entities is split into the words that the tokenizer sees in it: at blanks, and around every punctuation mark.
     """
-    task = tasks.TASKS[predictor.task]
+    task = TASKS[predictor.task]
     rows = task.with_fields(rows, predictor.tokenizer)
     labelled = Dataset.from_dict({**rows.to_dict(), **task.placeholders(rows)})
-    options = tasks.options(task.encode, predictor.parameters)
+    options = base.options(task.encode, predictor.parameters)
     encoded = task.encode(DatasetDict(rows=labelled), predictor.tokenizer, **options)["rows"]
     with tempfile.TemporaryDirectory() as scratch:
         args = training.training_arguments(

@@ -58,7 +58,7 @@ class Record:
     metrics: Mapping[str, Score]
     parameters: Mapping[str, object]
     data: Mapping[str, object]  # as `describe_data` gives it
-    tasks: Sequence[str] = ()  # keys of `tasks.TASKS`; empty in old records of one task
+    tasks: Sequence[str] = ()  # keys of `tasks.registry.TASKS`; empty in old records of one task
     model: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     device: str = ""

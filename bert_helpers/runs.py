@@ -14,14 +14,15 @@ from datasets import DatasetDict
 from transformers import BertConfig, BertPreTrainedModel, BertTokenizerFast, Trainer
 from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import files, models, records, tasks, training
+from bert_helpers import files, models, records, training
 from bert_helpers.data import fingerprint
 from bert_helpers.errors import DataError, ModelError, parameter
 from bert_helpers.evaluation import comparison, limits
 from bert_helpers.metrics import Measure
 from bert_helpers.parameters import PARAMETERS, of_training
 from bert_helpers.records import Record
-from bert_helpers.tasks import regression
+from bert_helpers.tasks import base, regression
+from bert_helpers.tasks.registry import TASKS
 
 FILES = ("history.json", "model")
 # What decides, beside data and environment, which model a training ends with
@@ -33,7 +34,7 @@ RECIPE = ("MODEL", "EPOCHS", "BATCH_SIZE", "GRADIENT_ACCUMULATION", "LEARNING_RA
 class Run:
     """What was trained on what, and what came out; predictions are made when they are first asked for."""
 
-    task: str  # a key of `tasks.TASKS`
+    task: str  # a key of `tasks.registry.TASKS`
     parameters: Mapping[str, object]
     dataset: DatasetDict
     encoded: DatasetDict
@@ -55,11 +56,11 @@ class Run:
     def predictions_and_references(self) -> tuple[Sequence, Sequence]:
         """Return those of the test rows, as the task's measure takes them: logits, numbers, tags, answers."""
         rows = self.dataset["test"]
-        return tasks.TASKS[self.task].predictions_and_references(self.test, self.encoded["test"], rows)
+        return TASKS[self.task].predictions_and_references(self.test, self.encoded["test"], rows)
 
     def measure(self) -> Measure:
         """Measure the predictions for the test rows."""
-        return tasks.TASKS[self.task].measure(*self.predictions_and_references(), self.dataset["test"])
+        return TASKS[self.task].measure(*self.predictions_and_references(), self.dataset["test"])
 
 
 def prepare(dataset: DatasetDict, parameters: Mapping[str, object], *, task: str = "classification") -> Run:
@@ -67,9 +68,9 @@ def prepare(dataset: DatasetDict, parameters: Mapping[str, object], *, task: str
 
     Those are WEIGHT_DECAY, LABEL_SMOOTHING, DROPOUT, TRUNCATION and DATALOADER_WORKERS; other names are not used.
     """
-    p, spec = _complete(task, parameters), tasks.TASKS[task]
+    p, spec = _complete(task, parameters), TASKS[task]
     tokenizer = models.load_tokenizer(p["MODEL"])
-    encoded = spec.encode(dataset, tokenizer, **tasks.options(spec.encode, p))
+    encoded = spec.encode(dataset, tokenizer, **base.options(spec.encode, p))
     fields = {**spec.model_fields(dataset["train"]), "hidden_dropout_prob": p["DROPOUT"]}
     model = models.load_model(p["MODEL"], spec.model_class, seed=p["SEED"], **fields)
     trainer = _trainer(model, encoded, tokenizer, p, task, files.base_folder() / p["OUTPUT_DIR"] / "checkpoints")
@@ -114,7 +115,7 @@ def finish(run: Run) -> Run:
     run.trainer.train()
     done = replace(run, log_history=run.trainer.state.log_history, history=training.history(run.trainer))
     _ = done.validation, done.test
-    training.gather(done.trainer, tasks.TASKS[run.task].model_class)
+    training.gather(done.trainer, TASKS[run.task].model_class)
     # Adam keeps two numbers a weight; of many runs in memory only the models are needed.
     done.trainer.optimizer = done.trainer.lr_scheduler = None
     return done
@@ -142,7 +143,7 @@ def scores(run: Run) -> pd.DataFrame:
 
 
 def _scores(run: Run, predictions: Sequence, references: Sequence) -> pd.DataFrame:
-    task, seed = tasks.TASKS[run.task], run.parameters["SEED"]
+    task, seed = TASKS[run.task], run.parameters["SEED"]
     table = task.measure(predictions, references, run.dataset["test"]).intervals(seed=seed)
     parts = task.parts(predictions, references, seed)
     return table if parts is None else pd.concat([table, parts])
@@ -161,7 +162,7 @@ def save(
     model card where it is `cards.publish`. A regressor's scale moves into its weights first. Returns `scores`. Raises
     ParameterError when `folder` cannot be written.
     """
-    spec, p, model = tasks.TASKS[run.task], run.parameters, run.trainer.model
+    spec, p, model = TASKS[run.task], run.parameters, run.trainer.model
     predictions, references = run.predictions_and_references()
     table = _scores(run, predictions, references)
     if spec.numeric:
@@ -217,7 +218,7 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     if not log_history:
         raise DataError("its history.json is empty: the model was not trained by that run", source=folder.name)
     task = task_of(folder / "model")
-    spec = tasks.TASKS[task]
+    spec = TASKS[task]
     record = records.read(folder).of_task(task, spec.prefix)
     if not {"MODEL", "OUTPUT_DIR"} <= record.parameters.keys():
         raise DataError("its metrics.json is not the record of a training", source=folder.name)
@@ -226,13 +227,13 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"], "REPORT_TO": "none"}
     where = f"Say where its data lies by {parameter('RUN_DATA')}."
     try:
-        dataset = spec.load(files.resolve(p["DATA"]), **tasks.options(spec.load, p))
+        dataset = spec.load(files.resolve(p["DATA"]), **base.options(spec.load, p))
     except DataError as error:
         raise DataError(f"{folder.name}: {error} {where}") from error
     if fingerprint(dataset) != record.data.get("fingerprint"):
         raise DataError(f"{folder.name}: {p['DATA']} does not hold the rows of this run. {where}")
     tokenizer = models.load_tokenizer(str(folder / "model"))
-    encoded = spec.encode(dataset, tokenizer, **tasks.options(spec.encode, p))
+    encoded = spec.encode(dataset, tokenizer, **base.options(spec.encode, p))
     trained = models.load_trained(str(folder / "model"), spec.model_class)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = _trainer(trained, encoded, tokenizer, p, task, Path(scratch))
@@ -246,11 +247,11 @@ def task_of(model: Path) -> str:
     Raises ModelError when it is no fine-tuned BERT.
     """
     config = BertConfig.from_pretrained(models.locate(str(model)))
-    for name, task in tasks.TASKS.items():
+    for name, task in TASKS.items():
         if task.fits(config):
             return name
     architecture = (config.architectures or ["BERT without a head"])[0]
-    raise ModelError(f"{model}: a {architecture} is of none of the tasks {', '.join(tasks.TASKS)}.")
+    raise ModelError(f"{model}: a {architecture} is of none of the tasks {', '.join(TASKS)}.")
 
 
 def reusable(folder: Path, parameters: Mapping[str, object], dataset: DatasetDict) -> str:

@@ -31,7 +31,7 @@ from bert_helpers.errors import ParameterError, TrainingError
 from bert_helpers.machine import checkpoints, trackers
 from bert_helpers.machine.out_of_memory import Halving
 from bert_helpers.machine.precision import multiplies_bf16
-from bert_helpers.tasks import TASKS
+from bert_helpers.tasks.registry import TASKS
 
 
 def resolve_precision(precision: str = "auto") -> str:

@@ -19,7 +19,8 @@ from datasets import DatasetDict
 from made_up import reviews as made_up_reviews
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
-from bert_helpers import models, tasks, tokenization, training
+from bert_helpers import models, tokenization, training
+from bert_helpers.tasks.registry import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
 # Modules that train, or start programs that take seconds; `make test-quick` leaves them out
@@ -73,7 +74,7 @@ def reviews(tmp_path):
 @pytest.fixture(scope="session")
 def small_dataset():
     """48 / 16 / 16 reviews of the sample."""
-    return tasks.TASKS["classification"].load("sample", train_size=48, validation_size=16, test_size=16)
+    return TASKS["classification"].load("sample", train_size=48, validation_size=16, test_size=16)
 
 
 @pytest.fixture

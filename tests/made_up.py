@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
-from bert_helpers import tasks
+from bert_helpers.tasks.registry import TASKS
 
 WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "inlet", "jetty", "knoll", "larch",
          "marsh", "north", "ocean", "pearl")  # fmt: skip
@@ -16,7 +16,7 @@ def names(findings):
 
 def examples(dataset, task="classification"):
     """What the checks of rows read."""
-    return {name: tasks.TASKS[task].examples(split) for name, split in dataset.items()}
+    return {name: TASKS[task].examples(split) for name, split in dataset.items()}
 
 
 def splits(train, validation, test=None):

@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 from transformers import BertForSequenceClassification
 
-from bert_helpers import DataError, ModelError, ParameterError, data, models, tasks, tokenization
-from bert_helpers.tasks import TASKS
+from bert_helpers import DataError, ModelError, ParameterError, data, models, tokenization
+from bert_helpers.tasks.registry import TASKS
 
 LOAD = {
-    "classification": tasks.TASKS["classification"].load,
-    "regression": tasks.TASKS["regression"].load,
-    "ner": tasks.TASKS["ner"].load,
-    "qa": tasks.TASKS["qa"].load,
+    "classification": TASKS["classification"].load,
+    "regression": TASKS["regression"].load,
+    "ner": TASKS["ner"].load,
+    "qa": TASKS["qa"].load,
 }
 REVIEWS = "text,label\n" + "".join(f"text number {i},{'ab'[i % 2]}\n" for i in range(40))
 WORDS = "".join(f"Ann B-PER\nsings{i} O\n\n" for i in range(40))
@@ -261,12 +261,12 @@ def test_a_source_that_is_not_there(source, message, task, tmp_path, monkeypatch
 def test_one_column_for_two_things(tmp_path):
     (tmp_path / "a.csv").write_text(REVIEWS)
     with pytest.raises(ParameterError, match="LABEL_COLUMN names the column 'text', as TEXT_COLUMN does"):
-        tasks.TASKS["classification"].load(tmp_path / "a.csv", label_column="text")
+        TASKS["classification"].load(tmp_path / "a.csv", label_column="text")
 
 
 def test_columns_may_be_named_crosswise(tmp_path):
     (tmp_path / "a.csv").write_text(REVIEWS.replace("text,label", "label,text"))
-    dataset = tasks.TASKS["classification"].load(tmp_path / "a.csv", text_column="label", label_column="text")
+    dataset = TASKS["classification"].load(tmp_path / "a.csv", text_column="label", label_column="text")
     assert dataset["train"].features["label"].names == ["a", "b"]
     assert dataset["train"][0]["text"].startswith("text number")
 
@@ -313,7 +313,7 @@ ODD = {
 def test_odd_texts_are_read_and_encoded(name, tmp_path, tokenizer):
     rows = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(40)] + [{"text": ODD[name], "label": "a"}]
     pd.DataFrame(rows).to_csv(tmp_path / "a.csv", index=False)
-    dataset = tasks.TASKS["classification"].load(tmp_path / "a.csv", test_size=1)
+    dataset = TASKS["classification"].load(tmp_path / "a.csv", test_size=1)
     texts = [text for split in dataset.values() for text in split["text"]]
     assert texts.count(ODD[name]) == 1
     encoded = tokenization.encode_texts(dataset, tokenizer, max_length=64)
@@ -328,21 +328,19 @@ def test_odd_texts_are_read_and_encoded(name, tmp_path, tokenizer):
 def test_quoted_column_names(sep, name, tmp_path):
     table = pd.DataFrame({name: [f"text {i}" for i in range(40)], "label": AB})
     table.to_csv(tmp_path / "a.csv", index=False, sep=sep)
-    assert (
-        tasks.TASKS["classification"].load(tmp_path / "a.csv", text_column=name)["train"]["text"][0].startswith("text ")
-    )
+    assert TASKS["classification"].load(tmp_path / "a.csv", text_column=name)["train"]["text"][0].startswith("text ")
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_line_endings_and_a_byte_order_mark(ending, mark, tmp_path):
     (tmp_path / "a.csv").write_bytes(mark + REVIEWS.replace("\n", ending).encode())
-    assert sum(map(len, tasks.TASKS["classification"].load(tmp_path / "a.csv").values())) == 40
+    assert sum(map(len, TASKS["classification"].load(tmp_path / "a.csv").values())) == 40
 
 
 def test_a_class_of_one_row_and_a_split_without_a_class(tmp_path):
     (tmp_path / "train.csv").write_text(REVIEWS + "lonely,c\n")
     (tmp_path / "validation.csv").write_text("text,label\nx,a\ny,a\n")
     (tmp_path / "test.csv").write_text("text,label\nx,c\ny,b\n")
-    dataset = tasks.TASKS["classification"].load(tmp_path)
+    dataset = TASKS["classification"].load(tmp_path)
     assert data.label_counts(dataset).loc["c"].tolist() == [1, 0, 1]

@@ -23,12 +23,13 @@ import torch
 from conftest import ROOT
 from transformers import BertConfig, BertModel, pipeline
 
-from bert_helpers import ParameterError, files, models, parameters, prediction, runs, tasks, training
+from bert_helpers import ParameterError, files, models, parameters, prediction, runs, training
 from bert_helpers.cli import commands
 from bert_helpers.cli import main as cli
 from bert_helpers.diagnosis import diagnose
 from bert_helpers.diagnosis.findings import Evidence, Finding
 from bert_helpers.tasks import qa, qa_pipeline
+from bert_helpers.tasks.registry import TASKS
 
 SETTINGS = {"train-size": 48, "validation-size": 16, "test-size": 16, "epochs": 2, "max-length": 48,
             "precision": "fp32", "learning-rate": 1e-3}  # fmt: skip
@@ -76,7 +77,7 @@ def home(bert, tmp_path_factory):
     write_tickets(folder / "tickets.csv")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for task in tasks.TASKS:
+        for task in TASKS:
             settings = {"model": bert, **SETTINGS, **OWN.get(task, {})}
             assert cli.main(line("train", task, **settings)) == 0
     shutil.copytree(folder / "results", folder / "as-left")  # commands change records
@@ -105,7 +106,7 @@ def predicted(capsys, *words, **options):
 # --- train, evaluate, diagnose, compare --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", tasks.TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_a_training_leaves_what_the_notebooks_leave_and_evaluate_finds_the_same_numbers(task, at_home, capsys):
     folder = at_home / "results" / task
     file = "predictions.csv" if task in ("classification", "regression") else "predictions.json"
@@ -233,7 +234,7 @@ def test_a_run_is_diagnosed(at_home, capsys):
     assert [row.split()[0] for row in text.splitlines()[1:5]] == ["symptom", "evidence", "cause", "fix"]
 
 
-@pytest.mark.parametrize("task", tasks.TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_the_record_and_the_card_of_a_training_hold_what_diagnose_says(task, at_home, tmp_path, capsys):
     again = tmp_path / "again"
     shutil.copytree(f"as-left/{task}", again)
@@ -332,7 +333,7 @@ def test_a_run_is_read_from_elsewhere_where_nothing_is_written(at_home, tmp_path
 def stock(folder, kind, **options):
     return pipeline(
         kind,
-        model=tasks.TASKS[folder.name].model_class.from_pretrained(folder / "model"),
+        model=TASKS[folder.name].model_class.from_pretrained(folder / "model"),
         tokenizer=models.load_tokenizer(str(folder / "model")),
         device="cpu",
         **options,
@@ -375,7 +376,7 @@ def test_answers_are_those_of_the_pipeline_of_this_project(at_home, capsys):
     questions = ["Which pier?", "Where does the ferry go?"]
     contexts = ["Pier 4.", "The ferry to Brask leaves at noon. " * 12 + "It carries 20 people."]
     rows = predicted(capsys, "results/qa", questions[0], contexts[0], questions[1], contexts[1])
-    model = tasks.TASKS["qa"].model_class.from_pretrained(at_home / "results/qa/model")
+    model = TASKS["qa"].model_class.from_pretrained(at_home / "results/qa/model")
     tokenizer = models.load_tokenizer(str(at_home / "results/qa/model"))
     ask = qa_pipeline.ExtractiveQAPipeline(model=model, tokenizer=tokenizer, device="cpu", max_length=48, stride=16)
     expected = ask(question=questions, context=contexts)
@@ -451,7 +452,7 @@ def test_a_model_folder_predicts_as_its_run_does_and_one_without_a_record_too(at
 
 def test_labels_that_mean_nothing_change_nothing(at_home, capsys, monkeypatch):
     before = predicted(capsys, "results/classification", *TEXTS)
-    task = tasks.TASKS["classification"]
+    task = TASKS["classification"]
     monkeypatch.setattr(type(task), "placeholders", lambda self, rows: {"label": [2] * len(rows)})
     assert predicted(capsys, "results/classification", *TEXTS) == before
 
@@ -506,7 +507,7 @@ def test_info_counts_what_is_packaged(capsys):
 # --- options -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", tasks.TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_options_and_defaults_are_the_parameters_of_the_notebook(task):
     """But for the recipe: a notebook's fits the sample's reviews and pairs, the command line's texts of any kind."""
     recipe = {"EPOCHS", "BATCH_SIZE", "MAX_LENGTH", "TRUNCATION", "LABEL_SMOOTHING"}
@@ -520,7 +521,7 @@ def test_options_and_defaults_are_the_parameters_of_the_notebook(task):
             theirs = namespace.get(prefix + name, namespace.get(name, parameters.PARAMETERS[name].default))
             assert type(value) is type(theirs), name
             assert value == theirs or name in recipe, name
-    spec = tasks.TASKS[task]
+    spec = TASKS[task]
     taken = {name.upper() for f in (spec.load, spec.encode) for name in inspect.signature(f).parameters}
     taken -= {"SOURCE", "DATASET", "TOKENIZER", "TYPES"}
     assert taken <= ours.keys()

@@ -8,8 +8,9 @@ from datasets import ClassLabel, Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert_helpers import DataError, data, tasks
+from bert_helpers import DataError, data
 from bert_helpers.tasks import classification
+from bert_helpers.tasks.registry import TASKS
 
 ROWS = [{"text": f"text number {i}", "label": ["bad", "good", "so-so"][i % 3]} for i in range(60)]
 
@@ -39,7 +40,7 @@ WRITERS = {
 def test_every_format_gives_the_same_rows(name, tmp_path):
     path = tmp_path / name
     WRITERS[name](path)
-    dataset = tasks.TASKS["classification"].load(path)
+    dataset = TASKS["classification"].load(path)
     assert {split: len(rows) for split, rows in dataset.items()} == {"train": 48, "validation": 6, "test": 6}
     assert dataset["train"].features["label"].names == ["bad", "good", "so-so"]
     back = [(r["text"], split.features["label"].int2str(r["label"])) for split in dataset.values() for r in split]
@@ -49,7 +50,7 @@ def test_every_format_gives_the_same_rows(name, tmp_path):
 def test_a_folder_with_three_files_and_other_column_names(tmp_path):
     for name in ("train", "dev", "test"):
         frame().rename(columns={"text": "review", "label": "stars"}).to_csv(tmp_path / f"{name}.csv", index=False)
-    dataset = tasks.TASKS["classification"].load(tmp_path, text_column="review", label_column="stars")
+    dataset = TASKS["classification"].load(tmp_path, text_column="review", label_column="stars")
     assert [len(split) for split in dataset.values()] == [60, 60, 60]
     assert dataset["train"].column_names == ["text", "label"]
 
@@ -57,7 +58,7 @@ def test_a_folder_with_three_files_and_other_column_names(tmp_path):
 def test_the_splits_of_one_file_are_disjoint_stratified_and_seeded(tmp_path):
     path = tmp_path / "a.csv"
     frame().to_csv(path, index=False)
-    one, same, other = (tasks.TASKS["classification"].load(path, seed=seed) for seed in (0, 0, 1))
+    one, same, other = (TASKS["classification"].load(path, seed=seed) for seed in (0, 0, 1))
     texts = [text for split in one.values() for text in split["text"]]
     assert len(set(texts)) == 60
     assert one["test"]["text"] == same["test"]["text"]
@@ -68,7 +69,7 @@ def test_the_splits_of_one_file_are_disjoint_stratified_and_seeded(tmp_path):
 def test_sizes_of_missing_splits_are_taken_from_the_training_rows(tmp_path):
     path = tmp_path / "a.csv"
     frame().to_csv(path, index=False)
-    dataset = tasks.TASKS["classification"].load(path, validation_size=3, test_size=30)
+    dataset = TASKS["classification"].load(path, validation_size=3, test_size=30)
     assert {split: len(rows) for split, rows in dataset.items()} == {"train": 27, "validation": 3, "test": 30}
 
 
@@ -76,7 +77,7 @@ def test_a_classs_only_row_is_never_held_out(tmp_path):
     lines = [f"text {i},{label}" for i, label in enumerate("ab" * 10 + "cdefg")]
     write(tmp_path / "a.csv", "text,label\n" + "\n".join(lines) + "\n")
     for seed in range(20):
-        dataset = tasks.TASKS["classification"].load(tmp_path / "a.csv", validation_size=4, test_size=6, seed=seed)
+        dataset = TASKS["classification"].load(tmp_path / "a.csv", validation_size=4, test_size=6, seed=seed)
         assert [len(split) for split in dataset.values()] == [15, 4, 6]
         assert set(dataset["train"]["label"]) == set(range(7))
 
@@ -100,18 +101,18 @@ def test_names_that_are_one_number_keep_one_order():
 def test_labels_of_every_kind_become_named_classes(labels, names, tmp_path):
     path = tmp_path / "a.parquet"
     pd.DataFrame({"text": [f"t{i}" for i in range(30)], "label": labels * 10}).to_parquet(path)
-    assert tasks.TASKS["classification"].load(path)["train"].features["label"].names == names
+    assert TASKS["classification"].load(path)["train"].features["label"].names == names
 
 
 def test_class_names_stored_in_parquet_are_kept(tmp_path):
     rows = Dataset.from_dict({"text": ["a", "b"] * 10, "label": [0, 1] * 10})
     rows.cast_column("label", ClassLabel(names=["neg", "pos"])).to_parquet(tmp_path / "a.parquet")
-    assert tasks.TASKS["classification"].load(tmp_path / "a.parquet")["train"].features["label"].names == ["neg", "pos"]
+    assert TASKS["classification"].load(tmp_path / "a.parquet")["train"].features["label"].names == ["neg", "pos"]
 
 
 def test_words_that_look_like_missing_values_stay_words(tmp_path):
     write(tmp_path / "a.csv", "text,label\n" + "NA,null\nNone,007\n" * 10)
-    dataset = tasks.TASKS["classification"].load(tmp_path / "a.csv")
+    dataset = TASKS["classification"].load(tmp_path / "a.csv")
     assert set(dataset["train"]["text"]) == {"NA", "None"}
     assert dataset["train"].features["label"].names == ["007", "null"]
 
@@ -119,7 +120,7 @@ def test_words_that_look_like_missing_values_stay_words(tmp_path):
 def test_a_class_of_one_row_and_500_classes_do_no_harm(tmp_path):
     rows = [{"text": f"t{i}", "label": f"c{i % 499}"} for i in range(2000)] + [{"text": "alone", "label": "only"}]
     pd.DataFrame(rows).to_json(tmp_path / "a.jsonl", orient="records", lines=True)
-    dataset = tasks.TASKS["classification"].load(tmp_path / "a.jsonl")
+    dataset = TASKS["classification"].load(tmp_path / "a.jsonl")
     assert dataset["train"].features["label"].num_classes == 500
 
 
@@ -137,7 +138,7 @@ def test_stratified_sampling_keeps_shares_to_within_a_row(labels, draw):
 def test_the_fingerprint_depends_on_the_rows_alone(tmp_path):
     for name in ("a.csv", "b.jsonl"):
         WRITERS["reviews" + os.path.splitext(name)[1]](tmp_path / name)
-    one, two = (tasks.TASKS["classification"].load(tmp_path / name) for name in ("a.csv", "b.jsonl"))
+    one, two = (TASKS["classification"].load(tmp_path / name) for name in ("a.csv", "b.jsonl"))
     assert data.fingerprint(one) == data.fingerprint(two)
     changed = one["train"].map(lambda row: {"text": row["text"].upper()})
     one["train"] = changed
@@ -152,14 +153,14 @@ OWN_COLUMNS = {"text_column": "Was passiert ist", "label_column": "Zuständig"}
 def test_blanks_around_names_of_columns_are_nobodys(tmp_path):
     write(tmp_path / "mine.csv", OWN.replace("Was passiert ist;", " Was passiert ist ;"))
     for name in ("Was passiert ist", " Was passiert ist "):
-        dataset = tasks.TASKS["classification"].load(tmp_path / "mine.csv", text_column=name, label_column="Zuständig")
+        dataset = TASKS["classification"].load(tmp_path / "mine.csv", text_column=name, label_column="Zuständig")
         assert dataset["train"].column_names == ["text", "label"]
 
 
 @pytest.mark.parametrize("delimiter", list("^~#:/*+!&"))
 def test_an_unusual_delimiter_is_found_by_the_names_of_the_columns(delimiter, tmp_path):
     write(tmp_path / "mine.csv", OWN.replace(";", delimiter))
-    dataset = tasks.TASKS["classification"].load(tmp_path / "mine.csv", **OWN_COLUMNS)
+    dataset = TASKS["classification"].load(tmp_path / "mine.csv", **OWN_COLUMNS)
     assert dataset["train"].features["label"].names == ["3b", "Müll"]
     assert set(dataset["train"]["text"]) == {"a", "b"}
 
@@ -167,7 +168,7 @@ def test_an_unusual_delimiter_is_found_by_the_names_of_the_columns(delimiter, tm
 def test_a_quoted_text_may_hold_delimiters_lines_and_marks(tmp_path):
     text = 'He said "well; no",\n\nthen left; it is 5" wide'
     write(tmp_path / "mine.csv", OWN + '"' + text.replace('"', '""') + '";3b\n5" disk;Müll\n')
-    dataset = tasks.TASKS["classification"].load(tmp_path / "mine.csv", **OWN_COLUMNS)
+    dataset = TASKS["classification"].load(tmp_path / "mine.csv", **OWN_COLUMNS)
     assert {text, '5" disk'} <= {row for split in dataset.values() for row in split["text"]}
 
 
@@ -175,43 +176,41 @@ def test_a_text_may_be_longer_than_a_field_of_the_csv_module(tmp_path):
     long = "word " * 60_000
     write(tmp_path / "mine.csv", f"text,label\n{long},a\n" + "x,b\ny,a\n" * 20)
     assert max(
-        len(text)
-        for split in tasks.TASKS["classification"].load(tmp_path / "mine.csv").values()
-        for text in split["text"]
+        len(text) for split in TASKS["classification"].load(tmp_path / "mine.csv").values() for text in split["text"]
     ) == len(long)
 
 
 def test_errors_keep_apart_columns_whose_names_are_swapped(tmp_path):
     write(tmp_path / "mine.csv", GOOD + "c,\n")
     with pytest.raises(DataError, match="row 41, column 'label': the text is empty"):
-        tasks.TASKS["classification"].load(tmp_path / "mine.csv", text_column="label", label_column="text")
+        TASKS["classification"].load(tmp_path / "mine.csv", text_column="label", label_column="text")
 
 
 def test_an_unknown_label_in_a_later_split_is_named(tmp_path):
     write(tmp_path / "train.csv", GOOD)
     write(tmp_path / "test.csv", "text,label\na,x\nb,z\n")
     with pytest.raises(DataError, match=r"test.csv, row 2, column 'label': 'z' does not occur.*'x', 'y'"):
-        tasks.TASKS["classification"].load(tmp_path)
+        TASKS["classification"].load(tmp_path)
 
 
 def test_two_files_for_one_split_are_refused(tmp_path):
     for name in ("train.csv", "val.csv", "dev.csv"):
         write(tmp_path / name, GOOD)
     with pytest.raises(DataError, match=r"both dev\.csv and val\.csv hold the validation split"):
-        tasks.TASKS["classification"].load(tmp_path)
+        TASKS["classification"].load(tmp_path)
 
 
 def test_a_folder_without_training_file_is_refused(tmp_path):
     write(tmp_path / "test.csv", GOOD)
     with pytest.raises(DataError, match="no train file"):
-        tasks.TASKS["classification"].load(tmp_path)
+        TASKS["classification"].load(tmp_path)
 
 
 def test_other_columns_are_kept(tmp_path):
     (tmp_path / "a.jsonl").write_text(
         "".join(json.dumps({"id": i, "text": f"t{i}", "label": i % 2, "kind": "k"}) + "\n" for i in range(20))
     )
-    assert set(tasks.TASKS["classification"].load(tmp_path / "a.jsonl")["test"].column_names) == {
+    assert set(TASKS["classification"].load(tmp_path / "a.jsonl")["test"].column_names) == {
         "id",
         "text",
         "label",

@@ -13,11 +13,12 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bert_helpers import BertHelpersError, metrics, tasks
+from bert_helpers import BertHelpersError, metrics
 from bert_helpers.evaluation import calibration
 from bert_helpers.parameters import check_parameters
 from bert_helpers.readers import conll
 from bert_helpers.tasks import qa
+from bert_helpers.tasks.registry import TASKS
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 fuzz = settings(
@@ -58,10 +59,10 @@ SOUND = {
     "squad.json": ("qa", json.dumps(QUESTIONS)),
 }
 LOAD = {
-    "classification": tasks.TASKS["classification"].load,
-    "regression": tasks.TASKS["regression"].load,
-    "ner": tasks.TASKS["ner"].load,
-    "qa": tasks.TASKS["qa"].load,
+    "classification": TASKS["classification"].load,
+    "regression": TASKS["regression"].load,
+    "ner": TASKS["ner"].load,
+    "qa": TASKS["qa"].load,
 }
 # What files break on, beside bytes at random
 PIECES = [b"\0", b"\n", b"\r", b'"', b",", b"\t", b"{", b"]", b"null", b"NaN", b"1e999", b"-1", b"\xff", b"\\ud800"]
@@ -175,7 +176,7 @@ def test_every_word_of_any_sentence_gets_one_label(tokenizer, sentences, max_len
     features = Features({"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=["O", "B-A", "I-A"]))})
     rows = Dataset.from_dict({"tokens": sentences, "ner_tags": [[1] * len(s) for s in sentences]}, features=features)
     try:
-        encoded = tasks.TASKS["ner"].encode(DatasetDict(train=rows), tokenizer, max_length=max_length, stride=stride)
+        encoded = TASKS["ner"].encode(DatasetDict(train=rows), tokenizer, max_length=max_length, stride=stride)
     except BertHelpersError:
         return
     labelled = sum(label >= 0 for row in encoded["train"]["labels"] for label in row)

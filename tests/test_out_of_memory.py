@@ -12,8 +12,9 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification, BertForTokenClassification
 
-from bert_helpers import TrainingError, models, tasks, tokenization, training
+from bert_helpers import TrainingError, models, tokenization, training
 from bert_helpers.diagnosis import checks_run
+from bert_helpers.tasks.registry import TASKS
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +24,8 @@ def encoded(small_dataset, tokenizer):
 
 @pytest.fixture(scope="module")
 def tagged(tokenizer):
-    entities = tasks.TASKS["ner"].load("sample", train_size=48, validation_size=8, test_size=8)
-    return entities["train"].features["ner_tags"].feature.names, tasks.TASKS["ner"].encode(
-        entities, tokenizer, max_length=64
-    )
+    entities = TASKS["ner"].load("sample", train_size=48, validation_size=8, test_size=8)
+    return entities["train"].features["ner_tags"].feature.names, TASKS["ner"].encode(entities, tokenizer, max_length=64)
 
 
 def make(

@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from datasets import DatasetDict
 
-from bert_helpers import DataError, ModelError, ParameterError, files, models, records, runs, tasks
+from bert_helpers import DataError, ModelError, ParameterError, files, models, records, runs
 from bert_helpers.diagnosis import diagnose
-from bert_helpers.tasks import regression
+from bert_helpers.tasks import base, regression
+from bert_helpers.tasks.registry import TASKS
 
 SIZES = {"TRAIN_SIZE": 48, "VALIDATION_SIZE": 16, "TEST_SIZE": 16}
 PARAMETERS = {
@@ -25,8 +26,8 @@ PARAMETERS = {
 
 
 def trained(task, parameters):
-    load = tasks.TASKS[task].load
-    return runs.finish(runs.prepare(load("sample", **tasks.options(load, parameters)), parameters, task=task))
+    load = TASKS[task].load
+    return runs.finish(runs.prepare(load("sample", **base.options(load, parameters)), parameters, task=task))
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def leave(run, folder, name=""):
         regression.fold_scale(run.trainer.model)
     models.save_model(run.trainer.model, run.tokenizer, folder / name / "model")
     files.write_json(folder / name / "history.json", run.log_history)
-    prefix = tasks.TASKS[run.task].prefix
+    prefix = TASKS[run.task].prefix
     common = ("MODEL", "BATCH_SIZE", "SEED", "PRECISION", "OUTPUT_DIR")
     own = {(key if key in common else prefix + key): value for key, value in run.parameters.items()}
     own["REPORT_TO"] = "mlflow"  # which need not be installed where the run is read
@@ -73,12 +74,12 @@ def test_parameters_of_a_fix_reach_the_run(tiny_bert, small_dataset, tmp_path):
     assert run.encoded["train"][0]["input_ids"] == [text[0], *text[-7:]]
 
 
-@pytest.mark.parametrize("task", tasks.TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_the_folder_that_a_run_of_any_task_left_says_what_the_run_says(task, tiny_bert, tmp_path):
     parameters = {**PARAMETERS, "MODEL": str(tiny_bert), "OUTPUT_DIR": str(tmp_path / "run")}
     run = trained(task, parameters)
     found, table = [f.name for f in diagnose.diagnose(run)], run.measure()
-    name = task if tasks.TASKS[task].prefix else ""
+    name = task if TASKS[task].prefix else ""
     leave(run, tmp_path / "run", name)
     again = runs.read(tmp_path / "run" / name)
     assert (again.task, again.parameters["EPOCHS"], again.parameters["MAX_LENGTH"]) == (task, 1, 64)

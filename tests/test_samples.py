@@ -11,14 +11,15 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from bert_helpers import data, tasks
+from bert_helpers import data
+from bert_helpers.tasks.registry import TASKS
 
 KINDS = {"", "mixed", "irony", "negation", "part", "plot"}
 
 
 @pytest.fixture(scope="module")
 def reviews():
-    return tasks.TASKS["classification"].load("sample")
+    return TASKS["classification"].load("sample")
 
 
 def five_grams(text):

@@ -14,10 +14,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import BertForSequenceClassification, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from bert_helpers import ParameterError, TrainingError, models, parameters, tasks, tokenization, training
+from bert_helpers import ParameterError, TrainingError, models, parameters, tokenization, training
 from bert_helpers.parameters import TRACKERS
+from bert_helpers.tasks.registry import TASKS
 
-TASK = tasks.TASKS["classification"]
+TASK = TASKS["classification"]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_every_epoch_has_train_and_validation_loss_and_accuracy(tiny_bert, encod
     history = training.history(trainer)
     assert history.index.tolist() == [1, 2, 3]
     assert {"train_loss", "train_accuracy", "validation_loss", "validation_accuracy"} <= set(history.columns)
-    scores = tasks.TASKS["classification"].compute_metrics(None)(trainer.predict(encoded["validation"]))
+    scores = TASKS["classification"].compute_metrics(None)(trainer.predict(encoded["validation"]))
     assert history.validation_accuracy[3] == pytest.approx(scores["accuracy"])
     assert history.validation_loss[3] == pytest.approx(scores["log_loss"], abs=1e-5)
 
@@ -144,7 +145,7 @@ def test_early_stopping_ends_the_run_with_the_best_epoch(tiny_bert, encoded, tok
     history = training.history(trainer)
     assert len(history) < 30
     assert warnings == []  # of training rows, which are evaluated too, but not what stops a run
-    final = tasks.TASKS["classification"].compute_metrics(None)(trainer.predict(encoded["validation"]))
+    final = TASKS["classification"].compute_metrics(None)(trainer.predict(encoded["validation"]))
     assert final["log_loss"] == pytest.approx(history.validation_loss.min(), abs=1e-5)
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
-from bert_helpers import files, models, parameters, prediction, records, runs, tasks, training
+from bert_helpers import files, models, parameters, prediction, records, runs, training
 from bert_helpers.cli import unlabelled
 from bert_helpers.diagnosis import checks_run
 from bert_helpers.diagnosis import diagnose as checks
@@ -26,7 +26,8 @@ from bert_helpers.diagnosis.fixes import ACTIONS
 from bert_helpers.errors import DataError, ParameterError, TrainingError, parameter
 from bert_helpers.metrics import format_interval
 from bert_helpers.report import cards, gallery
-from bert_helpers.tasks import classification, ner
+from bert_helpers.tasks import base, classification, ner
+from bert_helpers.tasks.registry import TASKS
 
 CHUNK = 1 << 15  # characters written at a time; unbuffered, one long write would not notice that nobody reads on
 
@@ -57,8 +58,8 @@ def first_process() -> bool:
 def train(options: argparse.Namespace) -> int:
     """Read data, print findings, train, and leave the folder that the notebooks leave."""
     p = options.parameters
-    spec, folder = tasks.TASKS[options.task], files.base_folder() / p["OUTPUT_DIR"]
-    dataset = spec.load(files.resolve(p["DATA"]), **tasks.options(spec.load, p))
+    spec, folder = TASKS[options.task], files.base_folder() / p["OUTPUT_DIR"]
+    dataset = spec.load(files.resolve(p["DATA"]), **base.options(spec.load, p))
     run = runs.prepare(dataset, p, task=options.task)
     say(", ".join(f"{len(split)} {name}" for name, split in dataset.items()) + f" rows; {records.device_name()}")
     rows = checks.diagnose_rows(run)
@@ -265,7 +266,7 @@ def predict(options: argparse.Namespace) -> int:
 
 def _columns(options: argparse.Namespace, predictor: prediction.Predictor) -> dict[str, str]:
     """Return the run's names of its columns, and those of the options in their place."""
-    columns, fields = predictor.columns, tasks.TASKS[predictor.task].fields
+    columns, fields = predictor.columns, TASKS[predictor.task].fields
     by_parameter = {name: field for field, name in fields.items() if name}
     for name, column in options.parameters.items():
         if name.endswith("_COLUMN") and column:
@@ -305,7 +306,7 @@ def _written(table: pd.DataFrame, form: str | None) -> str:
 
 def info(options: argparse.Namespace) -> int:
     """Print what this machine is and what is packaged."""
-    rows = {task: spec.load("sample") for task, spec in tasks.TASKS.items()}
+    rows = {task: spec.load("sample") for task, spec in TASKS.items()}
     samples = {task: {name: len(split) for name, split in splits.items()} for task, splits in rows.items()}
     classes = rows["classification"]["train"].features["label"].names
     tags = rows["ner"]["train"].features["ner_tags"].feature.names

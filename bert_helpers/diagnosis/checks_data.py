@@ -24,8 +24,8 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.naive_bayes import MultinomialNB
 
 from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, sort_by_priority
-from bert_helpers.tasks import TASKS
 from bert_helpers.tasks.base import Examples, Task
+from bert_helpers.tasks.registry import TASKS
 
 EVALUATION = ("validation", "test")
 EVEN_SHARE = 1 / 5  # of what a class would have if all were equally frequent
@@ -43,7 +43,7 @@ def check_dataset(
 ) -> list[Finding]:
     """Return all findings of this module, most fundamental first.
 
-    `dataset` is what the task's `load` returned; `task` is a key of `tasks.TASKS`, or one of its values.
+    `dataset` is what the task's `load` returned; `task` is a key of `tasks.registry.TASKS`, or one of its values.
     `difference`: the difference of accuracy that the test split should be able to detect; None for none in particular.
     """
     splits = {name: as_task(task).examples(split) for name, split in dataset.items()}

@@ -42,7 +42,7 @@ def check_tokens(
 ) -> list[Finding]:
     """Find `unknown_tokens`, `truncation` and `lost_answers` in the training rows.
 
-    `encoded` is `dataset` through the task's `encode`; `task` is a key of `tasks.TASKS`, or one of its values.
+    `encoded` is `dataset` through the task's `encode`; `task` is a key of `tasks.registry.TASKS`, or one of its values.
     """
     rows, task = encoded["train"], as_task(task)
     findings = list(check_unknown(rows, tokenizer))

@@ -7,7 +7,7 @@ from bert_helpers.diagnosis.findings import Finding, sort_by_priority, with_fix
 from bert_helpers.errors import ParameterError
 from bert_helpers.parameters import PARAMETERS
 from bert_helpers.runs import Run, finish, prepare
-from bert_helpers.tasks import TASKS
+from bert_helpers.tasks.registry import TASKS
 
 OTHER_TEST_ROWS = {"redraw_splits", "TRAIN_SIZE", "VALIDATION_SIZE", "TEST_SIZE"}
 

@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from bert_helpers import files, parameters, records
 from bert_helpers.records import Record
 from bert_helpers.report.templates import one_line, render
-from bert_helpers.tasks import TASKS
+from bert_helpers.tasks.registry import TASKS
 
 MOST = 20  # classes that are named
 # Parameters that say nothing of a model that was trained before the run

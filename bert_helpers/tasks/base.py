@@ -1,4 +1,4 @@
-"""What a task must have: one class in one file for each, of which `tasks.TASKS` holds an object."""
+"""What a task must have: one class in one file for each, of which `tasks.registry.TASKS` holds an object."""
 
 import inspect
 import math

@@ -5,14 +5,14 @@ import pytest
 from datasets import DatasetDict, concatenate_datasets
 from made_up import WORDS, examples, labelled, names, people, reviews, splits, tagged
 
-from bert_helpers import tasks
 from bert_helpers.diagnosis import checks_data, fixes
 from bert_helpers.evaluation.comparison import mcnemar
+from bert_helpers.tasks.registry import TASKS
 
 
 def test_rows_without_a_fault_have_no_finding(clean):
     assert checks_data.check_dataset(clean, task="classification", difference=0.15) == []
-    assert checks_data.check_dataset(clean, task=tasks.TASKS["classification"]) == []
+    assert checks_data.check_dataset(clean, task=TASKS["classification"]) == []
 
 
 def test_constant_labels_of_an_evaluation_split_are_fixed_by_new_splits(clean):
@@ -57,7 +57,7 @@ def test_of_one_text_with_two_labels_both_rows_are_removed(clean):
 
 
 def test_contexts_leak_and_questions_are_duplicates():
-    dataset = tasks.TASKS["qa"].load("sample", train_size=30)
+    dataset = TASKS["qa"].load("sample", train_size=30)
     assert not [*checks_data.check_duplicates(examples(dataset, "qa"))]
     train = dataset["train"]
     again = train.select(range(2)).map(lambda row: {"id": row["id"] + "-2"}, load_from_cache_file=False)
@@ -152,7 +152,7 @@ def test_wrong_types_of_entities(rng):
 
 def test_numbers_and_answers_have_no_noise_to_find():
     for task in ("regression", "qa"):
-        dataset = tasks.TASKS[task].load("sample", train_size=20)
+        dataset = TASKS[task].load("sample", train_size=20)
         assert not [*checks_data.check_label_noise(examples(dataset, task))]
 
 

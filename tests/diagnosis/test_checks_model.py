@@ -10,11 +10,12 @@ from datasets import Dataset
 from made_up import labelled, names, sentence, splits
 from transformers import BertForSequenceClassification, BertTokenizerFast
 
-from bert_helpers import models, tasks, tokenization, training
+from bert_helpers import models, tokenization, training
 from bert_helpers.diagnosis import checks_model
 from bert_helpers.tasks import regression
+from bert_helpers.tasks.registry import TASKS
 
-CLASSIFICATION = tasks.TASKS["classification"]
+CLASSIFICATION = TASKS["classification"]
 
 
 def test_capitals_for_a_vocabulary_without_any(tiny_bert, clean):
@@ -43,7 +44,7 @@ def test_truncation_of_the_words_that_decide(rng, tokenizer):
 
 
 def test_what_is_cut_is_counted_on_pairs_too(tokenizer):
-    dataset = tasks.TASKS["regression"].load("sample", train_size=40)
+    dataset = TASKS["regression"].load("sample", train_size=40)
     train = dataset["train"]
     pieces = [len(tokenizer(*pair)["input_ids"]) - 3 for pair in zip(train["text"], train["text_pair"], strict=True)]
     encoded = tokenization.encode_pairs(dataset, tokenizer, max_length=10)
@@ -66,7 +67,7 @@ def test_a_model_without_a_fault_has_no_finding_and_is_left_as_it_was(trainer):
 @pytest.mark.parametrize("task", ["regression", "ner", "qa"])
 def test_models_of_the_other_tasks_without_a_fault(task, tiny_bert, tokenizer, tmp_path):
     args = training.training_arguments(tmp_path, precision="fp32", disable_tqdm=True)
-    spec = tasks.TASKS[task]
+    spec = TASKS[task]
     dataset = spec.load("sample", train_size=40)
     encoded = spec.encode(dataset, tokenizer, max_length=64, **({} if spec.cuts_texts else {"stride": 16}))
     model = models.load_model(str(tiny_bert), spec.model_class, **spec.model_fields(dataset["train"]))
@@ -127,7 +128,7 @@ def test_dropout_mistaken_for_its_opposite(trainer):
 
 
 def test_a_target_out_of_scale(tiny_bert, tokenizer, tmp_path):
-    dataset = tasks.TASKS["regression"].load("sample", train_size=40, validation_size=8, test_size=8)
+    dataset = TASKS["regression"].load("sample", train_size=40, validation_size=8, test_size=8)
     encoded = tokenization.encode_pairs(dataset, tokenizer, max_length=64)
     args = training.training_arguments(tmp_path, precision="fp32", disable_tqdm=True)
     for scale, expected in (({}, ["target_scale"]), (regression.target_scale(dataset["train"]["label"]), [])):
@@ -147,7 +148,7 @@ def test_the_batch_that_fits_into_memory(trainer):
 
 def test_the_loss_of_guessing():
     def loss(task, **columns):
-        return tasks.TASKS[task].chance_loss(Dataset.from_dict(columns))
+        return TASKS[task].chance_loss(Dataset.from_dict(columns))
 
     assert loss("classification", labels=[0, 1]) == pytest.approx(math.log(2))
     assert loss("ner", labels=[[-100, 0, 1, -100], [0, 1]]) == pytest.approx(math.log(2))

@@ -11,8 +11,9 @@ from conftest import ROOT
 from datasets import Dataset, DatasetDict, concatenate_datasets
 from made_up import examples, history, labelled, log, names, people, questions, reviews, sentence, splits
 
-from bert_helpers import tasks, tokenization
+from bert_helpers import tokenization
 from bert_helpers.diagnosis import checks_data, checks_model, checks_run, findings, fixes
+from bert_helpers.tasks.registry import TASKS
 from bert_helpers.tasks.regression import target_scale
 
 CASES = {}
@@ -128,7 +129,7 @@ def truncation(over, get):
 @case
 def lost_answers(over, get):
     dataset, tokenizer = questions(11 if over else 2), get("tokenizer")
-    encoded = tasks.TASKS["qa"].encode(dataset, tokenizer, max_length=32, stride=10)
+    encoded = TASKS["qa"].encode(dataset, tokenizer, max_length=32, stride=10)
     return checks_model.check_tokens(dataset, encoded, tokenizer, task="qa")
 
 
@@ -153,7 +154,7 @@ CASES["target_scale"] = CASES.pop("target_scale_")
 
 @case
 def initial_loss(over, get):
-    trainer, task = get("trainer"), tasks.TASKS["classification"]
+    trainer, task = get("trainer"), TASKS["classification"]
     batch = checks_model.batch_of(trainer, np.arange(8))
     with torch.no_grad():
         trainer.model.classifier.weight *= 100

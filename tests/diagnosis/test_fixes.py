@@ -3,8 +3,9 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 from made_up import tagged
 
-from bert_helpers import DataError, ParameterError, tasks
+from bert_helpers import DataError, ParameterError
 from bert_helpers.diagnosis import fixes
+from bert_helpers.tasks.registry import TASKS
 
 FEATURES = Features({"text": Value("string"), "label": ClassLabel(names=["rare", "common", "never"])})
 
@@ -92,7 +93,7 @@ def test_a_text_never_loses_its_last_word():
 
 
 def test_both_texts_of_a_pair_change():
-    pairs = tasks.TASKS["regression"].load("sample", train_size=4)["train"]
+    pairs = TASKS["regression"].load("sample", train_size=4)["train"]
     more = fixes.augment(pairs, share=0.3)
     assert more["label"] == list(pairs["label"]) * 2
     for old, new in list(zip(pairs, more.select(range(4, 8)), strict=True))[::2]:  # the other half loses words

@@ -22,7 +22,8 @@ from conftest import ROOT
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from safetensors.torch import load_file, save
 
-from bert_helpers import BertHelpersError, models, tasks
+from bert_helpers import BertHelpersError, models
+from bert_helpers.tasks.registry import TASKS
 
 PATIENCE = 30  # seconds within which an unreachable Hub must be reported
 
@@ -266,13 +267,14 @@ CLIENT = """
 import hashlib, json, os, signal, sys, time
 
 answers, sys.stdout = sys.stdout, sys.stderr  # a library that prints must not come between
-from bert_helpers import models, tasks
+from bert_helpers import models
+from bert_helpers.tasks.registry import TASKS
 from bert_helpers.readers import hub, source
 from transformers import BertForSequenceClassification
 
 
 def load_data(name):
-    dataset = tasks.TASKS["classification"].load(name)
+    dataset = TASKS["classification"].load(name)
     train = dataset["train"]
     return {
         "rows": {split: len(rows) for split, rows in dataset.items()},
@@ -550,7 +552,7 @@ def test_the_hub_stops_answering_in_between(client, hub):
 
 
 @pytest.mark.skipif(not HF_HUB_OFFLINE, reason="somebody set HF_HUB_OFFLINE=0 for these tests")
-@pytest.mark.parametrize("load", [tasks.TASKS["classification"].load, models.load_tokenizer])
+@pytest.mark.parametrize("load", [TASKS["classification"].load, models.load_tokenizer])
 def test_offline_by_wish(load):
     with pytest.raises(BertHelpersError, match=r"owner/nothing: the Hub cannot be reached \(HF_HUB_OFFLINE is set\)"):
         load("owner/nothing")

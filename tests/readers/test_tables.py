@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bert_helpers import DataError, data
 from bert_helpers.readers import conll, source, tables
-from bert_helpers.tasks import TASKS
+from bert_helpers.tasks.registry import TASKS
 
 fuzz = settings(max_examples=150, derandomize=True, deadline=None,
                 suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip

@@ -14,7 +14,7 @@ from bert_helpers.cli import main as cli
 from bert_helpers.records import Record
 from bert_helpers.report import cards
 from bert_helpers.report.templates import one_line
-from bert_helpers.tasks import TASKS
+from bert_helpers.tasks.registry import TASKS
 
 GOLDEN = Path(__file__).with_name("card.md")
 SCORE = {"value": 0.5, "low": 0.4, "high": 0.6}

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from seqeval.metrics import accuracy_score, classification_report, f1_score, precision_score, recall_score
 from seqeval.scheme import IOB2
 
-from bert_helpers import DataError, ParameterError, models, tasks, training
+from bert_helpers import DataError, ParameterError, models, training
 from bert_helpers.readers import conll, source
 from bert_helpers.tasks import entities, ner
+from bert_helpers.tasks.registry import TASKS
 
 # --- schemes -----------------------------------------------------------------------------------------------
 
@@ -149,7 +150,7 @@ BAD = {
 def test_bad_input_is_named_with_its_place(case, tmp_path):
     name, content, message = BAD[case]
     with pytest.raises(DataError, match=message):
-        tasks.TASKS["ner"].load(write(tmp_path / name, content))
+        TASKS["ner"].load(write(tmp_path / name, content))
 
 
 def test_a_tag_unknown_to_training_is_named(tmp_path):
@@ -158,7 +159,7 @@ def test_a_tag_unknown_to_training_is_named(tmp_path):
     with pytest.raises(
         DataError, match=r"test\.conll.*line 1: the tag 'B-LOC' is not among those trained on, O, B-PER"
     ):
-        tasks.TASKS["ner"].load(tmp_path)
+        TASKS["ner"].load(tmp_path)
     with pytest.raises(DataError, match=r"the tag 'B-LOC' .* TRANSFER_TYPES, or leave this text out \(TRANSFER_DATA"):
         ner.load_tagged_rows(tmp_path / "test.conll", ["O", "B-PER", "I-PER"])
 
@@ -201,7 +202,7 @@ def test_files_named_as_conll_2003_names_them_are_splits_and_the_scheme_is_repor
     iob1 = columns(" ").replace("B-PER", "I-PER") + "\n"
     for name in ("eng.train", "eng.testa", "eng.testb"):
         write(tmp_path / name, iob1)
-    dataset = tasks.TASKS["ner"].load(tmp_path)
+    dataset = TASKS["ner"].load(tmp_path)
     assert {name: len(split) for name, split in dataset.items()} == {"train": 2, "validation": 2, "test": 2}
     assert source.source_name(dataset["validation"]) == "eng.testa, tags in IO"
     assert dataset["train"].features["ner_tags"].feature.names == ["O", "B-PER", "I-PER"]
@@ -212,7 +213,7 @@ def test_json_lines_give_the_same_rows_as_columns(tmp_path):
     rows = [{"tokens": w, "ner_tags": t} for w, t in zip(WORDS, TAGS, strict=True)] * 10
     write(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     write(tmp_path / "a.conll", (columns(" ") + "\n") * 10)
-    one, two = (tasks.TASKS["ner"].load(tmp_path / name) for name in ("a.jsonl", "a.conll"))
+    one, two = (TASKS["ner"].load(tmp_path / name) for name in ("a.jsonl", "a.conll"))
     assert all(one[name].to_list() == two[name].to_list() for name in one)
 
 
@@ -255,7 +256,7 @@ WORD = st.one_of(
 def test_aligned_labels_decode_to_the_tags_and_every_word_is_predicted_once(tokenizer, rows, max_length, share):
     rows = [(list(words), list(labels)) for words, labels in rows]
     stride = int(share * (max_length - 3))
-    encoded = tasks.TASKS["ner"].encode(dataset_of(rows), tokenizer, max_length=max_length, stride=stride)["test"]
+    encoded = TASKS["ner"].encode(dataset_of(rows), tokenizer, max_length=max_length, stride=stride)["test"]
     assert decode(encoded) == [labels for _, labels in rows]
     assert max(encoded["length"]) <= max_length
     assert {len(row) for row in encoded["input_ids"]} == set(encoded["length"])
@@ -265,21 +266,21 @@ def test_aligned_labels_decode_to_the_tags_and_every_word_is_predicted_once(toke
 def test_sentences_of_any_length_lose_no_word(length, tokenizer):
     labels = [i % 5 for i in range(length)]
     rows = [([f"word{i}" for i in range(length)], labels), (["end"], [1])]
-    encoded = tasks.TASKS["ner"].encode(dataset_of(rows), tokenizer, max_length=32, stride=10)["test"]
+    encoded = TASKS["ner"].encode(dataset_of(rows), tokenizer, max_length=32, stride=10)["test"]
     assert decode(encoded) == [labels, [1]]
 
 
 @pytest.mark.parametrize("stride", [0, 10, 25])
 def test_every_window_has_something_to_learn_even_amid_a_word_that_fills_it(stride, tokenizer):
     rows = [(["see", "https://" + "q7x-" * 60, "now"], [0, 1, 0])]
-    encoded = tasks.TASKS["ner"].encode(dataset_of(rows), tokenizer, max_length=32, stride=stride)["test"]
+    encoded = TASKS["ner"].encode(dataset_of(rows), tokenizer, max_length=32, stride=stride)["test"]
     assert decode(encoded) == [[0, 1, 0]]
     assert all(max(labels) >= 0 for labels in encoded["labels"])  # the mean loss of no label is NaN
 
 
 def test_a_word_at_a_border_is_labelled_where_it_has_context(tokenizer):
     rows = [(["a"] * 100, [0] * 100)]
-    encoded = tasks.TASKS["ner"].encode(dataset_of(rows), tokenizer, max_length=32, stride=10)["test"]
+    encoded = TASKS["ner"].encode(dataset_of(rows), tokenizer, max_length=32, stride=10)["test"]
     for number, row in enumerate(encoded):
         own = [i for i, label in enumerate(row["labels"]) if label != -100]
         if number:
@@ -290,7 +291,7 @@ def test_a_word_at_a_border_is_labelled_where_it_has_context(tokenizer):
 
 def test_pieces_and_labels_by_hand():
     tokenizer = models.load_tokenizer(models.DEFAULT_MODEL)
-    row = tasks.TASKS["ner"].encode(dataset_of([(["Okafor", "left"], [1, 0])]), tokenizer)["test"][0]
+    row = TASKS["ner"].encode(dataset_of([(["Okafor", "left"], [1, 0])]), tokenizer)["test"][0]
     assert tokenizer.convert_ids_to_tokens(row["input_ids"]) == ["[CLS]", "ok", "##af", "##or", "left", "[SEP]"]
     assert row["labels"] == [-100, 1, -100, -100, 0, -100]
 
@@ -298,7 +299,7 @@ def test_pieces_and_labels_by_hand():
 @pytest.mark.parametrize("stride", [-1, 30, 31])
 def test_a_stride_without_room_is_refused(stride, tokenizer):
     with pytest.raises(ParameterError, match=f"STRIDE is {stride}.*0 to 29"):
-        tasks.TASKS["ner"].encode(dataset_of([(["a"], [0])]), tokenizer, max_length=32, stride=stride)
+        TASKS["ner"].encode(dataset_of([(["a"], [0])]), tokenizer, max_length=32, stride=stride)
 
 
 # --- metrics -----------------------------------------------------------------------------------------------
@@ -399,10 +400,10 @@ def test_the_baseline_knows_the_commonest_tag_of_a_word():
 
 
 def test_a_tagger_trains_and_its_epoch_scores_are_those_of_its_predictions(tiny_bert, tokenizer, tmp_path):
-    dataset = tasks.TASKS["ner"].load("sample", train_size=48, validation_size=16, test_size=8)
-    encoded = tasks.TASKS["ner"].encode(dataset, tokenizer, max_length=64)
+    dataset = TASKS["ner"].load("sample", train_size=48, validation_size=16, test_size=8)
+    encoded = TASKS["ner"].encode(dataset, tokenizer, max_length=64)
     names = dataset["train"].features["ner_tags"].feature.names
-    task = tasks.TASKS["ner"]
+    task = TASKS["ner"]
     model = models.load_model(str(tiny_bert), task.model_class, num_labels=len(names), id2label=dict(enumerate(names)))
     args = training.training_arguments(tmp_path, epochs=2, learning_rate=3e-3, precision="fp32", disable_tqdm=True)
     trainer = training.make_trainer(model, args, encoded, task="ner", tokenizer=tokenizer)
@@ -418,7 +419,7 @@ def test_a_tagger_trains_and_its_epoch_scores_are_those_of_its_predictions(tiny_
 
 
 def test_the_sample_keeps_its_promises():
-    dataset = tasks.TASKS["ner"].load("sample")
+    dataset = TASKS["ner"].load("sample")
     names = dataset["train"].features["ner_tags"].feature.names
     assert {name: len(split) for name, split in dataset.items()} == {"train": 420, "validation": 80, "test": 200}
     assert names == ["O", *(f"{p}-{kind}" for kind in ("LOC", "MISC", "ORG", "PER") for p in "BI")]

@@ -7,13 +7,15 @@ import pytest
 from datasets import ClassLabel, Dataset
 from transformers import BertForSequenceClassification
 
-from bert_helpers import models, parameters, prediction, runs, tasks
+from bert_helpers import models, parameters, prediction, runs
 from bert_helpers.cli import main as cli
 from bert_helpers.data import check_texts, in_splits, read_columns, sample_by_label
 from bert_helpers.diagnosis import diagnose
 from bert_helpers.files import write_json
 from bert_helpers.metrics import ClassificationMeasure
+from bert_helpers.tasks import base
 from bert_helpers.tasks.base import Examples, Task, class_fields
+from bert_helpers.tasks.registry import TASKS
 from bert_helpers.tokenization import encode_pairs
 
 NAMES = ["no", "yes"]
@@ -75,7 +77,7 @@ class Paraphrases(Task):
 def home(tmp_path, monkeypatch):
     """A folder with pairs.csv, where the task and its parameter are known."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(tasks.TASKS, "paraphrase", Paraphrases())
+    monkeypatch.setitem(TASKS, "paraphrase", Paraphrases())
     row = parameters.Parameter("text_pair", "column of the second text", tasks=("paraphrase",))
     monkeypatch.setitem(parameters.PARAMETERS, "SECOND_COLUMN", row)
     pairs = [(f"the boat {i} leaves at noon", f"at noon boat {i} {'sails' if i % 2 else 'sinks'}") for i in range(60)]
@@ -87,8 +89,8 @@ def home(tmp_path, monkeypatch):
 def test_a_task_needs_one_class_and_one_row_of_parameters(home, tiny_bert):
     given = {"DATA": "pairs.csv", "SECOND_COLUMN": "other", "MODEL": str(tiny_bert), "EPOCHS": 1, "BATCH_SIZE": 8,
              "MAX_LENGTH": 32, "PRECISION": "fp32", "OUTPUT_DIR": "results/mine"}  # fmt: skip
-    p, task = parameters.training_parameters("paraphrase", given), tasks.TASKS["paraphrase"]
-    run = runs.prepare(task.load(p["DATA"], **tasks.options(task.load, p)), p, task="paraphrase")
+    p, task = parameters.training_parameters("paraphrase", given), TASKS["paraphrase"]
+    run = runs.prepare(task.load(p["DATA"], **base.options(task.load, p)), p, task="paraphrase")
     assert "frozen_parameters" not in [finding.name for finding in diagnose.diagnose(run)]
     run = runs.finish(run)
     assert {"train_accuracy", "validation_accuracy"} <= set(run.history)

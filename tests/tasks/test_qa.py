@@ -16,11 +16,11 @@ from bert_helpers import (
     ParameterError,
     data,
     models,
-    tasks,
     training,
 )
 from bert_helpers.readers import squad as squad_reader
 from bert_helpers.tasks import qa, qa_pipeline  # noqa: F401  # the pipeline is registered
+from bert_helpers.tasks.registry import TASKS
 
 MAX_LENGTH, STRIDE = 64, 16  # the tiny model has 64 positions
 WORDS = [
@@ -78,7 +78,7 @@ def many(n=40, per_context=4):
 
 def encode(rows, tokenizer, **options):
     options = {"max_length": MAX_LENGTH, "stride": STRIDE, **options}
-    return tasks.TASKS["qa"].encode(DatasetDict({"test": Dataset.from_list(rows)}), tokenizer, **options)["test"]
+    return TASKS["qa"].encode(DatasetDict({"test": Dataset.from_list(rows)}), tokenizer, **options)["test"]
 
 
 def words(n, seed):
@@ -89,7 +89,7 @@ def words(n, seed):
 
 
 def test_the_sample_is_whole_and_its_contexts_lie_in_one_split_each():
-    dataset = tasks.TASKS["qa"].load("sample")
+    dataset = TASKS["qa"].load("sample")
     assert {name: len(split) for name, split in dataset.items()} == {"train": 300, "validation": 50, "test": 100}
     contexts = [set(split["context"]) for split in dataset.values()]
     assert [len(c) for c in contexts] == [60, 10, 20]
@@ -110,7 +110,7 @@ WRITERS = {
 def test_every_format_gives_the_same_rows(name, tmp_path):
     path = tmp_path / name
     WRITERS[name](path, many())
-    dataset = tasks.TASKS["qa"].load(path)
+    dataset = TASKS["qa"].load(path)
     assert {split: len(rows) for split, rows in dataset.items()} == {"train": 32, "validation": 4, "test": 4}
     assert sorted((r for split in dataset.values() for r in split), key=lambda r: int(r["id"][1:])) == many()
     assert dataset["train"].features == squad_reader.QUESTIONS
@@ -119,7 +119,7 @@ def test_every_format_gives_the_same_rows(name, tmp_path):
 def test_a_folder_of_squad_files_and_the_sizes(tmp_path):
     for name in ("train", "dev", "test"):
         (tmp_path / f"{name}.json").write_text(json.dumps(squad(many())))
-    dataset = tasks.TASKS["qa"].load(tmp_path, train_size=7, test_size=3)
+    dataset = TASKS["qa"].load(tmp_path, train_size=7, test_size=3)
     assert [len(split) for split in dataset.values()] == [7, 40, 3]
 
 
@@ -159,14 +159,14 @@ def test_a_bad_question_is_named(message, name, tmp_path):
     path = tmp_path / name
     WRITERS[name.replace("bad", "questions")](path, [row(name="q0"), BAD[message]])
     with pytest.raises(DataError, match=f"^{name}, question '{BAD[message]['id']}': .*{message}"):
-        tasks.TASKS["qa"].load(path)
+        TASKS["qa"].load(path)
 
 
 def test_texts_and_starts_of_different_number(tmp_path):
     path = tmp_path / "bad.jsonl"
     path.write_text(json.dumps(row() | {"answers": {"text": ["Ada"], "answer_start": [0, 1]}}))
     with pytest.raises(DataError, match="1 answer texts and 2 values of answer_start"):
-        tasks.TASKS["qa"].load(path)
+        TASKS["qa"].load(path)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_file_that_is_not_squads(content, message, tmp_path):
     path = tmp_path / "bad.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=rf"^bad\.json.*{message}"):
-        tasks.TASKS["qa"].load(path)
+        TASKS["qa"].load(path)
 
 
 @pytest.mark.parametrize(
@@ -210,10 +210,10 @@ def test_a_table_with_other_columns(change, message, tmp_path):
     path = tmp_path / "bad.jsonl"
     path.write_text(json.dumps(row() | change))
     with pytest.raises(DataError, match=rf"^bad\.jsonl.*{message}"):
-        tasks.TASKS["qa"].load(path)
+        TASKS["qa"].load(path)
     path.write_text(json.dumps({"id": "a", "question": "b", "text": "c"}))
     with pytest.raises(DataError, match=r"no column 'context'; it has 'id', 'question', 'text'"):
-        tasks.TASKS["qa"].load(path)
+        TASKS["qa"].load(path)
 
 
 # --- windows -----------------------------------------------------------------------------------------------
@@ -473,7 +473,7 @@ def test_a_tiny_model_learns_where_the_answers_stand(tiny_bert, tokenizer, tmp_p
         for i, name in enumerate(names)
     ]
     encoded = encode(rows, tokenizer)
-    model = models.load_model(str(tiny_bert), tasks.TASKS["qa"].model_class)
+    model = models.load_model(str(tiny_bert), TASKS["qa"].model_class)
     args = training.training_arguments(
         tmp_path, epochs=40, batch_size=4, learning_rate=5e-3, precision="fp32", disable_tqdm=True
     )

@@ -14,8 +14,9 @@ from transformers import (
     EvalPrediction,
 )
 
-from bert_helpers import DataError, ModelError, models, tasks, tokenization, training
+from bert_helpers import DataError, ModelError, models, tokenization, training
 from bert_helpers.tasks import classification, regression
+from bert_helpers.tasks.registry import TASKS
 
 SENTENCES = [
     "A man plays.",
@@ -55,7 +56,7 @@ def test_values_equal_scipys_and_scikit_learns(rows, tied):
     table = regression.RegressionMeasure(predictions, labels).intervals(n_resamples=50)
     assert table["value"].to_dict() == pytest.approx(expected)
     assert regression.RegressionMeasure(predictions[:, None], labels).intervals(n_resamples=50).equals(table)
-    scores = tasks.TASKS["regression"].compute_metrics(None)
+    scores = TASKS["regression"].compute_metrics(None)
     assert scores(EvalPrediction(predictions[:, None], labels)) == pytest.approx(expected)
 
 
@@ -267,7 +268,7 @@ def lines(rows, sep):
 
 def load(path, content, **options):
     path.write_text(content, encoding="utf-8")
-    return tasks.TASKS["regression"].load(path, **options)
+    return TASKS["regression"].load(path, **options)
 
 
 def back(dataset):
@@ -299,7 +300,7 @@ def test_scores_are_not_rounded_and_stay_what_they_are_when_the_scale_moves(tiny
 
 
 def test_the_sample_is_whole():
-    dataset = tasks.TASKS["regression"].load("sample")
+    dataset = TASKS["regression"].load("sample")
     assert {name: len(split) for name, split in dataset.items()} == {"train": 280, "validation": 40, "test": 100}
     for split in dataset.values():
         scores = np.array(split["label"])
@@ -341,7 +342,7 @@ def test_a_file_quoted_by_the_rules_is_read_by_them(tmp_path):
     for name, sep in (("quoted.tsv", "\t"), ("quoted.csv", ",")):
         frame = pd.DataFrame(rows, columns=["text", "text_pair", "label"])
         frame.to_csv(tmp_path / name, sep=sep, index=False)
-        assert back(tasks.TASKS["regression"].load(tmp_path / name)) == sorted(rows)
+        assert back(TASKS["regression"].load(tmp_path / name)) == sorted(rows)
 
 
 def test_columns_of_other_names_and_a_scale_of_ones_own(tmp_path):
@@ -410,11 +411,11 @@ def test_a_test_split_without_labels_is_left_out_with_a_warning(tmp_path):
     (tmp_path / "train.tsv").write_text(lines(pairs(), "\t"))
     (tmp_path / "test.tsv").write_text(lines([(a, b, -1.0) for a, b, _ in pairs()], "\t"))  # as GLUE withholds them
     with pytest.warns(UserWarning, match=r"test\.tsv: every score is -1"):
-        dataset = tasks.TASKS["regression"].load(tmp_path)
+        dataset = TASKS["regression"].load(tmp_path)
     assert back(dataset) == sorted(pairs())
     (tmp_path / "test.tsv").write_text(lines([("a", "b", -1.0), ("c", "d", 2.0)], "\t"))
     with pytest.raises(DataError, match=r"test\.tsv, row 1, column 'label': -1 lies outside"):
-        tasks.TASKS["regression"].load(tmp_path)
+        TASKS["regression"].load(tmp_path)
 
 
 # --- transfer ----------------------------------------------------------------------------------------------
