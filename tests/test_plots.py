@@ -47,3 +47,20 @@ def test_small_multiples_share_a_scale():
     figure = plots.small_multiples(dict.fromkeys("abcd", curves))
     assert [axis.get_visible() for axis in figure.axes] == [True] * 4 + [False] * 2
     assert len({axis.get_ylim() for axis in figure.axes[:4]}) == 1
+
+
+def test_learning_curves_mark_the_best_epoch_and_what_guessing_reaches():
+    columns = {f"{split}_{name}": [0.7, 0.4, 0.6] for split in ("train", "validation") for name in ("loss", "f1")}
+    loss, f1 = plots.learning_curves(pd.DataFrame(columns, index=[1, 2, 3]), chance={"loss": 0.693}).axes
+    texts = [text.get_text() for text in loss.get_legend().get_texts()]
+    assert texts == ["train", "validation", "guessing: 0.69", "lowest validation loss: epoch 2"]
+    assert [text.get_text() for text in f1.get_legend().get_texts()][2:] == ["lowest validation loss: epoch 2"]
+    assert loss.get_ylim()[0] == 0
+
+
+def test_a_confusion_of_types_leaves_out_what_is_no_entity_and_says_how_much():
+    gold, found = [["B-PER", "O", "O"], ["O", "B-LOC"]], [["B-PER", "O", "O"], ["B-PER", "O"]]
+    (axis,) = plots.type_confusion(gold, found).axes
+    cells = [text.get_text() for text in axis.texts]
+    assert cells == ["0", "0", "1", "0", "1", "0", "0", "1", ""]  # LOC, PER, O by LOC, PER, O
+    assert axis.get_title() == "grey: O taken for O, 2 words"

@@ -3,6 +3,7 @@
 import html
 import textwrap
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -42,20 +43,29 @@ def length_histogram(lengths: Sequence[int], *, max_length: int) -> Figure:
     return figure
 
 
-def learning_curves(history: pd.DataFrame) -> Figure:
-    """Does the model still learn, and does what it learns carry over? Loss and accuracy (or F1) by epoch."""
+def learning_curves(history: pd.DataFrame, *, chance: Mapping[str, float] = MappingProxyType({})) -> Figure:
+    """Does the model still learn, and does what it learns carry over? Loss and accuracy (or F1) by epoch.
+
+    The epoch with the lowest validation loss is marked. `chance` is what guessing reaches, of "loss", "accuracy" or
+    "f1".
+    """
     names = [name for name in ("loss", "accuracy", "f1") if f"validation_{name}" in history][:2]
     figure, axes = _figure(width=4.2 * len(names), columns=len(names))
+    best = history.validation_loss.idxmin()
     for axis, name in zip(axes, names, strict=True):
         for split, colour, marker in (("train", BLUE, "o"), ("validation", ORANGE, "s")):
             axis.plot(history.index, history[f"{split}_{name}"], color=colour, marker=marker, label=split)
-        axis.set(
-            xlabel="epoch",
-            ylabel="loss (nats)" if name == "loss" else LABELS.get(name, name),
-            title=LABELS.get(name, name.capitalize()),
-        )
+        if name in chance:
+            axis.axhline(chance[name], color="grey", linestyle="--", linewidth=1, label=f"guessing: {chance[name]:.2f}")
+        axis.axvline(best, color="grey", linestyle=":", linewidth=1, label=f"lowest validation loss: epoch {best:g}")
+        title = LABELS.get(name, name.capitalize())
+        axis.set(xlabel="epoch", ylabel=LABELS.get(name, name), title=title)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axis.legend(frameon=False)
+        if name == "loss":
+            axis.set_ylim(bottom=0)
+        else:
+            axis.set_ylim(top=1.02)
+        axis.legend(frameon=False, fontsize="small")
     return figure
 
 
@@ -173,12 +183,16 @@ def type_confusion(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
     """Which entity types are taken for which, word by word? O stands for no entity; O taken for O is left out."""
     true, found = ([tag[2:] or "O" for row in side for tag in row] for side in (gold, predicted))
     names = [*sorted({*true, *found} - {"O"}), "O"]
-    counts = confusion_counts(true, found, labels=names)
-    counts[-1, -1] = 0
-    figure, (axis,) = _figure(width=1.8 + 0.8 * len(names), height=1.2 + 0.6 * len(names))
-    ConfusionMatrixDisplay(counts, display_labels=_literal(names)).plot(cmap="Blues", colorbar=False, ax=axis)
+    counts = confusion_counts(true, found, labels=names).astype(float)
+    outside, counts[-1, -1] = counts[-1, -1], np.nan
+    figure, (axis,) = _figure(width=1.8 + 0.8 * len(names), height=1.5 + 0.6 * len(names))
+    shown = ConfusionMatrixDisplay(counts, display_labels=_literal(names))
+    shown.plot(cmap="Blues", values_format=".0f", colorbar=False, ax=axis)
+    shown.text_[-1, -1].set_text("")
+    axis.set_facecolor("lightgrey")
     axis.spines[["top", "right"]].set_visible(True)
     axis.set(xlabel="predicted type (words)", ylabel="true type (words)")
+    axis.set_title(f"grey: O taken for O, {outside:,.0f} words", fontsize="medium")
     return figure
 
 
