@@ -31,10 +31,10 @@ import torch
 from datasets import Dataset, DatasetDict, concatenate_datasets, disable_progress_bars
 from transformers import BertTokenizerFast, Trainer, logging
 
-from bert_helpers import BertHelpersError, metrics, models, training
+from bert_helpers import BertHelpersError, metrics, models, runs, training
 from bert_helpers.diagnosis import checks_data, checks_model, checks_run, fixes
 from bert_helpers.diagnosis import findings as diagnosis
-from bert_helpers.tasks import base
+from bert_helpers.tasks.base import options
 from bert_helpers.tasks.registry import TASKS
 
 MODEL = models.DEFAULT_MODEL
@@ -317,7 +317,7 @@ def healthy_setup(task: str, source: str, seed: int) -> Setup:
 
 def encode(setup: Setup, dataset: DatasetDict, tokenizer: BertTokenizerFast) -> DatasetDict:
     encode_ = TASKS[setup.task].encode
-    return setup.change("encoded", encode_(dataset, tokenizer, **base.options(encode_, setup.parameters)))
+    return setup.change("encoded", encode_(dataset, tokenizer, **options(encode_, setup.parameters)))
 
 
 def model_fields(setup: Setup) -> dict[str, object]:
@@ -331,24 +331,11 @@ def prepare(setup: Setup, folder: Path) -> tuple[BertTokenizerFast, DatasetDict,
     encoded = encode(setup, setup.dataset, tokenizer)
     model = models.load_model(MODEL, TASKS[setup.task].model_class, seed=setup.seed,
                               hidden_dropout_prob=p["DROPOUT"], **model_fields(setup))  # fmt: skip
-    args = training.training_arguments(
-        folder,
-        epochs=p["EPOCHS"],
-        batch_size=p["BATCH_SIZE"],
-        gradient_accumulation=p["GRADIENT_ACCUMULATION"],
-        learning_rate=p["LEARNING_RATE"],
-        precision=p["PRECISION"],
-        early_stopping=p["EARLY_STOPPING"],
-        seed=setup.seed,
-        weight_decay=p["WEIGHT_DECAY"],
-        label_smoothing_factor=p["LABEL_SMOOTHING"] if TASKS[setup.task].has_classes else 0.0,
-        dataloader_num_workers=p["DATALOADER_WORKERS"],
-        disable_tqdm=True,
-    )
     model = setup.change("model", model)
-    trainer = training.make_trainer(
-        model, args, encoded, task=setup.task, tokenizer=tokenizer, early_stopping=p["EARLY_STOPPING"]
-    )
+    trainer = runs.make_trainer(
+        setup.task, model, encoded, tokenizer, {**p, "SEED": setup.seed}, Path(folder),
+        label_smoothing_factor=p["LABEL_SMOOTHING"] if TASKS[setup.task].has_classes else 0.0,
+    )  # fmt: skip
     return tokenizer, encoded, setup.change("trainer", trainer)
 
 

@@ -24,7 +24,7 @@ from datasets import Dataset, DatasetDict, disable_progress_bars
 from speed import BATCH, MODEL, Clock, in_child
 from transformers import logging
 
-from bert_helpers import models, records, training
+from bert_helpers import models, records, runs
 from bert_helpers.tasks.registry import TASKS
 
 ROWS = (1_000, 10_000, 100_000, 1_000_000)
@@ -70,11 +70,9 @@ def by_length(length, folder):
     rows = Dataset.from_dict({"input_ids": ids, "attention_mask": np.ones_like(ids).tolist(),
                               "length": [length] * len(ids), "labels": np.arange(len(ids)) % 2})  # fmt: skip
     model = models.load_model(MODEL, task.model_class, num_labels=2)
-    args = training.training_arguments(
-        folder, epochs=1, batch_size=BATCH, eval_strategy="no", disable_tqdm=True, logging_strategy="no"
-    )
     splits = DatasetDict(train=rows, validation=rows.select(range(2)))
-    trainer = training.make_trainer(model, args, splits, task="classification", tokenizer=tokenizer)
+    parameters, switches = {"EPOCHS": 1, "BATCH_SIZE": BATCH}, {"eval_strategy": "no", "logging_strategy": "no"}
+    trainer = runs.make_trainer("classification", model, splits, tokenizer, parameters, Path(folder), **switches)
     clock = Clock()
     trainer.add_callback(clock)
     trainer.train()

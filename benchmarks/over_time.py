@@ -29,7 +29,7 @@ from sklearn.pipeline import make_pipeline
 from speed import BATCH, MODEL, in_child
 from transformers import TrainerCallback, logging
 
-from bert_helpers import intervals, models, records, training
+from bert_helpers import intervals, models, records, runs
 from bert_helpers.tasks import regression
 from bert_helpers.tasks.registry import TASKS
 
@@ -89,9 +89,10 @@ def ours(dataset, max_length, seed, folder):
     started = time.perf_counter()
     encoded = task.encode(dataset, tokenizer, max_length=max_length)
     seconds = time.perf_counter() - started
-    args = training.training_arguments(folder, epochs=EPOCHS, batch_size=BATCH, learning_rate=LEARNING_RATE, seed=seed,
-                                       eval_strategy="no", disable_tqdm=True)  # fmt: skip
-    trainer = training.make_trainer(model, args, encoded, task="classification", tokenizer=tokenizer)
+    parameters = {"EPOCHS": EPOCHS, "BATCH_SIZE": BATCH, "LEARNING_RATE": LEARNING_RATE, "SEED": seed}
+    trainer = runs.make_trainer(
+        "classification", model, encoded, tokenizer, parameters, Path(folder), eval_strategy="no"
+    )
     judge = Judge(lambda: trainer.predict(encoded["test"]).predictions.argmax(axis=1))
     trainer.add_callback(judge)
     trainer.train()

@@ -40,7 +40,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from bert_helpers import models, prediction, records, training
+from bert_helpers import models, prediction, records, runs, training
 from bert_helpers.diagnosis import checks_run
 from bert_helpers.tasks.registry import TASKS
 
@@ -152,13 +152,13 @@ def joined(rows=2048):
     return DatasetDict(train=Dataset.from_dict({"text": texts, "label": labels}, features=features))
 
 
-def make_ours(contender, task, rows, fields, folder, *, model, batch_size, seed, **options):
+def make_ours(contender, task, rows, fields, folder, *, model, batch_size, seed, epochs, **options):
     spec, tokenizer = TASKS[task], models.load_tokenizer(model)
     loaded = models.load_model(model, spec.model_class, seed=seed, **fields)
     options = {"eval_strategy": "no", "torch_compile": contender == "compiled", **options}
-    args = training.training_arguments(folder, batch_size=batch_size, seed=seed, **options)
     splits = DatasetDict(train=rows, validation=rows.select(range(2)))
-    trainer = training.make_trainer(loaded, args, splits, task=task, tokenizer=tokenizer)
+    parameters = {"BATCH_SIZE": batch_size, "SEED": seed, "EPOCHS": epochs}
+    trainer = runs.make_trainer(task, loaded, splits, tokenizer, parameters, Path(folder), **options)
     if contender == "compiled":
         trainer.data_collator = spec.collator(tokenizer, pad_to_multiple_of=MULTIPLE)
     return trainer

@@ -21,7 +21,6 @@ from transformers.utils import logging
 
 from bert_helpers import files
 from bert_helpers.errors import ModelError
-from bert_helpers.machine import kernels
 from bert_helpers.readers import hub
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -58,12 +57,9 @@ def load_model(
     model_class: type[BertPreTrainedModel],
     *,
     seed: int = 0,
-    attention: str = kernels.BY_LENGTH,
     **config: object,
 ) -> BertPreTrainedModel:
     """The named model as `model_class`, in float32; a new head is drawn from `seed`.
-
-    `attention` is `kernels.BY_LENGTH`, or one of Transformers' own implementations ("sdpa", "flash_attention_2", …).
 
     `config` sets fields of the model's config, its own (`num_labels`, `id2label`, …) or new ones, which Transformers
     would drop. With `target_mean` and `target_deviation` a regressor learns standardized labels, (label - mean) /
@@ -85,7 +81,6 @@ def load_model(
         model, info = model_class.from_pretrained(
             folder,
             config=settings,
-            attn_implementation=attention,
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
@@ -94,8 +89,6 @@ def load_model(
     lost += sorted(str(key) for key in info["mismatched_keys"])
     if lost:
         raise ModelError(f"{name}: {len(lost)} weights are missing from the file or misshapen, first {lost[0]!r}.")
-    model.config.initial_weight_size = weight_size(model)  # saved with the model: training changes it by a tenth
-    kernels.quicken(model)
     if hasattr(model.config, "target_mean"):
         if model.config.num_labels != 1:
             raise ModelError(f"the model has {model.config.num_labels} outputs, not one: load it with num_labels=1.")
@@ -129,7 +122,6 @@ def load_trained(
     *,
     num_labels: int | None = None,
     labels: Sequence[str] | None = None,
-    attention: str = kernels.BY_LENGTH,
 ) -> BertPreTrainedModel:
     """A model that was fine-tuned earlier, with its head: what a run left in its folder.
 
@@ -149,11 +141,7 @@ def load_trained(
     classes = [config.id2label[i] for i in range(config.num_labels)]
     if labels is not None and classes != list(labels):
         raise ModelError(f"{name}: its classes are {classes}, those of the data {list(labels)}; rename the labels.")
-    model = load_model(name, model_class, attention=attention)
-    before_training = getattr(config, "initial_weight_size", None)
-    if isinstance(before_training, float) and 0 < before_training < math.inf:
-        model.config.initial_weight_size = before_training
-    return model
+    return load_model(name, model_class)
 
 
 def save_model(model: BertPreTrainedModel, tokenizer: BertTokenizerFast, folder: Path) -> Path:
@@ -280,3 +268,12 @@ def weight_size(model: torch.nn.Module) -> float:
     """Return the root mean square of the weights of a BERT's encoder layers."""
     weights = [p for name, p in model.base_model.encoder.named_parameters() if p.ndim == 2]
     return float(torch.sqrt(sum((p.detach().float() ** 2).sum() for p in weights) / sum(p.numel() for p in weights)))
+
+
+def initial_weight_size(model: torch.nn.Module) -> float:
+    """Return the `weight_size` before the last training, which is saved with the model; of an untrained one, today's.
+
+    Training changes it by a tenth.
+    """
+    saved = getattr(model.config, "initial_weight_size", None)
+    return saved if isinstance(saved, float) and 0 < saved < math.inf else weight_size(model)

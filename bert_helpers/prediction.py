@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 from datasets import Dataset, DatasetDict
-from transformers import BertPreTrainedModel, BertTokenizerFast
+from transformers import BertPreTrainedModel, BertTokenizerFast, TrainingArguments
 
 from bert_helpers import models, records, runs, training
 from bert_helpers.errors import ModelError
@@ -75,8 +75,9 @@ def predict(
     options = base.options(task.encode, predictor.parameters)
     encoded = task.encode(DatasetDict(rows=labelled), predictor.tokenizer, **options)["rows"]
     with tempfile.TemporaryDirectory() as scratch:
-        args = training.training_arguments(
-            scratch, batch_size=batch_size, precision=precision, eval_strategy="no", disable_tqdm=not show_progress
+        machine = {**training.for_this_machine(precision=precision), "eval_strategy": "no"}
+        args = TrainingArguments(
+            scratch, per_device_eval_batch_size=2 * batch_size, disable_tqdm=not show_progress, **machine
         )
         collator = task.collator(predictor.tokenizer)
         trainer = training.Trainer(predictor.model, args, collator, processing_class=predictor.tokenizer)

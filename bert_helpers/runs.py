@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 from datasets import DatasetDict
-from transformers import BertConfig, BertPreTrainedModel, BertTokenizerFast, Trainer
+from transformers import BertConfig, BertPreTrainedModel, BertTokenizerFast, Trainer, TrainingArguments
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import files, models, records, training
@@ -73,7 +73,8 @@ def prepare(dataset: DatasetDict, parameters: Mapping[str, object], *, task: str
     encoded = spec.encode(dataset, tokenizer, **base.options(spec.encode, p))
     fields = {**spec.model_fields(dataset["train"]), "hidden_dropout_prob": p["DROPOUT"]}
     model = models.load_model(p["MODEL"], spec.model_class, seed=p["SEED"], **fields)
-    trainer = _trainer(model, encoded, tokenizer, p, task, files.base_folder() / p["OUTPUT_DIR"] / "checkpoints")
+    folder = files.check_writable(files.base_folder() / p["OUTPUT_DIR"] / "checkpoints")
+    trainer = make_trainer(task, model, encoded, tokenizer, p, folder)
     return Run(task, p, dataset, encoded, tokenizer, trainer, trainer.state.log_history)
 
 
@@ -82,31 +83,47 @@ def _complete(task: str, given: Mapping[str, object]) -> dict[str, object]:
     return {**{name: PARAMETERS[name].default for name in of_training(task)}, **given}
 
 
-def _trainer(
+def make_trainer(
+    task: str,
     model: BertPreTrainedModel,
     encoded: DatasetDict,
     tokenizer: BertTokenizerFast,
-    p: Mapping[str, object],
-    task: str,
+    parameters: Mapping[str, object],
     folder: Path,
+    **arguments: object,
 ) -> Trainer:
-    args = training.training_arguments(
-        folder,
-        epochs=p["EPOCHS"],
-        batch_size=p["BATCH_SIZE"],
-        gradient_accumulation=p["GRADIENT_ACCUMULATION"],
-        learning_rate=p["LEARNING_RATE"],
-        precision=p["PRECISION"],
-        early_stopping=p["EARLY_STOPPING"],
-        seed=p["SEED"],
-        weight_decay=p["WEIGHT_DECAY"],
-        label_smoothing_factor=p.get("LABEL_SMOOTHING", 0.0),
-        dataloader_num_workers=p["DATALOADER_WORKERS"],
-        report_to=p["REPORT_TO"],
-        disable_tqdm=True,
-    )
-    return training.make_trainer(
-        model, args, encoded, task=task, tokenizer=tokenizer, early_stopping=p["EARLY_STOPPING"]
+    """Return a `training.Trainer` over the splits `train` and `validation`, as notebook parameters say.
+
+    Its checkpoints go to `folder`; `arguments` are more of `TrainingArguments`, or others.
+
+    Raises ParameterError for a precision or tracker that cannot be used here.
+    """
+    p, spec = _complete(task, parameters), TASKS[task]
+    machine = {"precision": p["PRECISION"], "report_to": p["REPORT_TO"], "early_stopping": p["EARLY_STOPPING"]}
+    recipe = {
+        "num_train_epochs": p["EPOCHS"],
+        "per_device_train_batch_size": p["BATCH_SIZE"],
+        "per_device_eval_batch_size": 2 * p["BATCH_SIZE"],
+        "gradient_accumulation_steps": p["GRADIENT_ACCUMULATION"],
+        "learning_rate": p["LEARNING_RATE"],
+        "warmup_steps": 0.1,
+        "weight_decay": p["WEIGHT_DECAY"],
+        "label_smoothing_factor": p.get("LABEL_SMOOTHING", 0.0),
+        "dataloader_num_workers": p["DATALOADER_WORKERS"],
+        "seed": p["SEED"],
+        "logging_steps": 10,
+        "disable_tqdm": True,
+    }
+    args = TrainingArguments(str(folder), **{**recipe, **training.for_this_machine(**machine), **arguments})
+    return training.Trainer(
+        model=model,
+        args=args,
+        data_collator=spec.collator(tokenizer),
+        train_dataset=encoded["train"],
+        eval_dataset=encoded["validation"],
+        processing_class=tokenizer,
+        compute_metrics=spec.compute_metrics(model.config),
+        callbacks=[training.StopEarly(p["EARLY_STOPPING"])] if p["EARLY_STOPPING"] else None,
     )
 
 
@@ -236,7 +253,7 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     encoded = spec.encode(dataset, tokenizer, **base.options(spec.encode, p))
     trained = models.load_trained(str(folder / "model"), spec.model_class)
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = _trainer(trained, encoded, tokenizer, p, task, Path(scratch))
+        trainer = make_trainer(task, trained, encoded, tokenizer, p, Path(scratch))
     history = training.history_table(log_history)
     return Run(task, p, dataset, encoded, tokenizer, trainer, log_history, history)
 

@@ -12,6 +12,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs a Hub brings i
 import json
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
 import torch
@@ -19,7 +20,7 @@ from datasets import DatasetDict
 from made_up import reviews as made_up_reviews
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
-from bert_helpers import models, tokenization, training
+from bert_helpers import models, tokenization
 from bert_helpers.tasks.registry import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,5 +95,5 @@ def trainer(tiny_bert, clean, tokenizer, tmp_path):
     """A trainer of the tiny model on those, which has not trained."""
     encoded = tokenization.encode_texts(clean, tokenizer, max_length=64)
     model = models.load_model(str(tiny_bert), BertForSequenceClassification, num_labels=2)
-    args = training.training_arguments(tmp_path, precision="fp32", disable_tqdm=True, batch_size=8)
-    return training.make_trainer(model, args, encoded, task="classification", tokenizer=tokenizer)
+    args = helpers.arguments(tmp_path, precision="fp32", disable_tqdm=True, batch_size=8)
+    return helpers.make_trainer(model, args, encoded, task="classification", tokenizer=tokenizer)

@@ -13,6 +13,7 @@ import traceback
 import warnings
 from pathlib import Path
 
+import helpers
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
@@ -40,10 +41,10 @@ def make(bert, folder, *, minutes=10.0, **arguments):
     torch.set_num_threads(1)
     model = models.load_model(str(bert), BertForSequenceClassification, seed=0)
     options = {"epochs": 3, "batch_size": 4, "precision": "fp32", "learning_rate": 1e-3, "disable_tqdm": True}
-    args = training.training_arguments(folder, **{**options, **arguments})
+    args = helpers.arguments(folder, **{**options, **arguments})
     encoded = DatasetDict(train=rows(90, 0), validation=rows(8, 1))
     tokenizer = models.load_tokenizer(str(bert))
-    return training.make_trainer(
+    return helpers.make_trainer(
         model, args, encoded, task="classification", tokenizer=tokenizer, checkpoint_minutes=minutes
     )
 

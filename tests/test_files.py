@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from transformers import BertForSequenceClassification
 
-from bert_helpers import DataError, ParameterError, files, models, training
+from bert_helpers import DataError, ParameterError, files, models
 
 
 def full_disk(*args, **kwargs):
@@ -116,7 +116,7 @@ def test_an_output_folder_that_cannot_be_written_is_refused_before_training(fold
 
         monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
     with pytest.raises(ParameterError, match=f"{folder}: cannot be written"):
-        training.training_arguments(tmp_path / folder)
+        files.check_writable(tmp_path / folder)
 
 
 # --- read --------------------------------------------------------------------------------------------------

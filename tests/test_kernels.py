@@ -7,13 +7,16 @@ from transformers import BertForSequenceClassification, BertForTokenClassificati
 
 from bert_helpers import models
 from bert_helpers.machine import kernels
-from bert_helpers.machine.kernels import BY_LENGTH, TOGETHER_UP_TO, ByteDropout, FirstTokenLayer
+from bert_helpers.machine.kernels import TOGETHER_UP_TO, ByteDropout, FirstTokenLayer
 
 LENGTHS = (1, 7, TOGETHER_UP_TO, TOGETHER_UP_TO + 9)
 
 
-def load(name, model_class=BertForTokenClassification, **config):
-    return models.load_model(str(name), model_class, num_labels=3, **config)
+def load(name, model_class=BertForTokenClassification, *, quick=True, **config):
+    model = models.load_model(str(name), model_class, num_labels=3, **config)
+    if quick:
+        kernels.quicken(model)
+    return model
 
 
 def batch(length, *, left=False):
@@ -37,7 +40,7 @@ def logits_and_gradients(model, rows):
 @pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
 @pytest.mark.parametrize("model_class", [BertForTokenClassification, BertForSequenceClassification])
 def test_logits_and_gradients_equal_those_of_transformers_own(model_class, length, left):
-    ours, sdpa = (load(models.DEFAULT_MODEL, model_class, attention=name).eval() for name in (BY_LENGTH, "sdpa"))
+    ours, sdpa = (load(models.DEFAULT_MODEL, model_class, quick=quick).eval() for quick in (True, False))
     assert isinstance(ours.bert.encoder.layer[-1], FirstTokenLayer) == (model_class is BertForSequenceClassification)
     assert not isinstance(sdpa.bert.encoder.layer[-1], FirstTokenLayer)
     rows = batch(length, left=left)
@@ -50,7 +53,7 @@ def test_logits_and_gradients_equal_those_of_transformers_own(model_class, lengt
 
 def test_all_tokens_are_there_for_who_asks_for_them():
     ours, sdpa = (
-        load(models.DEFAULT_MODEL, BertForSequenceClassification, attention=a).eval() for a in (BY_LENGTH, "sdpa")
+        load(models.DEFAULT_MODEL, BertForSequenceClassification, quick=quick).eval() for quick in (True, False)
     )
     rows = batch(9)
     seen = rows["attention_mask"].bool()
@@ -78,7 +81,7 @@ def test_the_first_token_alone_goes_through_the_rest_of_the_last_layer():
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_without_a_mask_every_token_is_seen(length):
-    ours, sdpa = (load(models.DEFAULT_MODEL, attention=name).eval() for name in (BY_LENGTH, "sdpa"))
+    ours, sdpa = (load(models.DEFAULT_MODEL, quick=quick).eval() for quick in (True, False))
     ids = batch(length)["input_ids"]
     with torch.no_grad():
         torch.testing.assert_close(ours(input_ids=ids).logits, sdpa(input_ids=ids).logits, atol=1e-5, rtol=1e-4)
@@ -86,7 +89,7 @@ def test_without_a_mask_every_token_is_seen(length):
 
 @pytest.mark.parametrize("length", [40, TOGETHER_UP_TO + 9])
 def test_bf16_is_as_near_to_fp32_as_sdpa_is(length):
-    ours, sdpa = (load(models.DEFAULT_MODEL, attention=name).eval() for name in (BY_LENGTH, "sdpa"))
+    ours, sdpa = (load(models.DEFAULT_MODEL, quick=quick).eval() for quick in (True, False))
     rows = batch(length)
     seen = rows["attention_mask"].bool()
     with torch.no_grad():

@@ -7,12 +7,13 @@ from functools import wraps
 from subprocess import run
 from unittest.mock import Mock
 
+import helpers
 import numpy as np
 import pytest
 import torch
 from transformers import BertForSequenceClassification, BertForTokenClassification
 
-from bert_helpers import TrainingError, models, tokenization, training
+from bert_helpers import TrainingError, models, tokenization
 from bert_helpers.diagnosis import checks_run
 from bert_helpers.tasks.registry import TASKS
 
@@ -31,7 +32,7 @@ def tagged(tokenizer):
 def make(
     tiny_bert, encoded, tokenizer, folder, *, task="classification", names=("-", "+"), accumulation=1, batch_size=16
 ):
-    args = training.training_arguments(
+    args = helpers.arguments(
         folder,
         epochs=2,
         learning_rate=1e-3,
@@ -44,7 +45,7 @@ def make(
     model_class = BertForTokenClassification if task == "ner" else BertForSequenceClassification
     options = {"num_labels": len(names), "id2label": dict(enumerate(names)), "hidden_dropout_prob": 0.0}
     model = models.load_model(str(tiny_bert), model_class, seed=0, **options)
-    return training.make_trainer(model, args, encoded, task=task, tokenizer=tokenizer)
+    return helpers.make_trainer(model, args, encoded, task=task, tokenizer=tokenizer)
 
 
 def fails_over(trainer, rows, *, from_step=0, late=False, spared=0):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ from transformers import BertForSequenceClassification, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from bert_helpers import ParameterError, TrainingError, models, parameters, tokenization, training
+from bert_helpers.machine import trackers
 from bert_helpers.parameters import TRACKERS
 from bert_helpers.tasks.registry import TASKS
 
@@ -28,9 +30,9 @@ def encoded(small_dataset, tokenizer):
 
 def make(tiny_bert, encoded, tokenizer, folder, *, early_stopping=0, loss=None, **arguments):
     options = {"epochs": 2, "learning_rate": 1e-3, "precision": "fp32", "disable_tqdm": True, **arguments}
-    args = training.training_arguments(folder, early_stopping=early_stopping, **options)
+    args = helpers.arguments(folder, early_stopping=early_stopping, **options)
     model = models.load_model(str(tiny_bert), BertForSequenceClassification, seed=0, num_labels=2)
-    return training.make_trainer(
+    return helpers.make_trainer(
         *(model, args, encoded),
         task="classification",
         tokenizer=tokenizer,
@@ -150,7 +152,7 @@ def test_early_stopping_ends_the_run_with_the_best_epoch(tiny_bert, encoded, tok
 
 
 def test_overrides_reach_the_training_arguments(tmp_path):
-    args = training.training_arguments(tmp_path, weight_decay=0.3, lr_scheduler_type="cosine")
+    args = helpers.arguments(tmp_path, weight_decay=0.3, lr_scheduler_type="cosine")
     assert (args.weight_decay, args.lr_scheduler_type) == (0.3, "cosine")
     assert args.seed == 0
 
@@ -267,8 +269,9 @@ def test_trackers_with_stores_of_their_own_keep_them_below_results(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(parameters, "trackers", lambda names: names.split(","))  # they are not installed
     monkeypatch.setattr(os, "environ", {"TRACKIO_DIR": "mine"})
-    args = training.training_arguments(Path("results/a/b/checkpoints"), report_to="mlflow,trackio,wandb")
-    assert (args.report_to, args.run_name) == (["mlflow", "trackio", "wandb"], "a/b")
+    args = helpers.arguments(Path("results/a/b/checkpoints"), report_to="mlflow,trackio,wandb")
+    assert args.report_to == ["mlflow", "trackio", "wandb"]
+    assert trackers.run_name(Path("results/a/b/checkpoints")) == "a/b"
     store = tmp_path / "results"
-    told = {"MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow.db", "TRACKIO_DIR": "mine", "WANDB_DIR": str(store)}
-    assert os.environ == told
+    stores = {"MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow.db", "TRACKIO_DIR": "mine", "WANDB_DIR": str(store)}
+    assert os.environ == stores

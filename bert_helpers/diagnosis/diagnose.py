@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from bert_helpers import models
 from bert_helpers.diagnosis import checks_data, checks_model, checks_run, fixes
 from bert_helpers.diagnosis.findings import Finding, sort_by_priority, with_fix
 from bert_helpers.errors import ParameterError
@@ -46,7 +47,7 @@ def diagnose(
         history,
         chance=task.chance_loss(run.encoded["train"]),
         learning_rate=p["LEARNING_RATE"],
-        weight=run.trainer.model.config.initial_weight_size,
+        weight=models.initial_weight_size(run.trainer.model),
         logits=run.validation.predictions if task.has_classes else None,
         labels=run.validation.label_ids if task.has_classes else None,
         rate=rate,

@@ -22,7 +22,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_utils import TrainOutput
 
 from bert_helpers.errors import Interrupted, ParameterError, TrainingError
-from bert_helpers.files import write_json, writing
+from bert_helpers.files import check_writable, write_json, writing
 
 SEAL = "seal.json"
 # Without these a run would go on, but not as it would have gone on.
@@ -47,7 +47,7 @@ def resume(trainer: Trainer, start: Callable[[str | None], TrainOutput], *, minu
     Of several processes (torchrun) the first holds the folder, chooses the checkpoint for all, seals and removes; all
     save when one of them has to.
     """
-    folder, first = Path(trainer.args.output_dir), trainer.is_world_process_zero()
+    folder, first = check_writable(Path(trainer.args.output_dir)), trainer.is_world_process_zero()
     with _alone_in(folder) if first else nullcontext():
         identity = run_identity(trainer)
         found = [newest_valid(folder, identity, processes=trainer.args.world_size)] if first else [None]
@@ -65,11 +65,6 @@ def resume(trainer: Trainer, start: Callable[[str | None], TrainOutput], *, minu
         for checkpoint in _checkpoints(folder) if first else ():
             shutil.rmtree(checkpoint)
     return output
-
-
-def train(trainer: Trainer) -> TrainOutput:
-    """Return `trainer.train()`: an old name."""
-    return trainer.train()
 
 
 @contextmanager
@@ -102,7 +97,8 @@ def run_identity(trainer: Trainer) -> str:
     digest = hashlib.sha256()
     arguments = {name: value for name, value in trainer.args.to_dict().items() if name not in IRRELEVANT}
     digest.update(json.dumps(arguments, sort_keys=True, default=str).encode())
-    digest.update(trainer.model.config.to_json_string(use_diff=False).encode())
+    config = {**trainer.model.config.to_dict(), "initial_weight_size": None}  # which a training sets from the weights
+    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in trainer.model.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     rows = trainer.train_dataset

@@ -1,8 +1,8 @@
 """What a CPU computes quicker another way, to the same result: attention, the last layer, the masks of dropout.
 
-Importing this module registers an attention function of Transformers' own interface under the name `BY_LENGTH`, the
-default of `models.load_model`; nothing else in Transformers changes. On a GPU attention is PyTorch's own (SDPA), or
-whichever of Transformers' implementations `load_model(…, attention=…)` names, and dropout is PyTorch's.
+Importing this module registers an attention function of Transformers' own interface under the name `BY_LENGTH`;
+nothing else in Transformers changes. `quicken` puts it into a model in place of SDPA, Transformers' default; a model
+that was loaded with another `attn_implementation` keeps it. On a GPU attention is SDPA, and dropout is PyTorch's.
 """
 
 import ctypes
@@ -148,17 +148,21 @@ class ExactHead(nn.Linear):
 
 
 def quicken(model: BertPreTrainedModel) -> None:
-    """Have a `ByteDropout` for every `nn.Dropout`, a `FirstTokenLayer` where it will do, and freed memory kept.
+    """Have attention by length for SDPA, a `ByteDropout` for every `nn.Dropout`, a `FirstTokenLayer` where it will do.
 
-    And an `ExactHead` for a regressor. Weights, their names and the config stay as they are: what is saved is
-    Transformers' own model.
+    Freed memory is kept, and a regressor has an `ExactHead`. Weights, their names and the config stay as they are:
+    what is saved is Transformers' own model.
     """
     keep_freed_memory()
-    if isinstance(model, BertForSequenceClassification) and model.config.num_labels == 1:
-        model.classifier.__class__ = ExactHead
-    if isinstance(model, BertForSequenceClassification) and model.config._attn_implementation == BY_LENGTH:
-        model.base_model.encoder.layer[-1].__class__ = FirstTokenLayer
-        model.register_forward_pre_hook(_ask_for_first_token, with_kwargs=True)
+    by_length = model.config._attn_implementation == "sdpa"
+    if by_length:
+        model.set_attn_implementation(BY_LENGTH)
+    if isinstance(model, BertForSequenceClassification):
+        if model.config.num_labels == 1:
+            model.classifier.__class__ = ExactHead
+        if by_length:
+            model.base_model.encoder.layer[-1].__class__ = FirstTokenLayer
+            model.register_forward_pre_hook(_ask_for_first_token, with_kwargs=True)
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Dropout:

@@ -116,9 +116,3 @@ def _labels(batch: Batch) -> int:
     """What the loss is the mean of: rows, or words with a label."""
     labels = batch.get("labels", batch.get("start_positions"))
     return int((labels != -100).sum()) if not labels.is_floating_point() else len(labels)
-
-
-def halve_batch_when_out_of_memory(trainer: Trainer) -> Trainer:
-    """Set `trainer.halve_batches`: an old name."""
-    trainer.halve_batches = True
-    return trainer

@@ -3,6 +3,7 @@
 import math
 from types import SimpleNamespace
 
+import helpers
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from datasets import Dataset
 from made_up import labelled, names, sentence, splits
 from transformers import BertForSequenceClassification, BertTokenizerFast
 
-from bert_helpers import models, tokenization, training
+from bert_helpers import models, tokenization
 from bert_helpers.diagnosis import checks_model
 from bert_helpers.tasks import regression
 from bert_helpers.tasks.registry import TASKS
@@ -66,12 +67,12 @@ def test_a_model_without_a_fault_has_no_finding_and_is_left_as_it_was(trainer):
 
 @pytest.mark.parametrize("task", ["regression", "ner", "qa"])
 def test_models_of_the_other_tasks_without_a_fault(task, tiny_bert, tokenizer, tmp_path):
-    args = training.training_arguments(tmp_path, precision="fp32", disable_tqdm=True)
+    args = helpers.arguments(tmp_path, precision="fp32", disable_tqdm=True)
     spec = TASKS[task]
     dataset = spec.load("sample", train_size=40)
     encoded = spec.encode(dataset, tokenizer, max_length=64, **({} if spec.cuts_texts else {"stride": 16}))
     model = models.load_model(str(tiny_bert), spec.model_class, **spec.model_fields(dataset["train"]))
-    trainer = training.make_trainer(model, args, encoded, task=task, tokenizer=tokenizer)
+    trainer = helpers.make_trainer(model, args, encoded, task=task, tokenizer=tokenizer)
     batch = checks_model.batch_of(trainer, np.arange(8))
     assert not [*checks_model.check_initial_loss(trainer, batch, spec)]
     assert not [*checks_model.check_gradients(trainer, batch)]
@@ -130,10 +131,10 @@ def test_dropout_mistaken_for_its_opposite(trainer):
 def test_a_target_out_of_scale(tiny_bert, tokenizer, tmp_path):
     dataset = TASKS["regression"].load("sample", train_size=40, validation_size=8, test_size=8)
     encoded = tokenization.encode_pairs(dataset, tokenizer, max_length=64)
-    args = training.training_arguments(tmp_path, precision="fp32", disable_tqdm=True)
+    args = helpers.arguments(tmp_path, precision="fp32", disable_tqdm=True)
     for scale, expected in (({}, ["target_scale"]), (regression.target_scale(dataset["train"]["label"]), [])):
         model = models.load_model(str(tiny_bert), BertForSequenceClassification, num_labels=1, **scale)
-        trainer = training.make_trainer(model, args, encoded, task="regression", tokenizer=tokenizer)
+        trainer = helpers.make_trainer(model, args, encoded, task="regression", tokenizer=tokenizer)
         assert names(checks_model.check_target(trainer)) == expected
     assert names(checks_model.check_model(trainer, task="regression", memory=1)) == ["memory_short"]
 

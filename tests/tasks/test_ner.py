@@ -2,6 +2,7 @@
 
 import json
 
+import helpers
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
@@ -405,8 +406,8 @@ def test_a_tagger_trains_and_its_epoch_scores_are_those_of_its_predictions(tiny_
     names = dataset["train"].features["ner_tags"].feature.names
     task = TASKS["ner"]
     model = models.load_model(str(tiny_bert), task.model_class, num_labels=len(names), id2label=dict(enumerate(names)))
-    args = training.training_arguments(tmp_path, epochs=2, learning_rate=3e-3, precision="fp32", disable_tqdm=True)
-    trainer = training.make_trainer(model, args, encoded, task="ner", tokenizer=tokenizer)
+    args = helpers.arguments(tmp_path, epochs=2, learning_rate=3e-3, precision="fp32", disable_tqdm=True)
+    trainer = helpers.make_trainer(model, args, encoded, task="ner", tokenizer=tokenizer)
     trainer.train()
     output = trainer.predict(encoded["validation"])
     predicted, gold = ner.sentences_from_windows(

@@ -2,6 +2,7 @@ import json
 import math
 from itertools import pairwise
 
+import helpers
 import numpy as np
 import pytest
 import torch
@@ -411,9 +412,9 @@ def test_the_pipeline_answers_as_the_trainer_predicts(pipe, model, tokenizer, tm
         row(" ".join(words(3, i)), " ".join(words(n, i)), "x", 0, str(i)) for i, n in enumerate([5, 90, 30, 1, 200, 60])
     ]
     encoded = encode(rows, tokenizer)
-    args = training.training_arguments(tmp_path, precision="fp32", batch_size=2, disable_tqdm=True)
+    args = helpers.arguments(tmp_path, precision="fp32", batch_size=2, disable_tqdm=True)
     splits = DatasetDict({"train": encoded, "validation": encoded})
-    trainer = training.make_trainer(model, args, splits, task="qa", tokenizer=tokenizer)
+    trainer = helpers.make_trainer(model, args, splits, task="qa", tokenizer=tokenizer)
     logits = trainer.predict(encoded).predictions
     answers = qa.predicted_answers(logits, encoded, [r["context"] for r in rows], top_k=3)
     for one, other in zip(answers, pipe(rows, stride=STRIDE, top_k=3, batch_size=4), strict=True):
@@ -474,11 +475,9 @@ def test_a_tiny_model_learns_where_the_answers_stand(tiny_bert, tokenizer, tmp_p
     ]
     encoded = encode(rows, tokenizer)
     model = models.load_model(str(tiny_bert), TASKS["qa"].model_class)
-    args = training.training_arguments(
-        tmp_path, epochs=40, batch_size=4, learning_rate=5e-3, precision="fp32", disable_tqdm=True
-    )
+    args = helpers.arguments(tmp_path, epochs=40, batch_size=4, learning_rate=5e-3, precision="fp32", disable_tqdm=True)
     splits = DatasetDict({"train": encoded, "validation": encoded})
-    trainer = training.make_trainer(model, args, splits, task="qa", tokenizer=tokenizer)
+    trainer = helpers.make_trainer(model, args, splits, task="qa", tokenizer=tokenizer)
     trainer.train()
     losses = training.history(trainer)["validation_loss"]
     assert losses.iloc[-1] < 0.3 * losses.iloc[0]

@@ -1,6 +1,7 @@
 import json
 import warnings
 
+import helpers
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from transformers import (
     EvalPrediction,
 )
 
-from bert_helpers import DataError, ModelError, models, tokenization, training
+from bert_helpers import DataError, ModelError, models, tokenization
 from bert_helpers.tasks import classification, regression
 from bert_helpers.tasks.registry import TASKS
 
@@ -284,8 +285,8 @@ def trainer_of(labels, tiny_bert, tokenizer, folder, **arguments):
     encoded = tokenization.encode_texts(DatasetDict(train=rows, validation=rows), tokenizer, max_length=16)
     scale = regression.target_scale(labels)
     model = models.load_model(str(tiny_bert), BertForSequenceClassification, num_labels=1, **scale)
-    args = training.training_arguments(folder, disable_tqdm=True, **{"precision": "fp32", **arguments})
-    return training.make_trainer(model, args, encoded, task="regression", tokenizer=tokenizer), encoded
+    args = helpers.arguments(folder, disable_tqdm=True, **{"precision": "fp32", **arguments})
+    return helpers.make_trainer(model, args, encoded, task="regression", tokenizer=tokenizer), encoded
 
 
 def test_scores_are_not_rounded_and_stay_what_they_are_when_the_scale_moves(tiny_bert, tokenizer, tmp_path):
