@@ -99,10 +99,22 @@ def test_bf16_is_as_near_to_fp32_as_sdpa_is(length):
     assert off[0] < 1.5 * off[1]
 
 
+def test_attention_by_length_is_without_dropout_and_eager_attention_keeps_it(tiny_bert):
+    for attention, left in (("sdpa", 0.0), ("eager", 0.25)):
+        model = BertForTokenClassification.from_pretrained(
+            tiny_bert, attn_implementation=attention, attention_probs_dropout_prob=0.25
+        )
+        kernels.quicken(model)
+        assert {layer.attention.self.dropout.p for layer in model.bert.encoder.layer} == {left}
+        assert {layer.output.dropout.p for layer in model.bert.encoder.layer} == {0.1}
+
+
 def test_attention_dropout_is_left_to_sdpa(tiny_bert, monkeypatch):
     calls = []
     monkeypatch.setattr(kernels, "sdpa_attention_forward", lambda *a, **k: calls.append(k["dropout"]) or SDPA(*a, **k))
-    model = load(tiny_bert, attention_probs_dropout_prob=0.25).train()
+    model = load(tiny_bert).train()
+    for layer in model.bert.encoder.layer:
+        layer.attention.self.dropout.p = 0.25
     model(**batch(7))
     assert set(calls) == {0.25}
     calls.clear()

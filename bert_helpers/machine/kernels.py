@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-from transformers.models.bert.modeling_bert import BertLayer
+from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention
 
 BY_LENGTH = "by_length"
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -152,11 +152,18 @@ def quicken(model: BertPreTrainedModel) -> None:
 
     Freed memory is kept, and a regressor has an `ExactHead`. Weights, their names and the config stay as they are:
     what is saved is Transformers' own model.
+
+    Attention by length has no dropout of its own: the masks cost more than attention itself on a CPU (at 512 tokens a
+    step took 3.3 s without, 12.7 s with; 2 cores, 22.7M parameters) and moved no metric here. A model that was loaded
+    with `attn_implementation="eager"` keeps it.
     """
     keep_freed_memory()
     by_length = model.config._attn_implementation == "sdpa"
     if by_length:
         model.set_attn_implementation(BY_LENGTH)
+        for module in model.modules():
+            if isinstance(module, BertSelfAttention):
+                module.dropout.p = 0.0
     if isinstance(model, BertForSequenceClassification):
         if model.config.num_labels == 1:
             model.classifier.__class__ = ExactHead
