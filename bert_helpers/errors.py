@@ -1,9 +1,23 @@
 """The exceptions a caller can expect, and the one place where they are put into words."""
 
+import re
 from collections.abc import Callable, Sequence
 
 MARK = "\x1a"  # around the name of a parameter inside a text; no text of a user's has this control character
 SHOWN = 9  # rows that are named; of the others the message gives the number
+
+
+# Control characters, which a terminal obeys, and those that turn the direction of the text around them
+ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """Return a text for a terminal, foreign characters that would act there as their escape sequences.
+
+    >>> visible("a\\x1b[31mb")
+    'a\\\\x1b[31mb'
+    """
+    return ACTIVE.sub(lambda sign: ascii(sign[0])[1:-1], text)
 
 
 def parameter(name: str) -> str:
@@ -51,7 +65,7 @@ class BertHelpersError(ValueError):
         text = f"{subject}{self.problem}" + (f"; {fix}" if fix else "")
         parts = text.split(MARK)
         parts[1::2] = map(spell, parts[1::2])
-        text = "".join(parts)
+        text = visible("".join(parts))
         return text if text.endswith((".", "?", ")")) else f"{text}."
 
     def _rows(self) -> str:

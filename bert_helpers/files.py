@@ -36,7 +36,7 @@ def base_folder() -> Path:
 def resolve(source: str) -> str:
     """Return a relative path as seen from here, if something is there below `base_folder`; else the name unchanged."""
     path = base_folder() / source
-    return os.path.relpath(path) if source != "sample" and path.exists() else source
+    return os.path.relpath(path) if source != "sample" and os.path.exists(path) else source  # False for a long name
 
 
 # --- write -------------------------------------------------------------------------------------------------
@@ -60,6 +60,11 @@ def writing(path: Path) -> Iterator[None]:
 
 def check_writable(folder: Path) -> Path:
     """Make the folder, and raise ParameterError if nothing can be written there: before training, not after it."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:  # the savers of weights and tokenizers take no such name
+        fix = "choose another folder"
+        raise ParameterError("its name is not UTF-8", source=str(folder), fix=fix) from error
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:

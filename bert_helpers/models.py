@@ -166,7 +166,8 @@ def locate(name: str, *, weights: bool = True) -> Path:
         return _packaged_folder(name)
     path = Path(name).expanduser()
     repo, _, revision = name.partition("@")
-    if path.exists() or name.startswith((".", "/", "~")) or repo.count("/") > 1:
+    local = name.startswith((".", "/", "~")) or repo.count("/") > 1 or hub.is_below_a_folder_here(name)
+    if local or path.exists():
         _check_is_bert(name, path)
         return path
     with _errors(name):

@@ -28,6 +28,7 @@ from bert_helpers.cli import commands
 from bert_helpers.cli import main as cli
 from bert_helpers.diagnosis import diagnose
 from bert_helpers.diagnosis.findings import Evidence, Finding
+from bert_helpers.errors import Interrupted
 from bert_helpers.tasks import qa, qa_pipeline
 from bert_helpers.tasks.registry import TASKS
 
@@ -122,6 +123,31 @@ def test_a_training_leaves_what_the_notebooks_leave_and_evaluate_finds_the_same_
     for name, value in record["metrics"].items():
         assert told["metrics"][name]["value"] == pytest.approx(value["value"], abs=1e-4), name
         assert told["metrics"][name]["low"] == pytest.approx(value["low"], abs=1e-3), name
+
+
+def test_a_rank_without_other_processes_is_the_first(tiny_bert, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    settings = {**SETTINGS, "epochs": 1, "output-dir": "results/x"}
+    assert "accuracy" in printed(capsys, "train", "classification", model=tiny_bert, **settings)
+    assert {"metrics.json", "model"} <= set(os.listdir("results/x"))
+
+
+def test_warnings_are_shown_whatever_is_imported():
+    code = """
+import warnings
+import bert_helpers.cli.commands
+assert ("ignore", None, Warning, None, 0) not in warnings.filters"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_the_status_says_which_signal_ended_the_training(number, status, at_home, bert, monkeypatch):
+    def interrupted(run):
+        raise Interrupted("saved", number)
+
+    monkeypatch.setattr(commands.runs, "finish", interrupted)
+    assert cli.main(line("train", "classification", model=bert, **{**SETTINGS, "output-dir": "results/s"})) == status
 
 
 def test_the_predictions_file_holds_what_the_metrics_are_of(at_home):
@@ -500,7 +526,6 @@ def test_info_counts_what_is_packaged(capsys):
     told = json.loads(printed(capsys, "info", "--json"))
     assert told["precision"] == training.resolve_precision()
     assert told["samples"]["classification"] == {"train": 480, "validation": 80, "test": 240}
-    assert told["samples"]["ner, transfer"] == {"test": 80}
     assert list(told["model"]) == [models.DEFAULT_MODEL]
 
 

@@ -8,13 +8,13 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import datasets
 import pandas as pd
 from tqdm import tqdm
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 from transformers.utils import logging
 
 from bert_helpers import files, models, parameters, prediction, records, runs, training
@@ -23,10 +23,10 @@ from bert_helpers.diagnosis import checks_run
 from bert_helpers.diagnosis import diagnose as checks
 from bert_helpers.diagnosis import findings as diagnosis
 from bert_helpers.diagnosis.fixes import ACTIONS
-from bert_helpers.errors import DataError, ParameterError, TrainingError, parameter
+from bert_helpers.errors import DataError, ParameterError, TrainingError, parameter, visible
 from bert_helpers.metrics import format_interval
 from bert_helpers.report import cards, gallery
-from bert_helpers.tasks import base, classification, ner
+from bert_helpers.tasks import base
 from bert_helpers.tasks.registry import TASKS
 
 CHUNK = 1 << 15  # characters written at a time; unbuffered, one long write would not notice that nobody reads on
@@ -42,14 +42,8 @@ def prepare() -> None:
 
 
 def say(line: str) -> None:
-    """Print a line of progress, from the first of several processes."""
-    if first_process():
-        print(line, file=sys.stderr, flush=True)
-
-
-def first_process() -> bool:
-    """Return whether this is the process that writes: the only one, or the first that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"
+    """Print a line of progress."""
+    print(visible(line), file=sys.stderr, flush=True)
 
 
 # --- train -------------------------------------------------------------------------------------------------
@@ -61,18 +55,21 @@ def train(options: argparse.Namespace) -> int:
     spec, folder = TASKS[options.task], files.base_folder() / p["OUTPUT_DIR"]
     dataset = spec.load(files.resolve(p["DATA"]), **base.options(spec.load, p))
     run = runs.prepare(dataset, p, task=options.task)
-    say(", ".join(f"{len(split)} {name}" for name, split in dataset.items()) + f" rows; {records.device_name()}")
+    # Of several processes, which torchrun started, the first one speaks and writes; RANK alone does not say that.
+    first = run.trainer.is_world_process_zero()
+    say_first = say if first else lambda line: None
+    say_first(", ".join(f"{len(split)} {name}" for name, split in dataset.items()) + f" rows; {records.device_name()}")
     rows = checks.diagnose_rows(run)
     before = checks.diagnose(run, rows=rows)
-    _say_findings(before, run)
+    _say_findings(before, run, say_first)
     if (folder / "metrics.json").exists():
-        say(f"{p['OUTPUT_DIR']} holds a run already; this one takes its place when it is done")
+        say_first(f"{p['OUTPUT_DIR']} holds a run already; this one takes its place when it is done")
     run.trainer.add_callback(Progress())
     try:
         done = runs.finish(run)
         found = checks.diagnose(done, rows=rows)
         table = None
-        if first_process():
+        if first:
             table = runs.save(done, folder, findings=diagnosis.summary(found), publish=cards.publish)
     except (MemoryError, RuntimeError) as error:
         for finding in checks_run.check_failure(error, parameters=p):
@@ -81,9 +78,9 @@ def train(options: argparse.Namespace) -> int:
     if table is None:
         return 0
     said = {finding.name for finding in before}
-    _say_findings((finding for finding in found if finding.name not in said), run)
-    print(_scores(table))
-    print(f"\n{p['OUTPUT_DIR']}: " + " ".join(sorted(x.name for x in folder.iterdir() if x.name != "checkpoints")))
+    _say_findings((finding for finding in found if finding.name not in said), run, say)
+    print(visible(_scores(table)))
+    print(visible(f"\n{p['OUTPUT_DIR']}: ") + " ".join(sorted(set(os.listdir(folder)) - {"checkpoints"})))
     _refresh_gallery()
     return 0
 
@@ -96,7 +93,7 @@ def _refresh_gallery() -> None:
         say(f"no gallery: {error}")
 
 
-def _say_findings(findings: Iterable[diagnosis.Finding], run: runs.Run) -> None:
+def _say_findings(findings: Iterable[diagnosis.Finding], run: runs.Run, say: Callable[[str], None]) -> None:
     for finding in findings:
         say(f"{finding.name}: {finding.symptom}; fix: {_fix(finding, run) or finding.cause}")
 
@@ -126,40 +123,26 @@ def _fix(finding: diagnosis.Finding, run: runs.Run) -> str:
 class Progress(TrainerCallback):
     """Shows a bar of steps on standard error where it is a terminal, and a line per epoch."""
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
-    ) -> None:
-        self.bar = tqdm(
-            total=state.max_steps,
-            initial=state.global_step,
-            unit="step",
-            disable=None if first_process() else True,
-            leave=False,
-        )
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *more: object, **kwargs: object) -> None:
+        hidden = None if state.is_world_process_zero else True  # None: where it is no terminal
+        steps = {"total": state.max_steps, "initial": state.global_step}
+        self.bar = tqdm(**steps, unit="step", disable=hidden, leave=False)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, *more: object, **kwargs: object) -> None:
         self.bar.update(state.global_step - self.bar.n)
 
     def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float],
-        **kwargs: object,
+        self, args: TrainingArguments, state: TrainerState, *more: object, metrics: dict[str, float], **kwargs: object
     ) -> None:
-        if args.metric_for_best_model in metrics:  # the validation rows, which come last
+        # Of the two evaluations that of the validation rows comes last.
+        if args.metric_for_best_model in metrics and state.is_world_process_zero:
             row = training.history_table(state.log_history).iloc[-1]
             row = row[[not name.endswith("_log_loss") for name in row.index]]  # it is the loss, unless that is smoothed
             scores = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in row.items())
             self.bar.clear()
             say(f"epoch {state.epoch:g} of {args.num_train_epochs:g}: {scores}")
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
-    ) -> None:
+    def on_train_end(self, *state: object, **kwargs: object) -> None:
         self.bar.close()
 
 
@@ -227,7 +210,7 @@ def _scores(table: pd.DataFrame) -> str:
 
 
 def _show(options: argparse.Namespace, content: object, text: str) -> int:
-    print(files.to_json(content) if options.json else text + "\n", end="")
+    print(files.to_json(content) if options.json else visible(text) + "\n", end="")
     return 0
 
 
@@ -306,12 +289,7 @@ def _written(table: pd.DataFrame, form: str | None) -> str:
 
 def info(options: argparse.Namespace) -> int:
     """Print what this machine is and what is packaged."""
-    rows = {task: spec.load("sample") for task, spec in TASKS.items()}
-    samples = {task: {name: len(split) for name, split in splits.items()} for task, splits in rows.items()}
-    classes = rows["classification"]["train"].features["label"].names
-    tags = rows["ner"]["train"].features["ner_tags"].feature.names
-    samples["classification, transfer"] = {"test": len(classification.load_transfer("sample", names=classes))}
-    samples["ner, transfer"] = {"test": len(ner.load_tagged_rows("sample", tags))}
+    samples = {task: {name: len(split) for name, split in spec.load("sample").items()} for task, spec in TASKS.items()}
     content = {
         **records.environment(training.resolve_precision()),
         "model": {name: f"SHA-256 {models.PACKAGED[name][2]}" for name in models.PACKAGED if models.locate(name)},

@@ -35,18 +35,6 @@ EXAMPLES = {
   {p} ner --data sentences.conll --epochs 3 --output-dir results/names
   {p} qa --data squad.json --max-length 384 --stride 128 --output-dir results/answers
   {p} ner --help""",
-    "train classification": """
-  {p} --data tickets.csv --text-column message --label-column team --output-dir results/tickets
-  {p} --data tickets.csv --truncation head+tail --max-length 512 --early-stopping 2 --epochs 10""",
-    "train regression": """
-  {p} --data pairs.csv --low 0 --high 1 --output-dir results/pairs
-  {p} --data stsb --text-column sentence1 --pair-column sentence2 --epochs 3 --learning-rate 1e-4""",
-    "train ner": """
-  {p} --data sentences.conll --output-dir results/names
-  {p} --data conll2003 --epochs 3 --learning-rate 1e-4 --output-dir results/conll""",
-    "train qa": """
-  {p} --data questions.json --output-dir results/answers
-  {p} --data squad --epochs 3 --max-length 384 --stride 128""",
     "evaluate": """
   {p} results/01_fine_tune
   {p} results/tickets --data elsewhere/tickets.csv --json""",
@@ -68,7 +56,8 @@ EXAMPLES = {
   {p} elsewhere/results""",
 }
 EXAMPLE = """
-  {p} --data mine.csv --output-dir results/mine"""  # of a task that has none above
+  {p} --data mine.csv --output-dir results/mine
+  {p} --data owner/name --epochs 3 --learning-rate 2e-5"""  # of one task
 
 
 class _Parser(argparse.ArgumentParser):
@@ -81,7 +70,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status.
 
-    0; 1 for a notebook that failed; 2 for bad input; 130 after Ctrl-C, 143 after SIGTERM; 141 when nobody reads on.
+    0; 1 for a notebook that failed; 2 for bad input; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP; 141 when
+    nobody reads on.
     """
     options = _parse(argv)
     try:

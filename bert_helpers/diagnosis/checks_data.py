@@ -5,14 +5,13 @@ The checks read the `tasks.base.Examples` of each split, whatever the task is. E
 """
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from cleanlab.filter import find_label_issues
-from cleanlab.rank import get_label_quality_scores
 from datasets import DatasetDict
 from scipy.sparse import csr_matrix
 from scipy.stats import chi2_contingency, norm, ttest_1samp, ttest_ind
@@ -26,6 +25,10 @@ from sklearn.naive_bayes import MultinomialNB
 from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, sort_by_priority
 from bert_helpers.tasks.base import Examples, Task
 from bert_helpers.tasks.registry import TASKS
+
+with warnings.catch_warnings():  # importing cleanlab silences all warnings of the process
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
 
 EVALUATION = ("validation", "test")
 EVEN_SHARE = 1 / 5  # of what a class would have if all were equally frequent

@@ -8,7 +8,7 @@ IOB2 begins every entity with B-; IOB1 only one that follows another of its type
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -23,7 +23,8 @@ from bert_helpers.readers.source import BATCH, Format, not_utf8, to_dataset
 TAG = re.compile(r"O|[BIES]-\S+")
 WRITE_TAGS = "write O, or prefix and type as B-PER"
 SEPARATORS = ("\t", " ", ";", ",", "|")
-LINE = "__line__"  # column with the number of the line of each sentence's first word
+LINE = "line"  # column with the number of the line of each sentence's first word
+NAME = "bert_helpers.conll"  # `info.builder_name` of what has that column; rows of other kinds may have one like it
 
 
 def read_conll(path: Path, wanted: Mapping[str, str]) -> Dataset:
@@ -45,7 +46,7 @@ def read_conll(path: Path, wanted: Mapping[str, str]) -> Dataset:
                 )
     except UnicodeDecodeError as error:
         raise not_utf8(path) from error
-    return to_dataset(pa.Table.from_batches(batches, schema))
+    return to_dataset(pa.Table.from_batches(batches, schema), builder_name=NAME)
 
 
 def _sentences(path: Path, file: TextIO) -> Iterator[tuple[list[str], list[str], int]]:
@@ -158,24 +159,23 @@ class SequenceError(DataError):
 
 
 def _violations(sequences: Sequence[Sequence[str]], scheme: str) -> Iterator[tuple[int, int]]:
-    legal = {"IOB2": _legal_iob2, "IOB1": _legal_iob1, "BIOES": _legal_bioes}[scheme]
+    legal = LEGAL[scheme]
     for number, tags in enumerate(sequences):
         for position, (before, tag) in enumerate(zip(["O", *tags], [*tags, "O"], strict=True)):
             if not legal(before, tag):
                 yield number, min(position, len(tags) - 1)
 
 
-def _legal_iob2(before: str, tag: str) -> bool:
-    return tag[0] != "I" or before[2:] == tag[2:]
-
-
-def _legal_iob1(before: str, tag: str) -> bool:
-    return tag[0] != "B" or before[2:] == tag[2:]
-
-
 def _legal_bioes(before: str, tag: str) -> bool:
     inside = before[0] in "BI"
     return (tag[0] in "IE") == inside and (not inside or before[2:] == tag[2:])
+
+
+LEGAL: Mapping[str, Callable[[str, str], bool]] = {  # of the tag before and a tag
+    "IOB2": lambda before, tag: tag[0] != "I" or before[2:] == tag[2:],
+    "IOB1": lambda before, tag: tag[0] != "B" or before[2:] == tag[2:],
+    "BIOES": _legal_bioes,
+}
 
 
 def to_iob2(tags: Sequence[str], scheme: str) -> list[str]:

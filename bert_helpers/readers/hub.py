@@ -4,6 +4,7 @@ Everything of one load is asked for by its commit. Left alone, the libraries go 
 have in the cache when the Hub does not answer, and try again for minutes (tests/readers/test_hub.py).
 """
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +24,10 @@ from huggingface_hub.errors import (
     RevisionResolutionError,
 )
 
+from bert_helpers import files
 from bert_helpers.errors import DataError
 
+LOGGER = logging.getLogger(__name__)
 TIMEOUT = 10  # seconds for the one request that tells whether the Hub answers
 
 
@@ -37,6 +40,12 @@ class Commit(NamedTuple):
 
     hash: str
     offline: str
+
+
+def is_below_a_folder_here(name: str) -> bool:
+    """Whether "results/tickets" begins with a folder that is here: then a repository of that name is not meant."""
+    owner, slash, _ = name.partition("/")
+    return bool(slash) and (files.base_folder() / owner).is_dir()
 
 
 def find_commit(repo: str, revision: str | None, *, kind: str) -> Commit:
@@ -89,6 +98,8 @@ def read_hub(repo: str, config: str | None, revision: str | None) -> DatasetDict
             builder = load_dataset_builder(f"hf://datasets/{repo}", config, revision=commit.hash)
         if builder.hash != commit.hash:  # the Hub went away meanwhile: this is the cache's latest, not what was asked
             raise HubError(unreachable("it stopped answering"))
+        if not Path(builder.cache_dir).is_dir():
+            LOGGER.warning("downloading the data set %s from the Hugging Face Hub, commit %s", repo, commit.hash)
         builder.download_and_prepare()
         return builder.as_dataset()
     except HubError as error:

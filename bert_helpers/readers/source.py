@@ -3,13 +3,14 @@
 This module finds the file and the format that recognises it; each format is read in a module of its own.
 """
 
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from datasets import Dataset, DatasetInfo, Features
+from datasets import ClassLabel, Dataset, DatasetInfo, Features, List
 from datasets.fingerprint import generate_random_fingerprint
 
 from bert_helpers.errors import DataError, parameter
@@ -25,6 +26,7 @@ MAGIC = {b"\x1f\x8b": ("gzip data", "unpack it"), b"PK\x03\x04": ("a zip or Exce
          b"\xff\xfe": ("UTF-16 text", "save it as UTF-8"), b"\xfe\xff": ("UTF-16 text", "save it as UTF-8"),
          b"PAR1": ("Parquet data", "name it .parquet")}  # fmt: skip
 SURROGATE = re.compile("[\ud800-\udfff]")
+MOST_COLUMNS = 2_000  # `datasets` takes a millisecond or two for each, whatever is done with the rows
 BATCH = 10_000  # rows that are Python objects at one time, before they become Arrow
 
 # Reads a file: its path, and the columns it must have with the parameter that names each ("" where none does)
@@ -64,7 +66,9 @@ def read_source(
     """
     if not str(source).strip():
         raise DataError("no data: the source is empty", fix='give "sample", a file or folder, or a Hub id')
-    path = SAMPLES / sample if str(source) == "sample" else Path(source).expanduser()
+    path = SAMPLES / sample if str(source) == "sample" else Path(source)
+    if not os.path.lexists(path):  # "~mine.csv" may be the name of a file
+        path = Path(os.path.expanduser(source))
     try:
         if path.is_file():
             return {"train": _read_file(path, formats, wanted or {})}
@@ -80,7 +84,8 @@ def read_source(
     if path.is_symlink():
         raise DataError("a link that leads nowhere, or in a circle", source=str(source))
     match = HUB_ID.fullmatch(str(source))
-    if match is None or path.suffix in _suffixes(formats) or str(source).startswith((".", "/", "~")):
+    local = str(source).startswith((".", "/", "~")) or path.suffix in _suffixes(formats)
+    if match is None or local or hub.is_below_a_folder_here(str(source)):
         problem = f"no such file or folder (a relative path is taken from the folder '{Path.cwd().name}')"
         raise DataError(problem, source=str(source))
     return _read_hub(match["repo"], match["config"], match["revision"])
@@ -109,6 +114,8 @@ def _read_file(path: Path, formats: Sequence[Format], wanted: Mapping[str, str])
     if kind is None:
         fix = f"known are {', '.join(_suffixes(formats))}"
         raise DataError("unknown kind of file", source=path.name, fix=fix)
+    if not path.is_file():  # a pipe of that name in a folder would wait for its other end
+        raise DataError("not a file", source=path.name)
     with path.open("rb") as file:
         start = file.read(4)
     if not start:
@@ -131,17 +138,39 @@ def _read_hub(repo: str, config: str | None, revision: str | None) -> dict[str, 
     if "train" not in splits:
         raise DataError(f"no train split; it has {', '.join(loaded)}", source=repo)
     for name, split in splits.items():
-        split.info.description = f"{repo}, {name} split"
+        features = plain_features(split.data.schema, split.features)
+        info = DatasetInfo(description=f"{repo}, {name} split", features=features)
+        table = split.data.replace_schema_metadata(None)
+        splits[name] = Dataset(table, info=info, fingerprint=split._fingerprint)
     return splits
 
 
 # --- for the readers --------------------------------------------------------------------------------------
 
 
-def to_dataset(table: pa.Table, features: Features | None = None) -> Dataset:
+def to_dataset(table: pa.Table, features: Features | None = None, *, builder_name: str | None = None) -> Dataset:
     """Wrap a table in memory as a `Dataset`. Nothing of it is cached on disk, so no old content can come back."""
-    info = DatasetInfo(features=features)
+    info = DatasetInfo(features=features, builder_name=builder_name)
     return Dataset(table.replace_schema_metadata(None), info=info, fingerprint=generate_random_fingerprint())
+
+
+def plain_features(schema: pa.Schema, declared: Features) -> Features:
+    """Return the features of a table's own types: of the `declared` ones only names of classes are believed.
+
+    An image or audio stays the bytes and path it is, which nothing decodes or asks for.
+    """
+    features = Features.from_arrow_schema(schema.remove_metadata())
+    for name, feature in declared.items():
+        if isinstance(feature, ClassLabel) or (isinstance(feature, List) and isinstance(feature.feature, ClassLabel)):
+            features[name] = feature
+    return features
+
+
+def check_width(path: Path, columns: Sized) -> None:
+    """Raise DataError for more columns than can be handled in seconds."""
+    if len(columns) > MOST_COLUMNS:
+        fix = f"keep those that are needed; {MOST_COLUMNS:,} are read"
+        raise DataError(f"{len(columns):,} columns", source=path.name, fix=fix)
 
 
 def not_utf8(path: Path) -> DataError:

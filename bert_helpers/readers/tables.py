@@ -15,20 +15,21 @@ from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import BinaryIO, NamedTuple, TextIO
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
-from datasets import ClassLabel, Dataset, Features, Json, List
+from datasets import Dataset, Features, Json
 
 from bert_helpers.errors import DataError
 from bert_helpers.readers.hub import innermost_reason
-from bert_helpers.readers.source import BATCH, Format, no_column, not_utf8, to_dataset
+from bert_helpers.readers.source import BATCH, Format, check_width, no_column, not_utf8, plain_features, to_dataset
 
 DELIMITERS = (",", ";", "\t", "|")
 HEAD = 1_000_000  # characters in which the header must end
 BLOCK = 2**25  # bytes that Arrow reads at one time; a longer row is refused
+UNPACKED = 200_000_000  # bytes that any Parquet file may unpack to; a larger one to a hundred times its size
 
 # --- delimited text ---------------------------------------------------------------------------------------
 
@@ -75,13 +76,15 @@ def _read_rows(path: Path, file: TextIO, layout: Layout) -> pa.Table:
     rows, skip, names = layout.rows(file), 0, layout.names
     if not names:
         skip, fields = next((number, row) for number, row in enumerate(rows, 1) if row)
+        check_width(path, fields)
         names = _unique(_names(fields, layout.quoting))
     widths = Counter(map(len, rows))
     del widths[0]  # blank lines
     if max(widths, default=0) > len(names):
         raise _bad_rows(path, file, layout, len(names))
     if widths.keys() == {len(names)}:
-        table = _read_by_arrow(path, path, layout, names, skip)
+        with path.open("rb") as content:  # Arrow itself opens no name that is not UTF-8
+            table = _read_by_arrow(path, content, layout, names, skip)
         if len(table) == widths.total():
             return table
     # Rows that lack fields, or an end of line that Arrow does not know: written anew, as it reads them.
@@ -93,7 +96,7 @@ def _read_rows(path: Path, file: TextIO, layout: Layout) -> pa.Table:
     return _read_by_arrow(path, content, Layout(",", csv.QUOTE_MINIMAL), names, 1)
 
 
-def _read_by_arrow(path: Path, content: Path | io.BytesIO, layout: Layout, names: Sequence[str], skip: int) -> pa.Table:
+def _read_by_arrow(path: Path, content: BinaryIO, layout: Layout, names: Sequence[str], skip: int) -> pa.Table:
     quoted = layout.quoting != csv.QUOTE_NONE
     try:
         return arrow_csv.read_csv(
@@ -222,7 +225,9 @@ def read_json(path: Path, wanted: Mapping[str, str]) -> Dataset:
                     fix = 'write rows as {"text": "…", "label": "…"}'
                     raise DataError("not an object", source=path.name, row=bad, unit=unit, fix=fix)
                 try:
-                    for name in dict.fromkeys(name for _, row in batch for name in row):
+                    names = dict.fromkeys(name for _, row in batch for name in row)
+                    check_width(path, names | columns)
+                    for name in names:
                         columns.setdefault(name, [pa.nulls(total)])
                         columns[name].append(_to_arrow([row.get(name) for _, row in batch]))
                     json.dumps(list(columns), ensure_ascii=False).encode()
@@ -242,7 +247,7 @@ def _json_rows(path: Path, file: TextIO) -> tuple[str, Iterator[tuple[int, objec
     """The unit that rows are counted in, and each row with its number."""
     if path.suffix.lower() == ".json":
         try:
-            content = json.load(file)
+            content = json.load(file, parse_int=_whole)
             return "item", iter(enumerate(content if isinstance(content, list) else [content], 1))
         except (ValueError, RecursionError):  # it may still be JSON Lines
             file.seek(0)
@@ -252,10 +257,17 @@ def _json_rows(path: Path, file: TextIO) -> tuple[str, Iterator[tuple[int, objec
 
 def _parsed(path: Path, number: int, line: str) -> object:
     try:
-        return json.loads(line)
+        return json.loads(line, parse_int=_whole)
     except (ValueError, RecursionError) as bad:
         fix = "correct the line or delete it"
         raise DataError(f"not valid JSON ({bad})", source=path.name, row=number, unit="line", fix=fix) from bad
+
+
+def _whole(digits: str) -> int:
+    """Read a number that Arrow and `datasets` can hold."""
+    if abs(number := int(digits)) >= 2**63:
+        raise ValueError(f"{digits[:20]}… is a number of more than 64 bits")
+    return number
 
 
 def _half_characters(path: Path, unit: str, batch: Sequence[tuple[int, object]]) -> DataError:
@@ -272,9 +284,11 @@ def _half_characters(path: Path, unit: str, batch: Sequence[tuple[int, object]])
 
 def _to_arrow(values: Sequence[object]) -> pa.Array:
     try:
-        return pa.array(values)
-    except (pa.ArrowException, OverflowError):  # types that do not mix; a number of more than 64 bits
+        array = pa.array(values)
+    except pa.ArrowException:  # types that do not mix
         return _as_json(values)
+    # Arrow cannot write more than 64 levels of a type, which its name shows as brackets.
+    return array if str(array.type).count("<") < 32 else _as_json(values)
 
 
 def _as_json(values: Iterable[object]) -> pa.Array:
@@ -297,28 +311,42 @@ def _joined(arrays: Sequence[pa.Array]) -> pa.ChunkedArray:
 
 
 def read_parquet(path: Path, wanted: Mapping[str, str]) -> Dataset:
-    """Read the rows of a Parquet file. Of the features that it declares only names of classes are believed.
+    """Read the rows of a Parquet file; what it declares of its columns is believed as `plain_features` says.
 
-    An image or audio that it declares stays the bytes or path it is, which nothing decodes or asks for. Raises
-    DataError for a file that is damaged or has a type that `datasets` does not know.
+    Raises DataError for a file that is damaged, unpacks to far more than it is, or holds what Python has no value for.
     """
+    largest, batches = UNPACKED + 100 * path.stat().st_size, []
     try:
         with path.open("rb") as file:
-            table = pq.ParquetFile(file).read()
+            parquet = pq.ParquetFile(file)
+            check_width(path, parquet.schema_arrow.names)
+            for batch in parquet.iter_batches():
+                batches.append(batch)
+                if sum(batch.nbytes for batch in batches) > largest:
+                    fix = "write it anew, without compression"
+                    raise DataError(f"unpacks to more than {largest // 10**6} MB", source=path.name, fix=fix)
+            table = pa.Table.from_batches(batches, parquet.schema_arrow)
         table.validate(full=True)
         for position, field in enumerate(table.schema):
             if pa.types.is_dictionary(field.type):
                 values = table.column(position).cast(field.type.value_type)
                 table = table.set_column(position, field.name, values)
-        features = Features.from_arrow_schema(table.schema.remove_metadata())
-        declared = Features.from_arrow_schema(table.schema)
+            elif re.search("date|time", str(field.type)):
+                table.column(position).to_pylist()  # fails for years and time zones that Python does not know
+        json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"), object_hook=_check_classes)
+        features = plain_features(table.schema, Features.from_arrow_schema(table.schema))
+    except DataError:
+        raise
     except Exception as error:  # a dozen types, for whatever is wrong in a file
         problem = f"not a readable Parquet file ({innermost_reason(error)})"
         raise DataError(problem, source=path.name, fix="write it anew") from error
-    for name, feature in declared.items():
-        if isinstance(feature, ClassLabel) or (isinstance(feature, List) and isinstance(feature.feature, ClassLabel)):
-            features[name] = feature
     return to_dataset(table, features)
+
+
+def _check_classes(fields: dict) -> None:
+    """Refuse a number of classes without their names, for each of which `datasets` would make one."""
+    if "num_classes" in fields and not fields.get("names"):
+        raise ValueError("a column has classes without names")
 
 
 DELIMITED = Format((".csv", ".tsv"), read_delimited)

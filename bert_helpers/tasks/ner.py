@@ -216,7 +216,7 @@ def _check_types(
 def _bad_words(dataset: Dataset, places: Sequence[tuple[int, int]], problem: str, fix: str) -> DataError:
     """Return the error about words (row and position, from 0): by line where each word has one, else by row."""
     source = source_name(dataset)
-    if conll.LINE in dataset.column_names:
+    if dataset.info.builder_name == conll.NAME:
         lines = [dataset[row][conll.LINE] + position for row, position in places]
         return DataError(problem, source=source, row=lines, unit="line", fix=fix)
     rows = list(dict.fromkeys(row + 1 for row, _ in places))

@@ -37,27 +37,13 @@ class ExtractiveQAPipeline(ChunkPipeline):
         limit = self.model.config.max_position_embeddings
         self.tokenizer.model_max_length = min(self.tokenizer.model_max_length, limit)  # 10**30 in some folders
 
-    def _sanitize_parameters(
-        self,
-        *,
-        max_length: int | None = None,
-        stride: int | None = None,
-        top_k: int | None = None,
-        max_answer_length: int | None = None,
-        handle_impossible_answer: bool | None = None,
-    ) -> tuple[dict, dict, dict]:
-        for name, value in (("top_k", top_k), ("max_answer_length", max_answer_length)):
-            if value is not None and value < 1:
-                raise ParameterError(f"{name} is {value}; it must be at least 1.")
-        preprocess = {"max_length": max_length, "stride": stride}
-        postprocess = {
-            "top_k": top_k,
-            "max_answer_length": max_answer_length,
-            "handle_impossible_answer": handle_impossible_answer,
-        }
-        given = ({k: v for k, v in options.items() if v is not None} for options in (preprocess, postprocess))
-        preprocess, postprocess = given
-        return preprocess, {}, postprocess
+    def _sanitize_parameters(self, **options: object) -> tuple[dict, dict, dict]:
+        options = {name: value for name, value in options.items() if value is not None}
+        for name in ("top_k", "max_answer_length"):
+            if options.get(name, 1) < 1:
+                raise ParameterError(f"{name} is {options[name]}; it must be at least 1.")
+        windows = {name: options.pop(name) for name in ("max_length", "stride") if name in options}
+        return windows, {}, options
 
     def __call__(
         self,
@@ -69,10 +55,13 @@ class ExtractiveQAPipeline(ChunkPipeline):
     ) -> Answer | list[Answer] | list[list[Answer]]:
         if inputs is None:
             inputs = _paired(question, context)
-        if isinstance(inputs, Mapping):
-            return super().__call__(_checked(inputs), **options)
-        examples = [_checked(example) for example in inputs]
-        return super().__call__(examples, **options) if examples else []
+        examples = [inputs] if isinstance(inputs, Mapping) else list(inputs)
+        for example in examples:
+            for name in ("question", "context"):
+                if not isinstance(example, Mapping) or not isinstance(example.get(name), str):
+                    form = "an example is {'question': text, 'context': text}"
+                    raise DataError(f"{form}; this one has no text {name!r}.")
+        return super().__call__(inputs if isinstance(inputs, Mapping) else examples, **options) if examples else []
 
     def preprocess(
         self, example: Mapping[str, str], max_length: int | None = None, stride: int | None = None
@@ -126,20 +115,8 @@ def _paired(
     return [{"question": q, "context": c} for q, c in zip(question, context, strict=True)]
 
 
-def _checked(example: Mapping[str, str]) -> Mapping[str, str]:
-    for name in ("question", "context"):
-        if not isinstance(example, Mapping) or not isinstance(example.get(name), str):
-            raise DataError(f"an example is {{'question': text, 'context': text}}; this one has no text {name!r}.")
-    return example
-
-
-def register() -> None:
-    """Make `transformers.pipeline("extractive-qa", …)` known."""
-    PIPELINE_REGISTRY.register_pipeline(
-        "extractive-qa", pipeline_class=ExtractiveQAPipeline, pt_model=AutoModelForQuestionAnswering, type="text"
-    )
-    # With it, save_pretrained would name this class as remote code in the model's config, which then loads nowhere.
-    del ExtractiveQAPipeline._registered_impl
-
-
-register()
+PIPELINE_REGISTRY.register_pipeline(
+    "extractive-qa", pipeline_class=ExtractiveQAPipeline, pt_model=AutoModelForQuestionAnswering, type="text"
+)
+# With it, save_pretrained would name this class as remote code in the model's config, which then loads nowhere.
+del ExtractiveQAPipeline._registered_impl

@@ -456,6 +456,7 @@ def test_a_dataset_and_its_unlabelled_split(client):
         "labels": ["neg", "pos"],
         "place": "owner/reviews, train split",
     }
+    assert "downloading the data set owner/reviews from the Hugging Face Hub, commit " in client.errors.read_text()
 
 
 def test_a_config_with_a_split_named_dev(client):

@@ -2,16 +2,17 @@
 
 import json
 import os
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Features, Image, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bert_helpers import DataError, data
-from bert_helpers.readers import conll, source, tables
+from bert_helpers import BertHelpersError, DataError, data, models
+from bert_helpers.readers import conll, hub, source, tables
 from bert_helpers.tasks.registry import TASKS
 
 fuzz = settings(max_examples=150, derandomize=True, deadline=None,
@@ -65,7 +66,7 @@ def test_every_field_of_a_delimited_file_arrives_as_it_was_written(rows, delimit
 
 
 VALUE = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.just(10**30), st.floats(allow_nan=False), FIELD,
+    st.none(), st.booleans(), st.integers(1 - 2**63, 2**63 - 1), st.floats(allow_nan=False), FIELD,
     st.lists(FIELD, max_size=3), st.lists(st.one_of(st.integers(0, 9), FIELD), max_size=3),
 )  # fmt: skip
 
@@ -87,6 +88,7 @@ def test_every_value_of_a_json_file_arrives_as_it_was_written(rows, lines, batch
     assert dataset.column_names == list(dict.fromkeys(name for row in rows for name in row))
     for name in dataset.column_names:
         assert data.values_of(dataset, name) == [row.get(name) for row in rows]
+    assert data.fingerprint(DatasetDict(rows=dataset))  # `datasets` decodes the JSON by other rules than Python
 
 
 def read(path, wanted=("text",)):
@@ -158,6 +160,65 @@ def test_a_file_is_read_as_it_is_not_as_it_was_at_the_same_time(name, tmp_path):
         assert not rows.cache_files
 
 
+def test_a_name_may_begin_with_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~nobody.csv").write_text("text\nof a file\n")
+    assert read("~nobody.csv") == {"train": ["of a file"]}
+    with pytest.raises(DataError, match="no such file"):
+        read("~nobody-else.csv")
+
+
+def test_a_missing_folder_below_one_that_is_here_is_no_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    for load in (read, models.load_tokenizer):
+        with pytest.raises(BertHelpersError, match=r"no such file or folder|no model here"):
+            load("results/tickets")
+        with pytest.raises(BertHelpersError, match="the Hub cannot be reached"):
+            load("somebody/tickets")
+
+
+def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "train.csv")
+    with pytest.raises(DataError, match=r"train\.csv: not a file"):
+        read(tmp_path)
+
+
+# --- sizes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_too_many_columns_are_refused_at_once(name, tmp_path):
+    columns = {"text": "x", **{f"c{i}": "1" for i in range(100_000 if name != "a.parquet" else 5_000)}}
+    if name == "a.csv":
+        (tmp_path / name).write_text("\n".join([",".join(columns), ",".join(columns.values())] * 2))
+    elif name == "a.jsonl":  # many keys in each row, or others in each
+        rows = [json.dumps({"text": "x", **dict.fromkeys(list(columns)[i : i + 500], 1)}) for i in range(0, 10**5, 500)]
+        (tmp_path / name).write_text("\n".join(rows))
+    else:
+        pq.write_table(pa.table({name: [value] for name, value in columns.items()}), tmp_path / name)
+    started = time.perf_counter()
+    with pytest.raises(DataError, match=r"00[01] columns; keep those that are needed; 2,000 are read"):
+        read(tmp_path / name)
+    assert time.perf_counter() - started < 5
+
+
+def test_a_small_parquet_file_that_becomes_a_large_table_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "UNPACKED", 1_000_000)
+    pq.write_table(pa.table({"text": ["x" * 1000] * 100_000}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"unpacks to more than [12] MB"):
+        read(tmp_path / "a.parquet")
+
+
+def test_classes_without_names_are_not_made(tmp_path):
+    features = {"label": {"num_classes": 10**9, "_type": "ClassLabel"}}
+    table = pa.table({"text": ["a"], "label": [1]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="a column has classes without names"):
+        read(tmp_path / "a.parquet")
+
+
 # --- Parquet --------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +228,26 @@ def test_an_image_that_a_file_declares_is_never_decoded(tmp_path):
     pq.write_table(table.cast(features.arrow_schema), tmp_path / "a.parquet")
     dataset = tables.read_parquet(tmp_path / "a.parquet", {})
     assert dataset[0] == {"text": "a", "picture": {"bytes": None, "path": "http://127.0.0.1:9/x.png"}}
+
+
+def test_an_image_that_a_data_set_of_the_hub_declares_is_never_decoded(monkeypatch):
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["a"]), "pictures": List(Image())})
+    picture = {"bytes": b"no picture", "path": None}
+    table = pa.table({"text": ["a"], "label": [0], "pictures": [[picture]]}).cast(features.arrow_schema)
+    monkeypatch.setattr(hub, "read_hub", lambda *name: DatasetDict(train=Dataset(table)))
+    split = source.read_source("owner/name", sample="", formats=tables.FORMATS)["train"]
+    assert split[0] == {"text": "a", "label": 0, "pictures": [picture]}
+    assert split.features["label"] == features["label"]
+    assert data.fingerprint(DatasetDict(rows=split))
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([2**31 - 1], pa.date32()), pa.array([0], pa.timestamp("s", tz="No/Where"))]
+)
+def test_what_python_has_no_value_for_is_refused(column, tmp_path):
+    pq.write_table(pa.table({"text": ["a"], "when": column}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: not a readable Parquet file"):
+        read(tmp_path / "a.parquet")
 
 
 def test_categories_are_their_names_and_damaged_texts_refused(tmp_path):
@@ -183,9 +264,28 @@ def test_categories_are_their_names_and_damaged_texts_refused(tmp_path):
 # --- columns ---------------------------------------------------------------------------------------------------
 
 
-def test_a_column_named_line_is_no_place(tmp_path):
-    rows = [{"tokens": ["a", "b"], "ner_tags": ["O", "X"], "line": "seven"}] * 2
+@pytest.mark.parametrize("value", ["seven", 7])
+@pytest.mark.parametrize("name", ["line", "__line__"])
+def test_a_column_named_line_is_no_place(name, value, tmp_path):
+    rows = [{"tokens": ["a", "b"], "ner_tags": ["O", "X"], name: value}] * 2
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(DataError) as caught:
         TASKS["ner"].load(tmp_path / "a.jsonl")
     assert (caught.value.rows, caught.value.unit, caught.value.problem) == ([1, 2], "row", "word 2: 'X' is not a tag")
+
+
+def test_values_in_many_brackets_are_kept(tmp_path):
+    deep = [["x"]]
+    for _ in range(100):
+        deep = {"a": [deep]}
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a", "deep": deep}))
+    split = tables.read_json(tmp_path / "a.jsonl", {})
+    assert data.values_of(split.select([0]), "deep") == [deep]
+
+
+def test_a_number_of_more_than_64_bits_is_refused_with_its_line(tmp_path):
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "a"}}\n{{"text": "b", "n": [{10**30}]}}\n')
+    with pytest.raises(DataError) as caught:
+        read(tmp_path / "a.jsonl")
+    assert (caught.value.rows, caught.value.unit) == ([2], "line")
+    assert "more than 64 bits" in caught.value.problem
