@@ -3,14 +3,17 @@
 The only module that writes, besides the libraries' own savers, which fill folders that this module hands out.
 """
 
+import glob
+import hashlib
 import json
 import math
 import os
 import secrets
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -72,23 +75,33 @@ def check_writable(folder: Path) -> Path:
     return folder
 
 
-def write_text(path: Path, text: str, *, keep_date: bool = False) -> Path:
+def check_room(folder: Path, size: int) -> None:
+    """Raise ParameterError when the disk of `folder` has less than `size` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        problem = f"has {free / 1e6:,.0f} MB free where {size / 1e6:,.0f} MB will be written"
+        raise ParameterError(problem, source=str(folder), fix="make room, or choose another folder")
+
+
+def write_text(path: Path, text: str) -> Path:
     """Write a UTF-8 file under a temporary name in the same folder, then move it into place in one step.
 
-    What UTF-8 cannot encode, such as a file name that is not UTF-8, is written as `\\udcff`, which JSON reads back.
-    `keep_date` leaves the time of the last change as it was. Raises ParameterError when it cannot be written.
+    What UTF-8 cannot encode, such as a file name that is not UTF-8, is written as `\\udcff`, which JSON reads back. The
+    mode of a file that is replaced stays. Raises ParameterError when it cannot be written, or something other than a
+    file is there: a link is not followed.
     """
-    temporary = _temporary(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        before = _check_is_file(path)
+        _remove_leftovers(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         try:
             with temporary.open("x", encoding="utf-8", errors="backslashreplace", newline="") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            if keep_date:
-                before = path.stat()
-                os.utime(temporary, ns=(before.st_atime_ns, before.st_mtime_ns))
+            if before:
+                temporary.chmod(stat.S_IMODE(before.st_mode))
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -96,40 +109,145 @@ def write_text(path: Path, text: str, *, keep_date: bool = False) -> Path:
     return path
 
 
-def write_json(path: Path, content: object, *, keep_date: bool = False) -> Path:
+def write_json(path: Path, content: object) -> Path:
     """Write `to_json` as `write_text` does."""
-    return write_text(path, to_json(content), keep_date=keep_date)
+    return write_text(path, to_json(content))
+
+
+def _check_is_file(path: Path) -> os.stat_result | None:
+    """Return what is known of a file, None where nothing is; raise ParameterError for a link, a folder or a device."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise ParameterError("is a link, a folder or a device", source=str(path), fix="remove it, or choose another")
+    return found
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of the same name whose process was killed."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.????????"):
+        pid = left.name.split(".")[-2]
+        if pid.isdecimal() and not _is_running(int(pid)):
+            left.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- write several files together --------------------------------------------------------------------------
+
+STAGED, READY = ".staged", ".ready"  # folders in the one that changes: being filled; complete
+REMOVED = "removed.json"  # in READY: names of files that go
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; at the end of the block it takes the place of `folder`.
+def replace_files(folder: Path, *, ours: Mapping[str, str]) -> Iterator[Path]:
+    """Give an empty folder to fill; at the end of the block its files take their places in `folder`, all or none.
 
-    After an error `folder` is as it was. Raises ParameterError when it cannot be written.
+    `ours` are the files that an earlier run wrote there, by relative path, with their SHA-256 (see `written_files`):
+    those are replaced, and those that are not written again removed. Any other file stays, and where one is in the way
+    ParameterError says so. Once all files are complete, renaming one folder decides; whoever comes next after a
+    crash moves on from there (`finish_replacing`). After an error `folder` is as it was.
     """
-    fresh, old = _temporary(folder), _temporary(folder)
+    check_writable(folder)
+    finish_replacing(folder)
+    staged, new = folder / STAGED, folder / STAGED / folder.resolve().name
     with writing(folder):
-        fresh.mkdir(parents=True)
+        shutil.rmtree(staged, ignore_errors=True)  # an earlier process was killed
+        new.mkdir(parents=True)
         try:
-            yield fresh
-            if folder.exists():
-                os.replace(folder, old)
-            try:
-                os.replace(fresh, folder)
-            except OSError:
-                if old.exists():
-                    os.replace(old, folder)
-                raise
+            yield new
+            names = written_files(new)
+            check_replaceable(folder, names, ours=ours)
+            removed = [name for name in ours if name not in names and is_unchanged(folder / name, ours[name])]
+            write_json(staged / REMOVED, removed)
+            for path in staged.rglob("*"):
+                _fsync(path)
+            os.replace(staged, folder / READY)
+            _fsync(folder)
         except BaseException:
-            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.rmtree(staged, ignore_errors=True)
             raise
-        if old.exists():
-            shutil.rmtree(old)
+        finish_replacing(folder)
 
 
-def _temporary(path: Path) -> Path:
-    """Return a hidden name in the same folder, so that a rename stays on one disk."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+def finish_replacing(folder: Path) -> None:
+    """Move the files of a `replace_files` that was interrupted, if there is one, to their places.
+
+    Raises ParameterError when they cannot be written.
+    """
+    ready = folder / READY
+    if not ready.is_dir() or ready.is_symlink():
+        return
+    with writing(folder):
+        for new in (path for path in ready.iterdir() if path.is_dir()):
+            for path in sorted(new.rglob("*")):
+                place = folder / path.relative_to(new)
+                if path.is_dir():
+                    place.mkdir(exist_ok=True)
+                else:
+                    with suppress(FileNotFoundError):  # another process has moved it
+                        os.replace(path, place)
+        if (ready / REMOVED).is_file():
+            for name in read_json(ready / REMOVED, [str]):
+                (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(ready, ignore_errors=True)
+
+
+def check_replaceable(folder: Path, names: Iterable[str], *, ours: Mapping[str, str]) -> None:
+    """Raise ParameterError if a file that nobody wrote here, or that was changed since, is in the way of `names`.
+
+    Nor may a link or a file be in the way of a folder.
+    """
+    for name in names:
+        path = folder / name
+        for parent in [p for p in path.parents if folder in p.parents]:
+            if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
+                problem = "is a link or a file where a folder is to be written"
+                raise ParameterError(problem, source=str(parent), fix="move it away, or choose another folder")
+        if os.path.lexists(path) and not is_unchanged(path, ours.get(name)):
+            problem = "was changed since a run wrote it" if name in ours else "was not written by a run of this project"
+            raise ParameterError(problem, source=str(path), fix="move it away, or choose another folder")
+
+
+def written_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file below a folder, by its path relative to it."""
+    return {path.relative_to(folder).as_posix(): digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def is_unchanged(path: Path, known: str | None) -> bool:
+    """Return whether a path is a file, no link, with this SHA-256."""
+    return known is not None and path.is_file() and not path.is_symlink() and digest(path) == known
+
+
+def _fsync(path: Path) -> None:
+    """Have the disk keep a file, or the names in a folder; systems without the second go without it."""
+    try:
+        number = os.open(path, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+# --- as JSON -----------------------------------------------------------------------------------------------
 
 
 def to_json(content: object, *, indent: int | None = 2) -> str:

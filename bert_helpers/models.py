@@ -145,14 +145,13 @@ def load_trained(
 
 
 def save_model(model: BertPreTrainedModel, tokenizer: BertTokenizerFast, folder: Path) -> Path:
-    """Save safetensors weights, config and tokenizer as `folder`; an earlier model there is replaced at the end.
+    """Save safetensors weights, config and tokenizer in `folder`, one of a `records.new_run`, and return it.
 
-    Raises ParameterError when it cannot be written; an earlier model then stays.
+    Raises ParameterError when it cannot be written.
     """
-    with files.new_folder(folder) as fresh:
-        with quiet():
-            model.save_pretrained(fresh)
-        tokenizer.save_pretrained(fresh)
+    with files.writing(folder), quiet():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -4,7 +4,6 @@ Imports no library, so that `--help` and a refusal take no time.
 """
 
 import difflib
-import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -53,18 +52,6 @@ def trackers(names: str) -> list[str]:
         if spec is None or spec.origin is None:  # without origin: a folder of logs here that has the package's name
             raise _error("REPORT_TO", f"is {names!r}, and {name} is not installed", f"pip install {name}")
     return chosen
-
-
-def _check_below_results(path: str) -> None:
-    """Raise ParameterError for a path that leaves results/, however many dots it has."""
-    slashes = path.replace("\\", "/")  # Windows takes both
-    parts = os.path.normpath(slashes).replace("\\", "/").split("/")
-    if len(parts) < 2 or parts[0] != "results" or ":" in slashes:
-        raise _error(
-            "OUTPUT_DIR",
-            f"is {path!r}",
-            "it must be a folder below results/, such as results/mine (for another disk, make results/ a link to it)",
-        )
 
 
 # Tasks that read a text a row, and those whose logits are of classes
@@ -127,9 +114,8 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "OUTPUT_DIR": Parameter(
         "results/{task}",
-        "folder below results/ for model, history, predictions and record",
+        "folder for model, history, predictions and record",
         required=True,
-        check=_check_below_results,
     ),
     "TRAINED": Parameter("", "folder of a fine-tuned model, in place of training one", tasks=()),
     "SLICE_COLUMN": Parameter("", "column to break the numbers down by", tasks=()),

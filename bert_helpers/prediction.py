@@ -9,7 +9,7 @@ import pandas as pd
 from datasets import Dataset, DatasetDict
 from transformers import BertPreTrainedModel, BertTokenizerFast, TrainingArguments
 
-from bert_helpers import models, records, runs, training
+from bert_helpers import files, models, records, runs, training
 from bert_helpers.errors import ModelError
 from bert_helpers.tasks import base
 from bert_helpers.tasks.registry import TASKS
@@ -43,6 +43,7 @@ def load(folder: Path) -> Predictor:
     """
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder; name that of a run or of a fine-tuned model.")
+    files.finish_replacing(folder)
     folder = (folder / "model" if (folder / "model").is_dir() else folder).resolve()
     task = runs.task_of(folder)
     model = models.load_trained(str(folder), TASKS[task].model_class)

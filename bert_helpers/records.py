@@ -2,7 +2,8 @@
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -41,6 +42,8 @@ SCHEMA = {
     "seconds": ({...: float}, None),
     "limits": ({...: LIMITS}, None),
     "findings": (FINDINGS, {...: FINDINGS}, None),
+    "training": TEXT,
+    "files": ({...: str}, None),
 }
 LOG = [{...: NUMBER}]  # history.json, as a Trainer logs it
 
@@ -67,6 +70,8 @@ class Record:
     seconds: Mapping[str, float] = field(default_factory=dict)
     limits: Mapping[str, Mapping[str, object]] | None = None
     findings: Sequence[Mapping[str, object]] | Mapping[str, Sequence] | None = None  # None: there was no diagnosis
+    training: str | None = None  # `checkpoints.run_identity` of the training that gave the model
+    files: Mapping[str, str] | None = None  # SHA-256 of each that was written with the record, by relative path
 
     @property
     def has_several_tasks(self) -> bool:
@@ -123,12 +128,14 @@ def make(
     seconds: Mapping[str, float],
     limits: Mapping[str, Mapping[str, object]] | None = None,
     findings: Sequence[Mapping[str, object]] | None = None,
+    training: str | None = None,
 ) -> Record:
     """Return the record of a run that ends now on this machine, without absolute paths.
 
     `tasks` are those that were trained; `metrics` has a row per metric with `value`, `low` and `high`; `data` is
     `describe_data` of the run's data, or a dict of several by task; `seconds` are those of each part. `limits`, by
-    task, are for the model card (`evaluation.limits`), `findings` those of the diagnosis (`findings.summary`), if any.
+    task, are for the model card (`evaluation.limits`), `findings` those of the diagnosis (`findings.summary`), if any;
+    `training` is `checkpoints.run_identity` of the training that gave the model.
     """
     versions = environment(precision)
     device = versions.pop("device")
@@ -145,19 +152,48 @@ def make(
         seconds={name: round(value, 1) for name, value in seconds.items()},
         limits=files.plain(limits),
         findings=files.plain(findings),
+        training=training,
     )
 
 
-def write(folder: Path, record: Record, *, keep_date: bool = False) -> Path:
-    """Write `metrics.json`, last of all that a run writes: it says that the run is whole."""
-    content = {name: value for name, value in asdict(record).items() if value is not None}
-    return files.write_json(folder / NAME, content, keep_date=keep_date)
+@contextmanager
+def new_run(folder: Path, *, replaced: Collection[str] | None = None) -> Iterator[Path]:
+    """Give an empty folder to fill with a run's files; at the end they take the places of an earlier run's in `folder`.
+
+    All together or none: `files.replace_files`. `replaced` names the earlier run's files that may go, if not all.
+    Raises ParameterError where another file is in the way.
+    """
+    ours = written_by_run(folder)
+    with files.replace_files(folder, ours={name: ours[name] for name in ours if name in (replaced or ours)}) as new:
+        yield new
+
+
+def written_by_run(folder: Path) -> dict[str, str]:
+    """Return the files that the run in `folder` wrote there, with their SHA-256; none where there is no run."""
+    files.finish_replacing(folder)
+    path = folder / NAME
+    try:
+        known = files.read_json(path, SCHEMA).get("files")
+    except DataError:
+        return {}
+    return {**(known or {}), NAME: files.digest(path)}
+
+
+def write(folder: Path, record: Record) -> Path:
+    """Write `metrics.json` into a `new_run`, last of its files, of which it keeps the digests."""
+    known = {**(record.files or {}), **files.written_files(folder)}
+    known.pop(NAME, None)
+    content = {name: value for name, value in asdict(replace(record, files=known or None)).items() if value is not None}
+    return files.write_json(folder / NAME, content)
 
 
 def find(folder: Path) -> Path | None:
     """Return the path of a run's record: in its folder, or one level up for one of several tasks; None without one."""
-    paths = (folder / NAME, folder.parent / NAME)
-    return next((path for path in paths if os.path.lexists(path)), None)
+    for place in (folder, folder.parent):
+        files.finish_replacing(place)
+        if os.path.lexists(place / NAME):
+            return place / NAME
+    return None
 
 
 def read(folder: Path) -> Record:

@@ -3,6 +3,7 @@
 For comparing many runs, as notebook 2 does, and for the command line; notebooks 1, 3 and 4 show the steps one by one.
 """
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,15 +17,16 @@ from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import files, models, records, training
 from bert_helpers.data import fingerprint
-from bert_helpers.errors import DataError, ModelError, parameter
+from bert_helpers.errors import DataError, ModelError, ParameterError, parameter
 from bert_helpers.evaluation import comparison, limits
+from bert_helpers.machine import checkpoints
 from bert_helpers.metrics import Measure
-from bert_helpers.parameters import PARAMETERS, of_training
+from bert_helpers.parameters import PARAMETERS, check, of_training
 from bert_helpers.records import Record
 from bert_helpers.tasks import base, regression
 from bert_helpers.tasks.registry import TASKS
 
-FILES = ("history.json", "model")
+FILES = ("history.json", "model/model.safetensors")
 # What decides, beside data and environment, which model a training ends with
 RECIPE = ("MODEL", "EPOCHS", "BATCH_SIZE", "GRADIENT_ACCUMULATION", "LEARNING_RATE", "MAX_LENGTH", "EARLY_STOPPING",
           "WEIGHT_DECAY", "LABEL_SMOOTHING", "DROPOUT", "TRUNCATION", "SEED")  # fmt: skip
@@ -73,9 +75,19 @@ def prepare(dataset: DatasetDict, parameters: Mapping[str, object], *, task: str
     encoded = spec.encode(dataset, tokenizer, **base.options(spec.encode, p))
     fields = {**spec.model_fields(dataset["train"]), "hidden_dropout_prob": p["DROPOUT"]}
     model = models.load_model(p["MODEL"], spec.model_class, seed=p["SEED"], **fields)
-    folder = files.check_writable(files.base_folder() / p["OUTPUT_DIR"] / "checkpoints")
-    trainer = make_trainer(task, model, encoded, tokenizer, p, folder)
+    trainer = make_trainer(task, model, encoded, tokenizer, p, output_folder(p["OUTPUT_DIR"]) / "checkpoints")
     return Run(task, p, dataset, encoded, tokenizer, trainer, trainer.state.log_history)
+
+
+def output_folder(path: str) -> Path:
+    """Return OUTPUT_DIR as a folder, once it is known that a run can be saved there.
+
+    Raises ParameterError when it cannot be written, or has files that no run wrote in the places of a run's.
+    """
+    folder = files.check_writable(files.base_folder() / path)
+    names = (*FILES, records.NAME, "predictions.csv", "predictions.json", "model/README.md", "model/config.json")
+    files.check_replaceable(folder, names, ours=records.written_by_run(folder))
+    return folder
 
 
 def _complete(task: str, given: Mapping[str, object]) -> dict[str, object]:
@@ -127,9 +139,14 @@ def make_trainer(
     )
 
 
-def finish(run: Run) -> Run:
-    """Train it, and predict the validation and test rows."""
+def finish(run: Run, *, saved_later: bool = False) -> Run:
+    """Train it, and predict the validation and test rows.
+
+    With `saved_later` the trained model stays on disk until `save` has run, for a restart after a crash in between.
+    """
     run.trainer.train()
+    if not saved_later:
+        checkpoints.discard(run.trainer)
     done = replace(run, log_history=run.trainer.state.log_history, history=training.history(run.trainer))
     _ = done.validation, done.test
     training.gather(done.trainer, TASKS[run.task].model_class)
@@ -173,20 +190,17 @@ def save(
     findings: Sequence[Mapping[str, object]] | None = None,
     publish: Callable[[Path, Record], Path] = records.write,
 ) -> pd.DataFrame:
-    """Write a finished run as the notebooks do: model/, history.json, predictions, and metrics.json last of all.
+    """Write a finished run as the notebooks do: model/, history.json, predictions and metrics.json, all or none.
 
-    The record has the `findings` of its diagnosis, if there was one (`findings.summary`). `publish` writes it, with a
-    model card where it is `cards.publish`. A regressor's scale moves into its weights first. Returns `scores`. Raises
-    ParameterError when `folder` cannot be written.
+    What its training left for a restart is removed then. The record has the `findings` of its diagnosis, if there was
+    one (`findings.summary`). `publish` writes it, with a model card where it is `cards.publish`. A regressor's scale
+    moves into its weights first. Returns `scores`. Raises ParameterError when `folder` cannot be written.
     """
     spec, p, model = TASKS[run.task], run.parameters, run.trainer.model
     predictions, references = run.predictions_and_references()
     table = _scores(run, predictions, references)
     if spec.numeric:
         regression.fold_scale(model)
-    models.save_model(model, run.tokenizer, folder / "model")
-    files.write_json(folder / "history.json", run.log_history)
-    spec.save_predictions(folder, predictions, run.dataset, {"validation": run.validation, "test": run.test})
     train = next((entry["train_runtime"] for entry in reversed(run.log_history) if "train_runtime" in entry), 0.0)
     record = records.make(
         tasks=[run.task],
@@ -199,8 +213,14 @@ def save(
         seconds={"train": train, "evaluate": run.test.metrics["test_runtime"]},
         limits={run.task: _limits(run, table)},
         findings=findings,
+        training=run.trainer.identity,
     )
-    publish(folder, record)
+    with records.new_run(folder) as new:
+        models.save_model(model, run.tokenizer, new / "model")
+        files.write_json(new / "history.json", run.log_history)
+        spec.save_predictions(new, predictions, run.dataset, {"validation": run.validation, "test": run.test})
+        publish(new, record)
+    checkpoints.discard(run.trainer)
     return table
 
 
@@ -224,13 +244,14 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     Raises DataError when a file is missing or broken, or the data is not what it was; ModelError for a model of no
     task.
     """
-    missing = [name for name in FILES if not (folder / name).exists()]
+    files.finish_replacing(folder)
+    missing = [name for name in ("history.json", "model") if not (folder / name).exists()]
     if missing:
         if (folder / "checkpoints").is_dir():
             raise DataError(
                 f"{folder.name}: no {missing[0]}: its training has not ended; give the same command again, it goes on."
             )
-        raise DataError(f"{folder.name}: no {missing[0]}; a run's folder has {', '.join(FILES)} and metrics.json.")
+        raise DataError(f"{folder.name}: no {missing[0]}; a run's folder has history.json, model and metrics.json.")
     log_history = records.read_history(folder / "history.json")
     if not log_history:
         raise DataError("its history.json is empty: the model was not trained by that run", source=folder.name)
@@ -240,8 +261,11 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     if not {"MODEL", "OUTPUT_DIR"} <= record.parameters.keys():
         raise DataError("its metrics.json is not the record of a training", source=folder.name)
     p = _complete(task, record.parameters)
-    # What is read or mended is nobody's experiment, the tracker may not be installed here, and here is one process.
-    p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"], "REPORT_TO": "none"}
+    # The record may come from anywhere: it decides neither where to write nor how many processes start. And what is
+    # read is nobody's experiment.
+    p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"], "REPORT_TO": "none", "DATALOADER_WORKERS": 0}
+    p["OUTPUT_DIR"] = os.path.relpath(folder, files.base_folder())
+    p = _checked(p, spec, folder)
     where = f"Say where its data lies by {parameter('RUN_DATA')}."
     try:
         dataset = spec.load(files.resolve(p["DATA"]), **base.options(spec.load, p))
@@ -256,6 +280,15 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
         trainer = make_trainer(task, trained, encoded, tokenizer, p, Path(scratch))
     history = training.history_table(log_history)
     return Run(task, p, dataset, encoded, tokenizer, trainer, log_history, history)
+
+
+def _checked(values: Mapping[str, object], task: base.Task, folder: Path) -> dict[str, object]:
+    """Return parameters of a record, each checked as one that is given is. Raises DataError."""
+    try:
+        known = of_training(task.name)
+        return {name: check(name, value) if name in known else value for name, value in values.items()}
+    except ParameterError as error:
+        raise DataError(f"its record says that {error.parameter} {error.problem}", source=folder.name) from error
 
 
 def task_of(model: Path) -> str:

@@ -63,7 +63,7 @@ def for_this_machine(*, precision: str = "auto", report_to: str = "none", early_
         "eval_strategy": "epoch",
         "logging_nan_inf_filter": False,  # on, NaN weights are logged as a loss of 0
         "save_strategy": "epoch" if early_stopping else "no",
-        "save_total_limit": 2,  # the older one goes before the newer one is sealed: see `checkpoints`
+        "restore_callback_states_from_checkpoint": bool(early_stopping),  # how long it has waited, for one
         "load_best_model_at_end": bool(early_stopping),
         "metric_for_best_model": "eval_validation_loss",
         "greater_is_better": False,
@@ -93,7 +93,7 @@ class Trainer(transformers.Trainer):
       both without dropout, so that the two curves can be compared; metrics are named `eval_validation_loss`,
       `eval_train_loss` and so on. (An `eval_dataset` that is a dict is evaluated as Transformers does.)
     - `train` goes on from the newest valid checkpoint of the same run, and writes one every `checkpoint_minutes`. It
-      ends at the first logged loss that is not finite.
+      ends at the first logged loss that is not finite. The trained model stays on disk until it is saved: `save_model`.
     - With `halve_batches` it goes on with smaller batches when memory runs out: `out_of_memory.Halving`.
       (`auto_find_batch_size` starts the training over, with another effective batch.)
     - `predict` returns rows in the order of the dataset.
@@ -106,6 +106,7 @@ class Trainer(transformers.Trainer):
         kernels.quicken(self.model)
         self.args.run_name = self.args.run_name or trackers.run_name(Path(self.args.output_dir))
         self.checkpoint_minutes, self.halve_batches, self.halving = checkpoint_minutes, halve_batches, None
+        self.identity, self.checkpoint_folder = None, None  # of the training: `checkpoints.resume`
         # The model's forward takes **kwargs, from which Transformers concludes that it divides its loss by the number
         # of items of all accumulated batches. It does not: loss and gradients would be that many times too large.
         self.model_accepts_loss_kwargs = False
@@ -163,6 +164,12 @@ class Trainer(transformers.Trainer):
         back = np.argsort(order)
         return PredictionOutput(*(_rows(side, back) for side in output[:2]), output.metrics)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save as Transformers does, and remove what the training left for a restart."""
+        super().save_model(output_dir, _internal_call)
+        if not _internal_call:
+            checkpoints.discard(self)
+
     def get_test_dataloader(self, test_dataset: Dataset) -> torch.utils.data.DataLoader:
         """Return the loader of `predict`: rows as they come, whatever the sampling strategy of training."""
         return self._get_dataloader(test_dataset, "test", self.args.eval_batch_size, SequentialSampler)
@@ -185,8 +192,11 @@ class Trainer(transformers.Trainer):
         return SeededLengthGroups(size, self._lengths(rows), args.seed)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
-        with checkpoints.whole_or_removed(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"):
+        with checkpoints.whole_or_removed(Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")):
             super()._save_checkpoint(model, trial)
+
+    def _get_output_dir(self, trial: object) -> str:
+        return str(self.checkpoint_folder or super()._get_output_dir(trial))
 
     def _lengths(self, rows: Dataset) -> Sequence[int]:
         """Tokens of each row, from the column that is named in the arguments, or else counted."""

@@ -56,8 +56,18 @@ def interrupted(tiny_bert, tmp_path_factory):
     trainer.add_callback(At(12, lambda: raise_(KeyError("as if killed"))))
     with pytest.raises(KeyError):
         trainer.train()
-    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-11"]
+    assert names(folder) == ["checkpoint-10", "checkpoint-11"]
     return folder
+
+
+def own(folder):
+    """The folder of its only run."""
+    (found,) = folder.glob("[0-9a-f]" * checkpoints.NAME_LENGTH)
+    return found
+
+
+def names(folder):
+    return sorted(path.name for path in own(folder).iterdir())
 
 
 def test_an_undisturbed_run_is_that_of_the_trainer_alone_and_leaves_no_checkpoint(undisturbed, tiny_bert, tmp_path):
@@ -67,7 +77,23 @@ def test_an_undisturbed_run_is_that_of_the_trainer_alone_and_leaves_no_checkpoin
     trainer = make(tiny_bert, tmp_path, minutes=0)
     trainer.train()
     assert equal(weights(trainer), undisturbed[0])
-    assert list(tmp_path.glob("checkpoint-*")) == []
+    assert names(tmp_path) == ["finished"]
+    checkpoints.discard(trainer)
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", ".owner"}
+
+
+def test_a_training_that_ended_and_was_not_saved_is_not_lost(undisturbed, tiny_bert, tmp_path):
+    trainer = make(tiny_bert, tmp_path)
+    trainer.train()
+    again = make(tiny_bert, tmp_path)
+    again.training_step = None  # it is not trained again
+    with pytest.warns(UserWarning, match="has been trained before and was not saved"):
+        output = again.train()
+    assert output.global_step == 69
+    assert equal(weights(again), undisturbed[0])
+    assert training.history(again)[undisturbed[1].columns].equals(undisturbed[1])
+    again.save_model(str(tmp_path / "model"))
+    assert not list(tmp_path.glob("*/finished"))
 
 
 @pytest.mark.slow
@@ -75,9 +101,9 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_weights(tiny_bert, tmp_pa
     command = [sys.executable, "tests/interrupted.py", str(tiny_bert), str(tmp_path), "10"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["killed"] >= 10
-    assert told["same"] == told["runs"] > 0, done.stderr[-3000:]
+    counted = json.loads(done.stdout.splitlines()[-1])
+    assert counted["killed"] >= 10
+    assert counted["same"] == counted["runs"] > 0, done.stderr[-3000:]
 
 
 def test_the_order_of_the_rows_depends_on_seed_and_epoch_alone():
@@ -114,8 +140,8 @@ def test_the_batches_are_those_of_transformers_in_random_order_with_the_longest_
         assert np.argsort(other).tolist() != np.argsort(longest).tolist()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("step", [7, 23])  # amid an epoch; its last
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("step", [7, 23, 69])  # amid an epoch; its last; the very last
 def test_a_signal_saves_and_says_how_to_go_on(number, step, undisturbed, tiny_bert, tmp_path):
     before = signal.getsignal(number)
     trainer = make(tiny_bert, tmp_path)
@@ -173,7 +199,7 @@ DAMAGE = {
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(case, interrupted, tiny_bert, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(interrupted, folder)
-    identity = checkpoints.run_identity(make(tiny_bert, folder))
+    identity, folder = checkpoints.run_identity(make(tiny_bert, folder)), own(folder)
     assert checkpoints.newest_valid(folder, identity) == (folder / "checkpoint-11", {})
     DAMAGE[case](folder / "checkpoint-11")
     newest, skipped = checkpoints.newest_valid(folder, identity)
@@ -184,20 +210,64 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(case, interrupte
 def test_what_was_passed_over_is_said_and_the_weights_are_right(interrupted, undisturbed, tiny_bert, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(interrupted, folder)
-    os.truncate(folder / "checkpoint-11" / "model.safetensors", 9)
+    os.truncate(own(folder) / "checkpoint-11" / "model.safetensors", 9)
     trainer = make(tiny_bert, folder)
     with pytest.warns(UserWarning, match=r"checkpoint-11 is passed over: model\.safetensors is not what was written"):
         trainer.train()
     assert equal(weights(trainer), undisturbed[0])
 
 
-@pytest.mark.parametrize("other", [{"learning_rate": 2e-3}, {"seed": 1}, {"epochs": 4}, {"batch_size": 2}])
-def test_a_checkpoint_of_another_run_is_not_gone_on_from(other, interrupted, tiny_bert, tmp_path):
+def test_checkpoints_of_another_run_are_not_gone_on_from_and_stay(interrupted, tiny_bert, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(interrupted, folder)
-    newest, skipped = checkpoints.newest_valid(folder, checkpoints.run_identity(make(tiny_bert, folder, **other)))
-    assert newest is None
-    assert set(skipped.values()) == {"it is of another run: other parameters, model or rows"}
+    for name in ("checkpoint-9000", "checkpoint-12-backup", "checkpoint-²"):
+        shutil.copytree(own(interrupted) / "checkpoint-11", folder / name)
+        shutil.copytree(own(interrupted) / "checkpoint-11", own(folder) / name)
+    (own(folder) / "checkpoint-20").symlink_to(own(interrupted) / "checkpoint-10")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name[0] != "."}
+    trainer = make(tiny_bert, folder, epochs=1)
+    with pytest.warns(UserWarning, match="holds checkpoints of another run, which stay"):
+        trainer.train()
+    checkpoints.discard(trainer)
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name[0] != "."}
+    assert after == before
+
+
+def test_checkpoints_dated_in_the_future_change_nothing(interrupted, undisturbed, tiny_bert, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(interrupted, folder)
+    for path in own(folder).iterdir():
+        os.utime(path, (2e10, 2e10))
+    trainer = make(tiny_bert, folder, minutes=0)
+    trainer.train()
+    assert equal(weights(trainer), undisturbed[0])
+
+
+@pytest.mark.parametrize(
+    "other", [{"learning_rate": 2e-3}, {"seed": 1}, {"epochs": 4}, {"batch_size": 2}, {"max_grad_norm": 0.5}]
+)
+def test_other_arguments_are_another_run(other, tiny_bert, tmp_path):
+    one, same = checkpoints.run_identity(make(tiny_bert, tmp_path)), make(tiny_bert, tmp_path / "elsewhere")
+    assert checkpoints.run_identity(same) == one
+    assert checkpoints.run_identity(make(tiny_bert, tmp_path, **other)) != one
+
+
+def test_another_loss_or_library_and_the_validation_rows_that_choose_are_another_run(tiny_bert, tmp_path, monkeypatch):
+    def identity(loss=None, validation=8, **arguments):
+        trainer = make(tiny_bert, tmp_path, **arguments)
+        trainer.compute_loss_func = loss
+        trainer.eval_dataset["validation"] = trainer.eval_dataset["validation"].select(range(validation))
+        return checkpoints.run_identity(trainer)
+
+    even, odd = (training.balanced_loss([0] * count + [1], 2) for count in (1, 3))
+    assert identity(even) == identity(training.balanced_loss([0, 1], 2))
+    assert len({identity(), identity(even), identity(odd)}) == 3
+    assert identity(validation=7) == identity()  # they are looked at, no more
+    stop = {"early_stopping": 1}
+    assert identity(validation=7, **stop) != identity(**stop)
+    before = identity()
+    monkeypatch.setattr(checkpoints, "version", lambda name: "9")
+    assert identity() != before
 
 
 def test_other_weights_rows_or_labels_are_another_run(tiny_bert, tmp_path):
@@ -239,7 +309,7 @@ def test_no_room_for_a_checkpoint_is_one_error_and_the_ones_before_stay(
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["tests", *sys.path])}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert "checkpoint-12: cannot be written" in done.stdout, done.stderr[-2000:]
-    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-11"]
+    assert names(folder) == ["checkpoint-10", "checkpoint-11"]
     trainer = make(tiny_bert, folder)
     trainer.train()
     assert equal(weights(trainer), undisturbed[0])

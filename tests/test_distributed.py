@@ -127,15 +127,15 @@ def test_a_killed_process_ends_the_job_and_the_same_command_goes_on(tiny_bert, t
     words[words.index("--epochs") + 1] = "40"
     checkpoints = tmp_path / "results/killed/checkpoints"
     process = started([*words, "--early-stopping", "40"], tmp_path)  # a checkpoint an epoch
-    wait_until(lambda: len(list(checkpoints.glob("checkpoint-*/seal.json"))) >= 1)
+    wait_until(lambda: len(list(checkpoints.glob("*/checkpoint-*/seal.json"))) >= 1)
     workers(process)[1].send_signal(signal.SIGKILL)
     _, error = process.communicate(timeout=120)
     assert process.returncode not in (0, None)
     assert "SIGKILL" in error
     assert not (tmp_path / "results/killed/metrics.json").exists()
-    left = json.loads(max(checkpoints.glob("checkpoint-*/seal.json")).read_text())["files"]
+    left = json.loads(max(checkpoints.glob("*/checkpoint-*/seal.json")).read_text())["files"]
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= left.keys()
     finished([*words, "--early-stopping", "40"], tmp_path)
     log = json.loads((tmp_path / "results/killed/history.json").read_text())
     assert max(entry["epoch"] for entry in log) == 40
-    assert list(checkpoints.glob("checkpoint-*")) == []
+    assert list(checkpoints.glob("*/*")) == []

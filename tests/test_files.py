@@ -3,13 +3,12 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from transformers import BertForSequenceClassification
 
-from bert_helpers import DataError, ParameterError, files, models
+from bert_helpers import DataError, ParameterError, files, models, records
 
 
 def full_disk(*args, **kwargs):
@@ -35,36 +34,28 @@ def test_what_is_written_is_read_back_as_it_was(tmp_path):
     assert files.read_json(files.write_json(tmp_path / "a.json", content)) == content
 
 
-def test_the_date_of_a_file_stays_on_request(tmp_path):
+def test_a_file_keeps_its_mode_and_a_link_or_folder_is_not_written_through(tmp_path):
     path = files.write_text(tmp_path / "a.txt", "a")
-    os.utime(path, (1, 1))
-    assert files.write_text(path, "b", keep_date=True).stat().st_mtime == 1
-    assert files.write_text(path, "c").stat().st_mtime > 1
+    path.chmod(0o640)
+    assert files.write_text(path, "b").stat().st_mode & 0o777 == 0o640
+    (tmp_path / "link").symlink_to(path)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "folder", "pipe"):
+        with pytest.raises(ParameterError, match="is a link, a folder or a device"):
+            files.write_text(tmp_path / name, "c")
+    assert path.read_text() == "b"
 
 
-@pytest.mark.parametrize("before", [False, True])
-@pytest.mark.parametrize("moves", [0, 1, 2])  # how many renames succeed
-def test_a_folder_is_replaced_as_a_whole_or_not_at_all(moves, before, tmp_path, monkeypatch):
-    if before:
-        files.write_text(tmp_path / "model" / "old", "old")
-    done, replace = [], os.replace
-
-    def rename(source, target):
-        if len(done) == moves:
-            done.append("failed")
-            full_disk()
-        done.append("moved")
-        replace(source, target)
-
-    monkeypatch.setattr(files.os, "replace", rename)
-    fails = moves < 1 + before
-    refused = pytest.raises(ParameterError, match="model: cannot be written") if fails else nullcontext()
-    with refused, files.new_folder(tmp_path / "model") as fresh:
-        (fresh / "new").write_text("new")
-    assert ("failed" in done) == fails
-    left = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")]
-    kept = ["model", "model/old"] if before else []
-    assert left == (kept if fails else ["model", "model/new"])
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_stays(tmp_path):
+    child = subprocess.Popen(["true"])
+    child.wait()
+    (tmp_path / f".a[1].txt.{child.pid}.12345678").write_text("half")
+    (tmp_path / f".a[1].txt.{os.getpid()}.12345678").write_text("being written")
+    (tmp_path / ".a1.txt.1.12345678").write_text("of another file")
+    files.write_text(tmp_path / "a[1].txt", "whole")
+    left = {f".a[1].txt.{os.getpid()}.12345678", ".a1.txt.1.12345678", "a[1].txt"}
+    assert set(os.listdir(tmp_path)) == left
 
 
 # What the child writes beyond 200 kB fails, as on a full disk.
@@ -72,13 +63,17 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from transformers import BertForSequenceClassification
-from bert_helpers import ParameterError, files, models
+from bert_helpers import ParameterError, files, models, records
 
 folder, bert = Path(sys.argv[1]), sys.argv[2]
 model, tokenizer = models.load_model(bert, BertForSequenceClassification), models.load_tokenizer(bert)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+def run():
+    with records.new_run(folder / "run") as new:
+        models.save_model(model, tokenizer, new / "model")
+
 for write in (
-    lambda: models.save_model(model, tokenizer, folder / "model"),
+    run,
     lambda: files.write_json(folder / "metrics.json", {"x": "y" * 300_000}),
     lambda: files.write_text(folder / "predictions.csv", "y" * 300_000),
 ):
@@ -93,7 +88,9 @@ for write in (
 def test_a_full_disk_leaves_what_was_there_and_nothing_partial(before, tiny_bert, tokenizer, tmp_path):
     if before:
         model = models.load_model(str(tiny_bert), BertForSequenceClassification)
-        models.save_model(model, tokenizer, tmp_path / "model")
+        with records.new_run(tmp_path / "run") as new:
+            models.save_model(model, tokenizer, new / "model")
+            records.write(new, records.Record(metrics={}, parameters={}, data={}))
         files.write_json(tmp_path / "metrics.json", {"x": 1})
         files.write_text(tmp_path / "predictions.csv", "a,b")
     contents = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

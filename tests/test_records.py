@@ -1,10 +1,11 @@
 import json
 import os
+import shutil
 
 import pandas as pd
 import pytest
 
-from bert_helpers import DataError, files, records
+from bert_helpers import DataError, ParameterError, files, records
 from bert_helpers.records import Record
 
 METRICS = pd.DataFrame({"value": [0.9], "low": [0.8], "high": [float("nan")]}, index=["accuracy"])
@@ -121,9 +122,90 @@ def test_a_folder_without_a_record_and_a_history_of_something_else_are_refused(t
     assert records.read_history(path) == [{"epoch": 1.0, "loss": None}]
 
 
-def test_the_date_of_a_record_stays_on_request(tmp_path):
-    path = records.write(tmp_path, made())
-    os.utime(path, (1, 1))
-    records.write(tmp_path, made(findings=FINDINGS), keep_date=True)
-    assert path.stat().st_mtime == 1
-    assert records.read(tmp_path).findings == FINDINGS
+def write_run(folder, text):
+    with records.new_run(folder) as new:
+        (new / "model").mkdir()
+        (new / "model/config.json").write_text(text)
+        (new / "history.json").write_text(text)
+        records.write(new, made(model=text))
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_takes_the_place_of_an_earlier_one_and_leaves_what_is_not_its_own(tmp_path):
+    write_run(tmp_path, "first")
+    (tmp_path / "model/LICENSE").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine")
+    with records.new_run(tmp_path) as new:
+        (new / "predictions.csv").write_text("second")
+        records.write(new, made(model="second"))
+    now = contents(tmp_path)
+    assert set(now) == {"model/LICENSE", "notes.txt", "predictions.csv", "metrics.json"}
+    assert records.read(tmp_path).model == "second"
+    assert records.read(tmp_path).files.keys() == {"predictions.csv"}
+
+
+OWN = {
+    "history.json": lambda folder: (folder / "history.json").write_text("mine"),
+    "model": lambda folder: (shutil.rmtree(folder / "model"), (folder / "model").write_text("mine")),
+    "model/config.json": lambda folder: (folder / "model/config.json").write_text("changed"),
+    "metrics.json": lambda folder: (folder / "metrics.json").write_text('{"my": "own"}'),
+    "a link": lambda folder: (
+        shutil.move(folder / "model", folder / "elsewhere"),
+        (folder / "model").symlink_to(folder / "elsewhere"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OWN)
+@pytest.mark.parametrize("before", [True, False], ids=["a run was there", "no run"])
+def test_a_file_of_somebody_else_in_the_way_is_refused_and_nothing_changes(case, before, tmp_path):
+    write_run(tmp_path, "first")
+    OWN[case](tmp_path)
+    if not before:
+        (tmp_path / "metrics.json").unlink()
+    was = contents(tmp_path)
+    with pytest.raises(ParameterError, match="move it away, or choose another folder"):
+        write_run(tmp_path, "second")
+    assert contents(tmp_path) == was
+
+
+STEPS = ("replace", "fsync", "unlink", "rmdir", "mkdir")
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_run_that_is_killed_while_it_is_saved_is_the_old_one_or_the_new_one(name, tmp_path, monkeypatch):
+    """After each call of a function of the system in turn the process ends; the next one looks at the folder."""
+    call, survived = getattr(os, name), 0
+    for last in range(100):
+        folder = tmp_path / str(last)
+        write_run(folder, "first")
+        left = [last]
+
+        def die(*args, left=left, **kwargs):
+            if left[0] == 0:
+                raise Killed
+            left[0] -= 1
+            return call(*args, **kwargs)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, name, die)
+            try:
+                write_run(folder, "second")
+            except Killed:
+                survived += 1
+            else:
+                break
+        text = records.read(folder).model
+        assert text in ("first", "second")
+        assert {contents(folder)[path] for path in ("model/config.json", "history.json")} == {text}
+        write_run(folder, "third")
+        assert records.read(folder).model == "third"
+        assert set(contents(folder)) == {"model/config.json", "history.json", "metrics.json"}
+    assert survived >= (name in ("replace", "fsync", "mkdir"))
+
+
+class Killed(BaseException):
+    """As if the process had ended: no handler runs."""

@@ -151,19 +151,6 @@ def test_dollar_signs_in_labels_are_no_formula(names, tmp_path):
 
 # --- folders, parameters, models ---------------------------------------------------------------------------
 
-OUTSIDE = ["/tmp/x", "..", "../x", "results", "results/", "results/..", "results/../x", "results/a/../../x", "x", "./x",
-           "~/x", "notebooks/results", "results\\..\\..\\x", "C:results/x", "/results/x", "results/C:/x"]  # fmt: skip
-
-
-@pytest.mark.parametrize("folder", OUTSIDE)
-def test_no_output_folder_outside_results(folder):
-    with pytest.raises(ParameterError, match=r"OUTPUT_DIR is .* below results/"):
-        parameters.check_parameters({"__annotations__": {"OUTPUT_DIR": str}, "OUTPUT_DIR": folder})
-
-
-@pytest.mark.parametrize("folder", ["results/mine", "results/a/b", "./results/x", "results/a/../b"])
-def test_output_folders_below_results(folder):
-    assert parameters.check_parameters({"__annotations__": {"OUTPUT_DIR": str}, "OUTPUT_DIR": folder})
 
 
 def test_a_parameter_name_that_is_code_is_refused_before_the_notebook_runs(tmp_path, monkeypatch, capsys):
@@ -188,7 +175,7 @@ BAD_LINES = [
     (["run", "FIRST", "-p", "EPOCHS", "three"], "EPOCHS is 'three', a str; it must be int"),
     (["run", "FIRST", "-p", "EPOCHS", "0"], "must lie between"),
     (["run", "FIRST", "-p", "LEARNING_RATE", "nan"], "must lie between"),
-    (["run", "FIRST", "-p", "OUTPUT_DIR", "/tmp"], "below results/"),
+    (["run", "FIRST", "-p", "OUTPUT_DIR", ""], "OUTPUT_DIR is empty"),
     (["run", "FIRST", "-f", "none.yaml"], "none.yaml: cannot be read as YAML"),
     (["run", "FIRST", "-f", "list.yaml"], "list.yaml: holds no parameters; write one per line"),
     (["run", "FIRST", "-f", "broken.yaml"], "broken.yaml: cannot be read as YAML"),

@@ -66,7 +66,7 @@ def train(options: argparse.Namespace) -> int:
         say_first(f"{p['OUTPUT_DIR']} holds a run already; this one takes its place when it is done")
     run.trainer.add_callback(Progress())
     try:
-        done = runs.finish(run)
+        done = runs.finish(run, saved_later=True)
         found = checks.diagnose(done, rows=rows)
         table = None
         if first:

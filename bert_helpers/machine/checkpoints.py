@@ -1,32 +1,52 @@
 """A run that is interrupted goes on: sealed checkpoints, the newest valid one found, nothing else believed."""
 
 import hashlib
+import inspect
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, reduce
+from datasets.fingerprint import Hasher
 from filelock import FileLock, Timeout
+from safetensors.torch import load_model, save_model
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import TrainOutput
 
-from bert_helpers.errors import Interrupted, ParameterError, TrainingError
-from bert_helpers.files import check_writable, write_json, writing
+from bert_helpers.errors import DataError, Interrupted, ParameterError, TrainingError, parameter
+from bert_helpers.files import (
+    check_room,
+    check_writable,
+    is_unchanged,
+    read_json,
+    read_text,
+    write_json,
+    write_text,
+    writing,
+    written_files,
+)
 
 SEAL = "seal.json"
+KEPT = 2  # checkpoints, besides the best
+FINISHED = "finished"  # the trained model, until it is saved
+NAME_LENGTH = 16  # characters of the identity that name a run's folder
+OTHER = "it has other parameters, rows, loss, first weights or versions"
+PLAIN = (bool, int, float, str, type(None))
 # Without these a run would go on, but not as it would have gone on.
-NEEDED = ("config.json", "model.safetensors", "scheduler.pt", "trainer_state.json")
+NEEDED = ("model.safetensors", "trainer_state.json")
 OPTIMIZERS = ("optimizer.pt", "optimizer.bin")  # one of them; the second under FSDP
 # Arguments that change nothing of what is computed
 IRRELEVANT = ("output_dir", "logging_dir", "run_name", "disable_tqdm", "report_to", "save_total_limit", "log_level")
@@ -35,11 +55,13 @@ IRRELEVANT = ("output_dir", "logging_dir", "run_name", "disable_tqdm", "report_t
 def resume(trainer: Trainer, start: Callable[[str | None], TrainOutput], *, minutes: float = 10.0) -> TrainOutput:
     """Train, going on from the newest valid checkpoint of the same run, if it was interrupted before.
 
-    `start` is Transformers' own `Trainer.train`, which takes the checkpoint's folder, or None. A checkpoint is written
-    at least every `minutes`, besides those that the arguments ask for, and sealed with the digest of each file and of
-    the run (its arguments, model and rows). One whose seal does not match is passed over with a warning that says why;
-    so the weights at the end are those of an undisturbed run, to the bit. Ctrl-C and SIGTERM end the step, save, and
-    raise Interrupted with how to go on. At a good end the checkpoints are removed.
+    `start` is Transformers' own `Trainer.train`, which takes the checkpoint's folder, or None. Checkpoints lie in a
+    folder of `output_dir` that is named after the run's identity, so that no other run's are gone on from, replaced or
+    removed. One is written at least every `minutes`, besides those that the arguments ask for, and sealed with the
+    digest of each file. One that does not match its seal is passed over with a warning that says why; so the weights
+    at the end are those of an undisturbed run, to the bit. Ctrl-C, SIGTERM and SIGHUP end the step, save, and raise
+    Interrupted with how to go on. At a good end the trained model takes the checkpoints' place, until `discard`: the
+    same training, started again before that, gives it back.
 
     Raises TrainingError at once when another process trains in the same folder, ParameterError when there is no room
     for a checkpoint; the ones before it stay.
@@ -49,69 +71,152 @@ def resume(trainer: Trainer, start: Callable[[str | None], TrainOutput], *, minu
     """
     folder, first = check_writable(Path(trainer.args.output_dir)), trainer.is_world_process_zero()
     with _alone_in(folder) if first else nullcontext():
-        identity = run_identity(trainer)
-        found = [newest_valid(folder, identity, processes=trainer.args.world_size)] if first else [None]
-        ((newest, skipped),) = broadcast_object_list(found)
-        for name, reason in skipped.items() if first else ():
-            warnings.warn(f"{name} is passed over: {reason}.", stacklevel=3)
-        callback = CheckpointCallback(identity, minutes)
+        identity = run_identity(trainer) if first else ""
+        own = folder / identity[:NAME_LENGTH]
+        newest, skipped = newest_valid(own, identity, processes=trainer.args.world_size) if first else (None, {})
+        for name, reason in skipped.items():
+            warnings.warn(f"{name} is passed over: {reason}", stacklevel=3)
+        if first:
+            check_room(folder, _size_on_disk(trainer))
+            for other in _other_runs(folder, own):
+                warnings.warn(f"{other} holds checkpoints of another run, which stay: {OTHER}", stacklevel=3)
+        (identity, newest) = broadcast_object_list([identity, newest])
+        trainer.identity, trainer.checkpoint_folder = identity, folder / identity[:NAME_LENGTH]
+        if newest is not None and newest.name == FINISHED:
+            warnings.warn(f"this run has been trained before and was not saved: {newest} is taken", stacklevel=3)
+            return _restore(trainer, newest)
+        callback = CheckpointCallback(trainer, minutes)
         trainer.add_callback(callback)
+        limit, trainer.args.save_total_limit = trainer.args.save_total_limit, None  # it would remove by date
         try:
             with callback.listening():
                 output = start(None if newest is None else str(newest))
+                if not trainer.is_fsdp_enabled:  # whose parts only a training puts together
+                    _keep(trainer, output)
         finally:
+            trainer.args.save_total_limit = limit
             trainer.remove_callback(callback)
         trainer.accelerator.wait_for_everyone()
-        for checkpoint in _checkpoints(folder) if first else ():
+        for checkpoint in _checkpoints(trainer.checkpoint_folder) if first else ():
             shutil.rmtree(checkpoint)
+        if callback.stopped_by:
+            callback.interrupt("after the last step")
     return output
+
+
+def discard(trainer: Trainer) -> None:
+    """Remove what a finished training has left for a restart: its model is saved, or not needed."""
+    if trainer.checkpoint_folder is not None and trainer.is_world_process_zero():
+        for path in (*_checkpoints(trainer.checkpoint_folder), trainer.checkpoint_folder / FINISHED):
+            shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):  # somebody else's file is in it
+            trainer.checkpoint_folder.rmdir()
+
+
+def _keep(trainer: Trainer, output: TrainOutput) -> None:
+    """Save the trained model and what a `Trainer` says of its training: a third of a checkpoint."""
+    with whole_or_removed(trainer.checkpoint_folder / FINISHED) as finished:
+        if trainer.is_world_process_zero():
+            finished.mkdir(parents=True)
+            save_model(trainer.accelerator.unwrap_model(trainer.model), finished / "model.safetensors")
+            trainer.state.save_to_json(str(finished / "trainer_state.json"))
+            write_json(finished / "output.json", output._asdict())
+            seal(finished, trainer.identity)
+
+
+def _restore(trainer: Trainer, finished: Path) -> TrainOutput:
+    load_model(trainer.model, finished / "model.safetensors")
+    trainer.state = TrainerState.load_from_json(str(finished / "trainer_state.json"))
+    return TrainOutput(**read_json(finished / "output.json"))
+
+
+def _size_on_disk(trainer: Trainer) -> int:
+    """Return the bytes that a training writes at least: its model twice, and a checkpoint where one is asked for."""
+    weights = 4 * sum(parameter.numel() for parameter in trainer.model.parameters())
+    return weights * (2 if trainer.args.save_strategy == "no" else 5)  # AdamW keeps two numbers a weight
 
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, which the system takes back from a process that dies."""
-    owner = folder / ".owner"
+    owner, lock = folder / ".owner", folder / ".lock"
+    if lock.is_symlink() or (lock.exists() and not lock.is_file()):
+        raise ParameterError("is no file", source=str(lock), fix="remove it")
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            owner.write_text(f"process {os.getpid()} on {platform.node()}")
+        with FileLock(lock, timeout=0):
+            write_text(owner, f"process {os.getpid()} on {platform.node()}")
             yield
     except Timeout as error:
-        raise TrainingError(
-            f"{folder}: {owner.read_text()} is training here; wait for it, or choose another OUTPUT_DIR."
-        ) from error
+        who = "another process"
+        with suppress(DataError):
+            who = read_text(owner)[:100]
+        fix = f"wait for it, or choose another {parameter('OUTPUT_DIR')}"
+        raise TrainingError(f"{who} is training here", source=str(folder), fix=fix) from error
 
 
 @contextmanager
-def whole_or_removed(checkpoint: Path) -> Iterator[None]:
-    """Remove a checkpoint for which there is no room while it is written, and name it in a ParameterError."""
+def whole_or_removed(checkpoint: Path) -> Iterator[Path]:
+    """Remove a checkpoint for which there is no room while it is written, and name it in a ParameterError.
+
+    What a killed process has left in its place goes first.
+    """
+    if checkpoint.is_symlink():
+        raise ParameterError("is a link", source=str(checkpoint), fix="remove it")
     try:
         with writing(checkpoint):
-            yield
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            yield checkpoint
     except ParameterError:
         shutil.rmtree(checkpoint, ignore_errors=True)
         raise
 
 
 def run_identity(trainer: Trainer) -> str:
-    """SHA-256 of all that decides what a run computes: arguments, model's config and first weights, training rows."""
+    """Return the SHA-256 of all that decides what a training computes.
+
+    Its arguments, model and first weights, rows (of validation too, where they decide which model is kept), loss, the
+    source of model and Trainer, and the versions of the libraries that compute.
+    """
     digest = hashlib.sha256()
-    arguments = {name: value for name, value in trainer.args.to_dict().items() if name not in IRRELEVANT}
-    digest.update(json.dumps(arguments, sort_keys=True, default=str).encode())
-    config = {**trainer.model.config.to_dict(), "initial_weight_size": None}  # which a training sets from the weights
-    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, tensor in trainer.model.state_dict().items():
+    args, model = trainer.args.to_dict(), trainer.model
+    collate = trainer.data_collator
+    plain = {name: value for name, value in vars(collate).items() if isinstance(value, PLAIN)}  # not the tokenizer
+    described = {
+        "arguments": {name: value for name, value in args.items() if name not in IRRELEVANT},
+        "config": {**model.config.to_dict(), "initial_weight_size": None},  # which a training sets from the weights
+        "loss": Hasher.hash(trainer.compute_loss_func),
+        "collator": [getattr(collate, "__qualname__", type(collate).__qualname__), plain],
+        "source": [_source(type(model)), _source(type(trainer))],
+        "versions": {name: version(name) for name in ("torch", "transformers", "accelerate")},
+    }
+    digest.update(json.dumps(described, sort_keys=True, default=str).encode())
+    for name, tensor in model.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    rows = trainer.train_dataset
-    for name in sorted(set(rows.column_names) & {"input_ids", "labels", "start_positions", "end_positions"}):
-        for row in rows[name]:
-            digest.update(np.asarray(row).tobytes() + b"|")
+    splits = [trainer.train_dataset]
+    if trainer.args.load_best_model_at_end:
+        splits += trainer.eval_dataset.values() if isinstance(trainer.eval_dataset, dict) else [trainer.eval_dataset]
+    for rows in splits:
+        for name in sorted(set(rows.column_names) & {"input_ids", "labels", "start_positions", "end_positions"}):
+            for row in rows[name]:
+                digest.update(np.asarray(row).tobytes() + b"|")
     return digest.hexdigest()
 
 
+def _source(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # written in an interpreter
+        return kind.__qualname__
+
+
 def newest_valid(folder: Path, identity: str, *, processes: int = 1) -> tuple[Path | None, dict[str, str]]:
-    """The newest checkpoint in `folder` that is whole and of this run; and of newer ones, by name, what is wrong."""
+    """Return the newest checkpoint in a run's folder that is whole; and of newer ones, by name, what is wrong.
+
+    The trained model, if it is there, is the newest.
+    """
     skipped: dict[str, str] = {}
-    for checkpoint in _checkpoints(folder):
+    finished = folder / FINISHED
+    for checkpoint in ([finished] if finished.is_dir() and not finished.is_symlink() else []) + _checkpoints(folder):
         problem = what_is_wrong(checkpoint, identity, processes=processes)
         if problem is None:
             return checkpoint, skipped
@@ -121,63 +226,64 @@ def newest_valid(folder: Path, identity: str, *, processes: int = 1) -> tuple[Pa
 
 def _checkpoints(folder: Path) -> list[Path]:
     """Newest first, by step."""
-    found = [path for path in folder.glob("checkpoint-*") if path.is_dir() and path.name.split("-")[1].isdigit()]
-    return sorted(found, key=lambda path: -int(path.name.split("-")[1]))
+    steps = {path: re.fullmatch(r"checkpoint-([0-9]{1,18})", path.name) for path in folder.glob("checkpoint-*")}
+    found = [path for path, step in steps.items() if step and path.is_dir() and not path.is_symlink()]
+    return sorted(found, key=lambda path: -int(steps[path][1]))
+
+
+def _other_runs(folder: Path, own: Path) -> list[Path]:
+    """Return the folders of other runs, whose names are their identities, and checkpoints of other programs."""
+    runs = [path for path in folder.iterdir() if re.fullmatch(f"[0-9a-f]{{{NAME_LENGTH}}}", path.name) and path != own]
+    return [path for path in runs if path.is_dir() and any(path.iterdir())] + _checkpoints(folder)[:1]
 
 
 def what_is_wrong(checkpoint: Path, identity: str, *, processes: int = 1) -> str | None:
-    """Why a checkpoint cannot be gone on from by so many processes; None if it can."""
+    """Return why a checkpoint cannot be gone on from by so many processes; None if it can."""
     states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
-    try:
-        seal = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
-        files = dict(seal["files"])
-    except FileNotFoundError:
+    needed = (*NEEDED, *(["output.json"] if checkpoint.name == FINISHED else ["scheduler.pt", *states]))
+    if not (checkpoint / SEAL).exists():
         return "it has no seal: the run ended while it was being written"
-    except (OSError, ValueError, KeyError, TypeError):
+    try:
+        known = read_json(checkpoint / SEAL, {"run": str, "files": {...: str}})
+    except DataError:
         return "its seal cannot be read"
-    if seal.get("run") != identity:
-        return "it is of another run: other parameters, model or rows"
-    lacking = [name for name in (*NEEDED, *states) if name not in files]
-    if not files.keys() & set(OPTIMIZERS):
+    if known["run"] != identity:
+        return "it is of another run"
+    files = known["files"]
+    lacking = [name for name in needed if name not in files]
+    if checkpoint.name != FINISHED and not files.keys() & set(OPTIMIZERS):
         lacking.append(OPTIMIZERS[0])
     if lacking:
         return f"its seal does not name {lacking[0]}"
     for name, digest in files.items():
-        path = checkpoint / name
-        if not path.is_file():
+        if not (checkpoint / name).is_file():
             return f"{name} is missing"
-        if _digest(path) != digest:
+        if not is_unchanged(checkpoint / name, digest):
             return f"{name} is not what was written"
     return None
 
 
 def seal(checkpoint: Path, identity: str) -> Path:
     """Write down the digest of every file, last of all: a checkpoint without seal is not believed."""
-    files = {path.name: _digest(path) for path in sorted(checkpoint.iterdir()) if path.is_file() and path.name != SEAL}
+    files = {name: digest for name, digest in written_files(checkpoint).items() if name != SEAL}
     return write_json(checkpoint / SEAL, {"run": identity, "files": files})
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class CheckpointCallback(TrainerCallback):
     """Save by the clock and on a signal, and seal what was saved."""
 
-    def __init__(self, identity: str, minutes: float) -> None:
-        self.identity, self.seconds, self.saved, self.stopped_by = identity, 60 * minutes, time.monotonic(), ""
+    def __init__(self, trainer: Trainer, minutes: float) -> None:
+        self.trainer, self.seconds, self.saved, self.stopped_by = trainer, 60 * minutes, time.monotonic(), ""
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Have Ctrl-C and SIGTERM end the step under way; a second one ends the process as ever."""
+        """Have Ctrl-C, SIGTERM and SIGHUP end the step under way; a second one ends the process as ever."""
         if threading.current_thread() is not threading.main_thread():  # signals come to the main thread only
             yield
             return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+        before = {number: signal.getsignal(number) for number in numbers}
+        before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}  # nohup
 
         def stop(number: int, frame: object) -> None:
             self.stopped_by = signal.Signals(number).name
@@ -210,14 +316,19 @@ class CheckpointCallback(TrainerCallback):
         self._save_if_due(args, control)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, *_: object, **kwargs: object) -> None:
-        """Seal the checkpoint, and raise Interrupted if a signal asked for it."""
+        """Seal the checkpoint, remove older ones, and raise Interrupted if a signal asked for it."""
         PartialState().wait_for_everyone()  # each process has written its random numbers
         if state.is_world_process_zero:
-            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.identity)
+            folder = self.trainer.checkpoint_folder
+            seal(folder / f"checkpoint-{state.global_step}", self.trainer.identity)
+            for old in _checkpoints(folder)[KEPT:]:
+                if str(old) != state.best_model_checkpoint:
+                    shutil.rmtree(old)
         self.saved = time.monotonic()
         if self.stopped_by:
-            raise Interrupted(
-                f"stopped by {self.stopped_by} at step {state.global_step} of {state.max_steps}, and saved; the same "
-                "command goes on from there.",
-                signal.Signals[self.stopped_by],
-            )
+            self.interrupt(f"at step {state.global_step} of {state.max_steps}")
+
+    def interrupt(self, when: str) -> None:
+        """Raise Interrupted for the signal that came."""
+        message = f"stopped by {self.stopped_by} {when}, and saved; the same command goes on from there."
+        raise Interrupted(message, signal.Signals[self.stopped_by])

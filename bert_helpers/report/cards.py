@@ -1,7 +1,9 @@
 """Model cards: what a saved model is, how good it measured and where not, as README.md next to its weights."""
 
 import json
+import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,11 +22,12 @@ CONFIG = {"id2label": ({...: str}, None)}
 
 
 def publish(folder: Path, record: Record) -> Path:
-    """Write the cards of the models in a run's folder, then its record, which says that the run is whole.
+    """Write the cards of the models in a `records.new_run`, then its record, which says that the run is whole.
 
     Returns the record's path. Raises ParameterError when something cannot be written.
     """
-    write_cards(folder, record)
+    for name, text in cards(folder, record).items():
+        files.write_text(folder / name, text)
     return records.write(folder, record)
 
 
@@ -34,26 +37,35 @@ def publish_findings(folder: Path, task: str, findings: Sequence[Mapping[str, ob
     Raises DataError when there is no record, ParameterError when something cannot be written.
     """
     record = records.read(folder).with_findings(task, findings)
-    folder = records.find(folder).parent
-    write_cards(folder, record)
-    records.write(folder, record, keep_date=True)
+    path = records.find(folder)
+    folder, times, ours = path.parent, path.stat(), records.written_by_run(path.parent)
+    texts = {}
+    for name, text in cards(folder, record).items():
+        if (folder / name).exists() and not files.is_unchanged(folder / name, ours.get(name)):
+            warnings.warn(f"{folder.name}/{name} was changed by hand, and stays as it is", stacklevel=2)
+        else:
+            texts[name] = text
+    with records.new_run(folder, replaced={*texts, records.NAME}) as new:
+        for name, text in texts.items():
+            files.write_text(new / name, text)
+        os.utime(records.write(new, record), ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def write_cards(folder: Path, record: Record) -> list[Path]:
-    """Write a README.md in the run's `model/`, or in that of each task of a run of several; returns the paths.
+def cards(folder: Path, record: Record) -> dict[str, str]:
+    """Return the text of README.md in the run's `model/`, or in that of each task of a run of several, by its path.
 
-    None is written where no model was saved, or the record's metrics are of other models, as those of notebook 2.
+    None where no model was saved, or the record's metrics are of other models, as those of notebook 2.
     """
-    written = []
+    texts = {}
     for task in (task for task in TASKS if task in record.tasks):
         run = folder / task if record.has_several_tasks else folder
         name = run.resolve().relative_to(folder.resolve().parent).as_posix()
         part = record.of_task(task, TASKS[task].prefix)
         measured = {metric: score for metric, score in part.metrics.items() if re.fullmatch(r"\w+", metric)}
         if (run / "model").is_dir() and (measured or not part.metrics):
-            text = model_card(part, measured, name=name, config=run / "model" / "config.json")
-            written.append(files.write_text(run / "model" / "README.md", text))
-    return written
+            path = (run / "model" / "README.md").relative_to(folder).as_posix()
+            texts[path] = model_card(part, measured, name=name, config=run / "model" / "config.json")
+    return texts
 
 
 def model_card(record: Record, metrics: Mapping[str, records.Score], *, name: str, config: Path) -> str:

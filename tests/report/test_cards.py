@@ -1,5 +1,6 @@
 """The card of a saved model: facts of its record, read back by the Hub's library; nothing planted in it is live."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -42,8 +43,8 @@ def save(folder, names=("bad", "good")):
 
 def write(folder, **changes):
     """The card of a record with changes."""
-    (path,) = cards.write_cards(folder, replace(RECORD, **changes))
-    return ModelCard.load(path)
+    (text,) = cards.cards(folder, replace(RECORD, **changes)).values()
+    return ModelCard(text)
 
 
 def line(card, title):
@@ -99,9 +100,9 @@ def test_a_record_of_several_tasks_gives_each_model_its_own_part(tmp_path):
         findings={"qa": FINDINGS},
         limits={"classification": LIMITS},
     )
-    written = cards.write_cards(folder, record)
-    assert written == [folder / task / "model" / "README.md" for task in TASKS if task in tasks]
-    read = {task: ModelCard.load(folder / task / "model/README.md") for task in tasks}
+    texts = cards.cards(folder, record)
+    assert list(texts) == [f"{task}/model/README.md" for task in TASKS if task in tasks]
+    read = {task: ModelCard(texts[f"{task}/model/README.md"]) for task in tasks}
     found = {task: [r.metric_type for r in card.data.eval_results] for task, card in read.items()}
     assert found == {"classification": ["accuracy"], "regression": ["pearson"], "qa": ["f1"]}
     assert [line(card, "Data") for card in read.values()] == [f"`my {task}`" for task in tasks]
@@ -130,14 +131,29 @@ def test_findings_reach_the_card_and_the_record_of_one_task_of_several(tmp_path)
 
 
 def test_a_record_of_other_models_writes_no_card(tmp_path):
-    assert cards.write_cards(save(tmp_path), replace(RECORD, metrics={"before/accuracy": SCORE})) == []
-    assert cards.write_cards(tmp_path / "no model", RECORD) == []
+    assert cards.cards(save(tmp_path), replace(RECORD, metrics={"before/accuracy": SCORE})) == {}
+    assert cards.cards(tmp_path / "no model", RECORD) == {}
+
+
+def test_a_card_that_was_changed_by_hand_stays(tmp_path):
+    folder = save(tmp_path / "mine")
+    cards.publish(folder, RECORD)
+    card = folder / "model/README.md"
+    os.utime(folder / "metrics.json", (1, 1))
+    cards.publish_findings(folder, "classification", FINDINGS)
+    assert "leakage" in card.read_text()
+    assert (folder / "metrics.json").stat().st_mtime == 1  # the gallery shows it as the date of the run
+    card.write_text("my own words")
+    with pytest.warns(UserWarning, match="mine/model/README.md was changed by hand"):
+        cards.publish_findings(folder, "classification", [])
+    assert card.read_text() == "my own words"
+    assert records.read(folder).findings == []
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_what_a_record_lacks_is_said_to_be_unknown(task, tmp_path):
-    (path,) = cards.write_cards(save(tmp_path), Record(metrics={}, parameters={}, data={}, tasks=[task]))
-    card = ModelCard.load(path)
+    (text,) = cards.cards(save(tmp_path), Record(metrics={}, parameters={}, data={}, tasks=[task])).values()
+    card = ModelCard(text)
     assert card.data.eval_results is None
     assert "Not measured." in card.text
     for title in ("Base model", "Data", "Fingerprint of the data", "Seed", "Versions"):
