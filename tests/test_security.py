@@ -15,7 +15,7 @@ import torch
 from nbconvert import HTMLExporter
 from transformers import BertForSequenceClassification
 
-from bert_helpers import ModelError, ParameterError, models, parameters
+from bert_helpers import ModelError, ParameterError, models
 from bert_helpers.cli import main as cli
 from bert_helpers.cli import notebooks
 from bert_helpers.evaluation import plots
@@ -150,7 +150,6 @@ def test_dollar_signs_in_labels_are_no_formula(names, tmp_path):
 
 
 # --- folders, parameters, models ---------------------------------------------------------------------------
-
 
 
 def test_a_parameter_name_that_is_code_is_refused_before_the_notebook_runs(tmp_path, monkeypatch, capsys):
