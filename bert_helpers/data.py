@@ -51,14 +51,16 @@ def read_columns(
         raise ParameterError(problem, parameter=COLUMN_PARAMETERS[field], fix="name two columns")
     wanted = {name: COLUMN_PARAMETERS[field] for field, name in columns.items()}
     splits = read_source(source, sample=sample, formats=formats, wanted=wanted, need_train=need_train)
-    return {name: _rename(split, columns, wanted) for name, split in splits.items()}
+    return {name: rename_columns(split, columns) for name, split in splits.items()}
 
 
-def _rename(dataset: Dataset, columns: Mapping[str, str], wanted: Mapping[str, str]) -> Dataset:
+def rename_columns(dataset: Dataset, columns: Mapping[str, str]) -> Dataset:
+    """Give columns their canonical names: `columns` has the user's names by these. Raises DataError."""
     names = set(dataset.column_names)  # those of a CSV without the blanks around them
     given = {field: name if name in names else name.strip() for field, name in columns.items()}
     if not names >= {*given.values()}:
-        raise no_column(source_name(dataset), {name.strip(): wanted[name] for name in wanted}, dataset.column_names)
+        wanted = {name.strip(): COLUMN_PARAMETERS.get(field, "") for field, name in columns.items()}
+        raise no_column(source_name(dataset), wanted, dataset.column_names)
     # Unrelated columns of these names would be in the way.
     dataset = dataset.remove_columns([field for field in given if field in names - {*given.values()}])
     return dataset.rename_columns({name: field for field, name in given.items() if field != name})

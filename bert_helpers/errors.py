@@ -65,7 +65,7 @@ class BertHelpersError(ValueError):
         text = f"{subject}{self.problem}" + (f"; {fix}" if fix else "")
         parts = text.split(MARK)
         parts[1::2] = map(spell, parts[1::2])
-        text = visible("".join(parts))
+        text = visible("".join(parts)).replace("\n", "\\n")  # the name of a file may have any sign
         return text if text.endswith((".", "?", ")")) else f"{text}."
 
     def _rows(self) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from bert_helpers import data
+from bert_helpers import data, files
 from bert_helpers.errors import DataError
 from bert_helpers.readers import source, tables
 
@@ -45,17 +45,20 @@ def from_file(path: Path, columns: Columns) -> Dataset:
 
 def from_stream(content: bytes, columns: Columns) -> Dataset:
     """Read JSON Lines if the first character is {; else plain text, a row per line, two texts with a tab between."""
-    start = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-    if not start:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise source.not_utf8("standard input", content) from error
+    if not text.strip():
         raise DataError("is empty", source="standard input", fix="give a text per line")
     with tempfile.TemporaryDirectory() as folder:  # the readers read files
-        path = Path(folder) / "standard input"
-        path.write_bytes(content)
-        return _read(path, columns, [source.Format(("",), tables.read_json if start == b"{" else _read_lines)])
+        path = files.write_text(Path(folder) / "standard input", text)
+        read = tables.read_json if text.lstrip()[0] == "{" else _read_lines
+        return _read(path, columns, [source.Format(("",), read)])
 
 
 def _read(path: Path, columns: Columns, formats: Sequence[source.Format]) -> Dataset:
-    wanted = {columns[field]: data.COLUMN_PARAMETERS.get(field, "") for field in columns if field != "tokens"}
+    wanted = dict.fromkeys(_names(columns), "")
     return _checked(source.read_source(path.absolute(), sample="", formats=formats, wanted=wanted)["train"], columns)
 
 
@@ -67,7 +70,7 @@ def _read_lines(path: Path, wanted: Columns) -> Dataset:
     try:
         text = path.read_bytes().decode("utf-8-sig").removesuffix("\n")
     except UnicodeDecodeError as error:
-        raise source.not_utf8(path) from error
+        raise source.not_utf8(path.name, path.read_bytes()) from error
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     rows = [line.split("\t") for line in lines] if len(wanted) > 1 else [[line] for line in lines]
     if bad := [number for number, row in enumerate(rows, 1) if len(row) != len(wanted)]:
@@ -78,20 +81,14 @@ def _read_lines(path: Path, wanted: Columns) -> Dataset:
 
 def _checked(rows: Dataset, columns: Columns) -> Dataset:
     """Keep the task's fields alone, by their own names, with a text in every row, or a list of words."""
-    tokens = {"tokens": columns["tokens"]} if columns.get("tokens") in rows.column_names else {}
-    chosen = tokens or {field: column for field, column in columns.items() if field != "tokens"}
-    if any(column not in rows.column_names for column in chosen.values()):
-        wanted = {column: data.COLUMN_PARAMETERS.get(field, "") for field, column in chosen.items()}
-        raise source.no_column(source.source_name(rows), wanted, rows.column_names)
-    rows = rows.select_columns(list(chosen.values()))
-    rows = rows.rename_columns({column: field for field, column in chosen.items() if column != field})
+    in_words = columns.get("tokens") in rows.column_names
+    chosen = {field: column for field, column in columns.items() if (field == "tokens") == in_words}
+    rows = data.rename_columns(rows, chosen).select_columns(list(chosen))
     for field, column in chosen.items():
-        if tokens:
-            bad = [i for i, words in enumerate(data.values_of(rows, field)) if not _is_words(words)]
-            if bad:
-                raise data.bad_rows(rows, bad, column, "not a list of words", data.CORRECT)
-        else:
+        if not in_words:
             data.check_texts(rows, field, column)
+        elif bad := [i for i, words in enumerate(data.values_of(rows, field)) if not _is_words(words)]:
+            raise data.bad_rows(rows, bad, column, "not a list of words", data.CORRECT)
     return rows
 
 

@@ -18,7 +18,7 @@ from datasets import Dataset
 
 from bert_helpers.errors import DataError, ParameterError
 from bert_helpers.readers import tables
-from bert_helpers.readers.source import BATCH, Format, not_utf8, to_dataset
+from bert_helpers.readers.source import Format, not_utf8, to_dataset, to_table
 
 TAG = re.compile(r"O|[BIES]-\S+")
 WRITE_TAGS = "write O, or prefix and type as B-PER"
@@ -34,19 +34,12 @@ def read_conll(path: Path, wanted: Mapping[str, str]) -> Dataset:
     sentence from 1. Columns are separated by tabs, blanks, semicolons, commas or bars. `-DOCSTART-` lines and comments
     (# and no tag) are passed over. Raises DataError with the lines.
     """
-    batches = []
     schema = pa.schema({"tokens": pa.list_(pa.string()), "ner_tags": pa.list_(pa.string()), LINE: pa.int64()})
     try:
         with path.open(encoding="utf-8-sig", newline="\n") as file:
-            sentences = _sentences(path, file)
-            while batch := list(islice(sentences, BATCH)):
-                columns = zip(*batch, strict=True)
-                batches.append(
-                    pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema)
-                )
+            return to_dataset(to_table(_sentences(path, file), schema), builder_name=NAME)
     except UnicodeDecodeError as error:
-        raise not_utf8(path) from error
-    return to_dataset(pa.Table.from_batches(batches, schema), builder_name=NAME)
+        raise not_utf8(path.name, path.read_bytes()) from error
 
 
 def _sentences(path: Path, file: TextIO) -> Iterator[tuple[list[str], list[str], int]]:

@@ -5,8 +5,9 @@ This module finds the file and the format that recognises it; each format is rea
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -148,6 +149,15 @@ def _read_hub(repo: str, config: str | None, revision: str | None) -> dict[str, 
 # --- for the readers --------------------------------------------------------------------------------------
 
 
+def to_table(rows: Iterator[Sequence], schema: pa.Schema) -> pa.Table:
+    """Turn rows into Arrow, few at a time: as Python objects they are many times as large."""
+    batches = []
+    while batch := list(islice(rows, BATCH)):
+        columns = zip(zip(*batch, strict=True), schema.types, strict=True)
+        batches.append(pa.record_batch([pa.array(values, kind) for values, kind in columns], schema))
+    return pa.Table.from_batches(batches, schema)
+
+
 def to_dataset(table: pa.Table, features: Features | None = None, *, builder_name: str | None = None) -> Dataset:
     """Wrap a table in memory as a `Dataset`. Nothing of it is cached on disk, so no old content can come back."""
     info = DatasetInfo(features=features, builder_name=builder_name)
@@ -173,16 +183,15 @@ def check_width(path: Path, columns: Sized) -> None:
         raise DataError(f"{len(columns):,} columns", source=path.name, fix=fix)
 
 
-def not_utf8(path: Path) -> DataError:
+def not_utf8(name: str, content: bytes) -> DataError:
     """Find the first line that is not UTF-8: for an error, once decoding has failed."""
-    content = path.read_bytes()
-    try:
-        content.decode()
-        raise AssertionError(f"{path.name} is UTF-8")
-    except UnicodeDecodeError as bad:
-        before = content[: bad.start]
-        line, byte = before.count(b"\n") + 1, bad.start - (before.rfind(b"\n") + 1) + 1
-    return DataError(f"byte {byte} is not UTF-8", source=path.name, row=line, unit="line", fix="save the file as UTF-8")
+    for number, line in enumerate(content.split(b"\n"), 1):
+        try:
+            line.decode()
+        except UnicodeDecodeError as bad:
+            at = {"source": name, "row": number, "unit": "line"}
+            return DataError(f"byte {bad.start + 1} is not UTF-8", fix="save the file as UTF-8", **at)
+    raise AssertionError(f"{name} is UTF-8")
 
 
 def no_column(

@@ -38,7 +38,7 @@ def read_squad(path: Path, wanted: Mapping[str, str]) -> Dataset:
     except DataError:
         raise
     except UnicodeDecodeError as error:
-        raise not_utf8(path) from error
+        raise not_utf8(path.name, path.read_bytes()) from error
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else innermost_reason(error)
         raise DataError(

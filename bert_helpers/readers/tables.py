@@ -9,26 +9,33 @@ import json
 import math
 import re
 import string
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 import pyarrow as pa
-import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, Json
 
 from bert_helpers.errors import DataError
 from bert_helpers.readers.hub import innermost_reason
-from bert_helpers.readers.source import BATCH, Format, check_width, no_column, not_utf8, plain_features, to_dataset
+from bert_helpers.readers.source import (
+    BATCH,
+    Format,
+    check_width,
+    no_column,
+    not_utf8,
+    plain_features,
+    to_dataset,
+    to_table,
+)
 
 DELIMITERS = (",", ";", "\t", "|")
 HEAD = 1_000_000  # characters in which the header must end
-BLOCK = 2**25  # bytes that Arrow reads at one time; a longer row is refused
 UNPACKED = 200_000_000  # bytes that any Parquet file may unpack to; a larger one to a hundred times its size
 
 # --- delimited text ---------------------------------------------------------------------------------------
@@ -65,49 +72,28 @@ def read_delimited(path: Path, wanted: Mapping[str, str], *, headerless: bool = 
                 # In a tab-separated file that is not quoted by the rules, as STS-B's, marks are text.
                 return to_dataset(_read_rows(path, file, layout._replace(quoting=csv.QUOTE_NONE)))
     except UnicodeDecodeError as error:
-        raise not_utf8(path) from error
+        raise not_utf8(path.name, path.read_bytes()) from error
     finally:
         csv.field_size_limit(before)
 
 
 def _read_rows(path: Path, file: TextIO, layout: Layout) -> pa.Table:
-    """Check the quoting and width of all rows by Python's parser, then read them by Arrow's, which checks neither."""
     file.seek(0)
-    rows, skip, names = layout.rows(file), 0, layout.names
+    rows, names = layout.rows(file), layout.names
     if not names:
-        skip, fields = next((number, row) for number, row in enumerate(rows, 1) if row)
+        fields = next(filter(None, rows))
         check_width(path, fields)
         names = _unique(_names(fields, layout.quoting))
-    widths = Counter(map(len, rows))
-    del widths[0]  # blank lines
-    if max(widths, default=0) > len(names):
-        raise _bad_rows(path, file, layout, len(names))
-    if widths.keys() == {len(names)}:
-        with path.open("rb") as content:  # Arrow itself opens no name that is not UTF-8
-            table = _read_by_arrow(path, content, layout, names, skip)
-        if len(table) == widths.total():
-            return table
-    # Rows that lack fields, or an end of line that Arrow does not know: written anew, as it reads them.
-    file.seek(0)
-    rows = (row for row in islice(layout.rows(file), skip, None) if _is_row(row, names))
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows([names, *(row + [""] * (len(names) - len(row)) for row in rows)])
-    content = io.BytesIO(text.getvalue().encode())
-    return _read_by_arrow(path, content, Layout(",", csv.QUOTE_MINIMAL), names, 1)
 
+    def full() -> Iterator[list[str]]:
+        for row in rows:
+            if len(row) > len(names):
+                deque(rows, maxlen=0)  # a mark that is never closed may be why, and is the error then
+                raise _bad_rows(path, file, layout, len(names))
+            if _is_row(row, names):
+                yield row + [""] * (len(names) - len(row))
 
-def _read_by_arrow(path: Path, content: BinaryIO, layout: Layout, names: Sequence[str], skip: int) -> pa.Table:
-    quoted = layout.quoting != csv.QUOTE_NONE
-    try:
-        return arrow_csv.read_csv(
-            content,
-            arrow_csv.ReadOptions(column_names=names, skip_rows_after_names=skip, block_size=BLOCK),
-            arrow_csv.ParseOptions(delimiter=layout.delimiter, quote_char=quoted and '"', newlines_in_values=quoted),
-            arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
-        )
-    except pa.ArrowInvalid as error:
-        problem, fix = f"cannot be read ({innermost_reason(error)})", f"shorten rows of more than {BLOCK:,} bytes"
-        raise DataError(problem, source=path.name, fix=fix) from error
+    return to_table(full(), pa.schema([(name, pa.string()) for name in names]))
 
 
 def _is_row(fields: Sequence[str], names: Sequence[str]) -> bool:
@@ -238,7 +224,7 @@ def read_json(path: Path, wanted: Mapping[str, str]) -> Dataset:
                     arrays += [pa.nulls(len(batch))] * (sum(map(len, arrays)) < total)
         return to_dataset(pa.table({name: _joined(arrays) for name, arrays in columns.items()}))
     except UnicodeDecodeError as error:
-        raise not_utf8(path) from error
+        raise not_utf8(path.name, path.read_bytes()) from error
     except RecursionError as error:
         raise DataError("JSON in too many brackets", source=path.name, fix="write rows without deep nesting") from error
 
