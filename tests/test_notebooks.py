@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import nbformat
 import pandas as pd
 import pytest
 import torch
@@ -13,7 +14,7 @@ from conftest import ROOT
 from transformers import AutoConfig
 
 from bert_helpers import models
-from bert_helpers.cli.notebooks import summary
+from bert_helpers.cli.notebooks import run_notebooks, summary
 
 FIRST, DEBUG, EVALUATE, NER = "01_fine_tune.ipynb", "02_debug.ipynb", "03_evaluate.ipynb", "04_ner.ipynb"
 
@@ -176,6 +177,30 @@ def test_the_summary_shows_headlines_and_failures(tmp_path):
     assert "exact_match" not in text
     assert re.search(r"04.ipynb +FAILED +see below", text)
     assert text.endswith("\n\n04.ipynb: DataError: no such file")  # whole: it names the cure
+
+
+def test_two_run_at_a_time_one_waits_for_what_it_reads_and_a_failure_stops_no_other(tmp_path, monkeypatch, capsys):
+    """Each notebook says when it ran; the second reads what the first leaves, the third fails."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("bert_helpers.cli.notebooks._notebooks_at_once", lambda: 2)
+    code = {
+        DEBUG: "open('01').read()",
+        FIRST: "import time; time.sleep(1); open('01', 'w').close()",
+        NER: "raise ValueError('no such thing')",
+    }
+    for name, line in code.items():
+        cells = [nbformat.v4.new_code_cell('OUTPUT_DIR: str = "results/a"', metadata={"tags": ["parameters"]})]
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        nbformat.write(nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(line)], metadata=kernel), name)
+    rows = run_notebooks([tmp_path / name for name in code])
+    assert [row["notebook"] for row in rows] == list(code)
+    assert [row["error"] for row in rows] == [None, None, "ValueError: no such thing"]
+    assert {path.name for path in (tmp_path / "results/notebooks").iterdir()} == set(code)
+    lines = capsys.readouterr().err.splitlines()
+    starts = [line for line in lines if line.endswith(": started")]
+    assert starts[-1] == f"{DEBUG}: started"  # after the two that were free to begin at once
+    assert [line for line in lines if line.startswith(f"{NER}: failed after")]
 
 
 @pytest.mark.slow
