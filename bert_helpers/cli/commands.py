@@ -292,7 +292,11 @@ def info(options: argparse.Namespace) -> int:
     samples = {task: {name: len(split) for name, split in spec.load("sample").items()} for task, spec in TASKS.items()}
     content = {
         **records.environment(training.resolve_precision()),
-        "model": {name: f"SHA-256 {models.PACKAGED[name][2]}" for name in models.PACKAGED if models.locate(name)},
+        "model": {
+            name: f"SHA-256 {models.PACKAGED[name][2]['model.safetensors']}"
+            for name in models.PACKAGED
+            if models.locate(name)
+        },
         "samples": samples,
     }
     lines = [f"{name:<14} {value}" for name, value in content.items() if isinstance(value, str)]
