@@ -68,7 +68,7 @@ class Task(ABC):
         """Return the rows as the checks of `diagnosis` read them."""
 
     @abstractmethod
-    def measure(self, predictions: Sequence, references: Sequence, rows: Dataset) -> Measure:
+    def measure(self, predictions: Sequence, references: Sequence, rows: Dataset | None) -> Measure:
         """Measure predictions as `predictions_and_references` gives them; `rows` say what is resampled together."""
 
     @abstractmethod
@@ -97,7 +97,12 @@ class Task(ABC):
 
     def compute_metrics(self, config: BertConfig) -> Callable[[EvalPrediction], dict[str, float]] | None:
         """Return the scores shown while training, or None where logits become predictions after it only."""
-        return None
+
+        def scores(prediction: EvalPrediction) -> dict[str, float]:
+            measure = self.measure(prediction.predictions, prediction.label_ids, None)
+            return measure.values(measure.headline)
+
+        return scores
 
     def predictions_and_references(
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset

@@ -1,14 +1,14 @@
 """Texts and one class for each."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 from datasets import ClassLabel, Dataset, DatasetDict
-from transformers import BertConfig, BertForSequenceClassification, EvalPrediction
+from transformers import BertConfig, BertForSequenceClassification
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import files
@@ -86,15 +86,6 @@ print(classify("A text.", truncation=True, max_length={length}))"""
         """Return number and names of the classes."""
         return class_fields(train.features["label"].names)
 
-    def compute_metrics(self, config: BertConfig) -> Callable[[EvalPrediction], dict[str, float]]:
-        """Return accuracy, F1 and log loss."""
-
-        def scores(prediction: EvalPrediction) -> dict[str, float]:
-            measure = ClassificationMeasure(prediction.predictions, prediction.label_ids)
-            return measure.values(measure.headline)
-
-        return scores
-
     def measure(self, predictions: np.ndarray, references: np.ndarray, rows: Dataset) -> ClassificationMeasure:
         """Measure logits (rows, classes) with the labels' numbers."""
         return ClassificationMeasure(predictions, references)
@@ -115,8 +106,24 @@ print(classify("A text.", truncation=True, max_length={length}))"""
     def save_predictions(
         self, folder: Path, predictions: np.ndarray, rows: DatasetDict, outputs: Mapping[str, PredictionOutput]
     ) -> Path:
-        """Write the logits of every split in `outputs` as predictions.csv."""
-        return save_predictions(folder, outputs, rows["test"].features["label"].names)
+        """Write predictions.csv, with a line for every row of every split in `outputs`, in the data's order.
+
+        Columns: `split`, `row` (from 0), `label`, `predicted`, `probability` (of the predicted class), and a `logit_…`
+        for each class.
+        """
+        names, tables = rows["test"].features["label"].names, []
+        for split, output in outputs.items():
+            logits = np.asarray(output.predictions, dtype=np.float64)
+            table = {
+                "split": split,
+                "row": range(len(logits)),
+                "label": [names[i] for i in output.label_ids],
+                "predicted": [names[i] for i in logits.argmax(axis=1)],
+                "probability": probabilities(logits).max(axis=1).round(6),
+            }
+            logits = pd.DataFrame(logits, columns=[f"logit_{name}" for name in names]).round(6)
+            tables.append(pd.concat([pd.DataFrame(table), logits], axis=1))
+        return files.write_text(folder / "predictions.csv", pd.concat(tables).to_csv(index=False))
 
     def fits(self, config: BertConfig) -> bool:
         """Whether a model is a sequence classifier of several outputs."""
@@ -224,24 +231,3 @@ def sample_but_last_of_class(dataset: Dataset, size: int, *, seed: int) -> np.nd
     if len(others) < size:
         return sample_by_label(dataset, size, seed=seed)
     return others[stratified_indices(labels[others], size, seed=seed)]
-
-
-def save_predictions(folder: Path, outputs: Mapping[str, PredictionOutput], names: Sequence[str]) -> Path:
-    """Write predictions.csv, with a line for every row of every split given, in the data's order.
-
-    Columns: `split`, `row` (from 0), `label`, `predicted`, `probability` (of the predicted class), and a `logit_…`
-    for each class.
-    """
-    tables = []
-    for split, output in outputs.items():
-        logits = np.asarray(output.predictions, dtype=np.float64)
-        first = {
-            "split": split,
-            "row": range(len(logits)),
-            "label": [names[i] for i in output.label_ids],
-            "predicted": [names[i] for i in logits.argmax(axis=1)],
-            "probability": probabilities(logits).max(axis=1).round(6),
-        }
-        columns = [f"logit_{name}" for name in names]
-        tables.append(pd.concat([pd.DataFrame(first), pd.DataFrame(logits, columns=columns).round(6)], axis=1))
-    return files.write_text(folder / "predictions.csv", pd.concat(tables).to_csv(index=False))

@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 from datasets import Dataset, DatasetDict, Features
 from scipy.special import log_softmax
-from transformers import BertForQuestionAnswering, BertPreTrainedModel, BertTokenizerFast
+from transformers import BertConfig, BertForQuestionAnswering, BertPreTrainedModel, BertTokenizerFast
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import files
@@ -130,6 +130,9 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
             passages=contexts,
             groups=[context if title is None else title for title, context in zip(titles, contexts, strict=True)],
         )
+
+    def compute_metrics(self, config: BertConfig) -> None:
+        """Return None: answers are put together from windows after training only."""
 
     def predictions_and_references(
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset

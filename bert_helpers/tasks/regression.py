@@ -7,7 +7,7 @@ are in the user's units.
 
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +21,6 @@ from transformers import (
     BertPreTrainedModel,
     BertTokenizerFast,
     DataCollatorWithPadding,
-    EvalPrediction,
 )
 from transformers.trainer_utils import PredictionOutput
 
@@ -82,8 +81,10 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
             raise ParameterError(f"is {low:g}", parameter="LOW", fix=f"it must lie below {parameter('HIGH')}, {high:g}")
         columns = {"text": text_column, "text_pair": pair_column, "label": label_column}
         splits = read_columns(source, columns, sample="similarity", formats=(tables.HEADERLESS, *tables.FORMATS))
-        if low > -1 and "test" in splits and tables.to_number(splits["test"]["label"][0]) == -1:
-            _drop_unlabelled(splits)
+        # GLUE withholds its test labels: every score is -1.
+        if low > -1 and "test" in splits and set(map(tables.to_number, splits["test"]["label"])) == {-1}:
+            name = source_name(splits.pop("test"))
+            warnings.warn(f"{name}: every score is -1, so it is unlabelled and left out.", stacklevel=2)
         splits = {name: _scored(split, low, high, label_column) for name, split in splits.items()}
         for split in splits.values():
             check_texts(split, "text", text_column)
@@ -98,10 +99,6 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
     def model_fields(self, train: Dataset) -> dict[str, object]:
         """Return one output, and the scale of the training scores."""
         return {"num_labels": 1, **target_scale(train["label"])}
-
-    def compute_metrics(self, config: BertConfig) -> Callable[[EvalPrediction], dict[str, float]]:
-        """Return Pearson, MSE and Spearman of predictions and labels in the user's units."""
-        return lambda prediction: RegressionMeasure(prediction.predictions, prediction.label_ids).values()
 
     def measure(self, predictions: np.ndarray, references: np.ndarray, rows: Dataset) -> Measure:
         """Measure scores in the user's units."""
@@ -135,15 +132,6 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
     def untrained_loss(self, model: BertPreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
         """Return the mean square of the standardized scores."""
         return float(models.standardize(batch["labels"].float(), model.config).square().mean())
-
-
-def _drop_unlabelled(splits: dict[str, Dataset]) -> None:
-    """Take out a test split whose every score is -1, which is how GLUE withholds its test labels."""
-    if {tables.to_number(value) for value in splits["test"]["label"]} == {-1}:
-        warnings.warn(
-            f"{source_name(splits['test'])}: every score is -1, so it is unlabelled and left out.", stacklevel=3
-        )
-        del splits["test"]
 
 
 def _scored(dataset: Dataset, low: float, high: float, column: str) -> Dataset:
