@@ -42,6 +42,11 @@ def resolve(source: str) -> str:
     return os.path.relpath(path) if source != "sample" and os.path.exists(path) else source  # False for a long name
 
 
+def local_path(name: str | Path) -> Path:
+    """Return the path that a name stands for: "~mine.csv" may be a file here, else the tilde is somebody's home."""
+    return Path(name if os.path.lexists(name) else os.path.expanduser(name))
+
+
 # --- write -------------------------------------------------------------------------------------------------
 
 

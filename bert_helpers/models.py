@@ -184,7 +184,7 @@ def locate(name: str, *, weights: bool = True) -> Path:
     """
     if name in PACKAGED:
         return _packaged_folder(name)
-    path = Path(name).expanduser()
+    path = files.local_path(name)
     repo, _, revision = name.partition("@")
     local = name.startswith((".", "/", "~")) or repo.count("/") > 1 or hub.is_below_a_folder_here(name)
     if local or path.exists():

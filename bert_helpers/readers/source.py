@@ -3,7 +3,6 @@
 This module finds the file and the format that recognises it; each format is read in a module of its own.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from datasets import ClassLabel, Dataset, DatasetInfo, Features, List
 from datasets.fingerprint import generate_random_fingerprint
 
 from bert_helpers.errors import DataError, parameter
+from bert_helpers.files import local_path
 from bert_helpers.readers import hub
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -67,9 +67,7 @@ def read_source(
     """
     if not str(source).strip():
         raise DataError("no data: the source is empty", fix='give "sample", a file or folder, or a Hub id')
-    path = SAMPLES / sample if str(source) == "sample" else Path(source)
-    if not os.path.lexists(path):  # "~mine.csv" may be the name of a file
-        path = Path(os.path.expanduser(source))
+    path = SAMPLES / sample if str(source) == "sample" else local_path(source)
     try:
         if path.is_file():
             return {"train": _read_file(path, formats, wanted or {})}
