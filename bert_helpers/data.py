@@ -15,12 +15,10 @@ import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Json, Value
 
 from bert_helpers.errors import DataError, ParameterError, parameter
+from bert_helpers.parameters import column_parameter
 from bert_helpers.readers import tables
 from bert_helpers.readers.source import SPLITS, Format, no_column, read_source, source_name
 
-# The parameter that names the column of a field
-COLUMN_PARAMETERS = {"text": "TEXT_COLUMN", "text_pair": "PAIR_COLUMN", "label": "LABEL_COLUMN",
-                     "tokens": "TOKENS_COLUMN", "ner_tags": "TAGS_COLUMN"}  # fmt: skip
 # White space, control characters and the like: nothing of it reaches the model
 INVISIBLE = r"^[\s\p{C}\p{Z}]*$"
 LONGEST = 1_000_000  # characters, as many as a long novel has
@@ -47,9 +45,9 @@ def read_columns(
     Other columns are kept, unless they have a canonical name. Raises DataError, ParameterError.
     """
     for field, other in ((f, o) for o in columns for f in columns if f != o and columns[f] == columns[o]):
-        problem = f"names the column {columns[field]!r}, as {parameter(COLUMN_PARAMETERS[other])} does"
-        raise ParameterError(problem, parameter=COLUMN_PARAMETERS[field], fix="name two columns")
-    wanted = {name: COLUMN_PARAMETERS[field] for field, name in columns.items()}
+        problem = f"names the column {columns[field]!r}, as {parameter(column_parameter(other))} does"
+        raise ParameterError(problem, parameter=column_parameter(field), fix="name two columns")
+    wanted = {name: column_parameter(field) for field, name in columns.items()}
     splits = read_source(source, sample=sample, formats=formats, wanted=wanted, need_train=need_train)
     return {name: rename_columns(split, columns) for name, split in splits.items()}
 
@@ -59,7 +57,7 @@ def rename_columns(dataset: Dataset, columns: Mapping[str, str]) -> Dataset:
     names = set(dataset.column_names)  # those of a CSV without the blanks around them
     given = {field: name if name in names else name.strip() for field, name in columns.items()}
     if not names >= {*given.values()}:
-        wanted = {name.strip(): COLUMN_PARAMETERS.get(field, "") for field, name in columns.items()}
+        wanted = {name.strip(): column_parameter(field) for field, name in columns.items()}
         raise no_column(source_name(dataset), wanted, dataset.column_names)
     # Unrelated columns of these names would be in the way.
     dataset = dataset.remove_columns([field for field in given if field in names - {*given.values()}])
@@ -97,8 +95,8 @@ def check_texts(dataset: Dataset, field: str, column: str | None = None) -> None
             f"holds {kind}, not text",
             source=source_name(dataset),
             column=column,
-            fix="name the column of texts" if field in COLUMN_PARAMETERS else "write texts",
-            parameter=COLUMN_PARAMETERS.get(field, ""),
+            fix="name the column of texts" if column_parameter(field) else "write texts",
+            parameter=column_parameter(field),
         )
     values = dataset.with_format("arrow")[:][field]
     tests = {

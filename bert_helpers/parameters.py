@@ -139,6 +139,12 @@ def of_training(task: str) -> dict[str, object]:
     return {name: row.of_task(task) for name, row in PARAMETERS.items() if row.tasks is None or task in row.tasks}
 
 
+def column_parameter(field: str) -> str:
+    """Return the parameter that names the column of a task's field, which is its default; "" if none does."""
+    names = (name for name, row in PARAMETERS.items() if name.endswith("_COLUMN") and row.default == field)
+    return next(names, "")
+
+
 def option_of(name: str) -> str:
     """Return the command line's option for a parameter: --text-column for TEXT_COLUMN."""
     return "--" + name.lower().replace("_", "-")

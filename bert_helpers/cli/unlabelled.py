@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from bert_helpers import data, files
 from bert_helpers.errors import DataError
+from bert_helpers.parameters import column_parameter
 from bert_helpers.readers import source, tables
 
 Columns = Mapping[str, str]
@@ -58,7 +59,7 @@ def from_stream(content: bytes, columns: Columns) -> Dataset:
 
 
 def _read(path: Path, columns: Columns, formats: Sequence[source.Format]) -> Dataset:
-    wanted = dict.fromkeys(_names(columns), "")
+    wanted = {columns[field]: column_parameter(field) for field in columns if field != "tokens"}
     return _checked(source.read_source(path.absolute(), sample="", formats=formats, wanted=wanted)["train"], columns)
 
 

@@ -1,19 +1,21 @@
 """A task that is not in the package: the class below and one row of parameters are all that it needs."""
 
+import json
+import os
+import shutil
+from pathlib import Path
 from typing import ClassVar
 
 import pandas as pd
 import pytest
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel
 from transformers import BertForSequenceClassification
 
-from bert_helpers import models, parameters, prediction, runs
+from bert_helpers import parameters, records
 from bert_helpers.cli import main as cli
 from bert_helpers.data import check_texts, in_splits, read_columns, sample_by_label
-from bert_helpers.diagnosis import diagnose
 from bert_helpers.files import write_json
 from bert_helpers.metrics import ClassificationMeasure
-from bert_helpers.tasks import base
 from bert_helpers.tasks.base import Examples, Task, class_fields
 from bert_helpers.tasks.registry import TASKS
 from bert_helpers.tokenization import encode_pairs
@@ -26,39 +28,34 @@ class BertForParaphrases(BertForSequenceClassification):
 
 
 class Paraphrases(Task):
-    """Pairs of texts; whether the second says the same as the first."""
+    """Texts and a second one each; whether that says the same."""
 
     name = "paraphrase"
     model_class = BertForParaphrases
     pipeline = "text-classification"
-    fields: ClassVar = {"text": "", "text_pair": "SECOND_COLUMN"}
+    fields: ClassVar = {"text": "", "second": "SECOND_COLUMN"}
     usage = 'print("{folder}", {length})'
     sample_texts = ("A text.", "Another.")
     has_classes = True
     cuts_texts = True
 
-    encode = staticmethod(encode_pairs)
-
-    def load(self, source, *, second_column="text_pair", train_size=0, validation_size=0, test_size=0, seed=0):
-        splits = read_columns(
-            source, {"text": "text", "text_pair": second_column, "label": "label"}, sample="similarity"
-        )
+    def load(self, source, *, second_column="second", train_size=0, validation_size=0, test_size=0, seed=0):
+        splits = read_columns(source, {"text": "text", "second": second_column, "label": "label"}, sample="similarity")
         for split in splits.values():
-            check_texts(split, "text_pair", second_column)
-        splits = {name: split.cast_column("label", ClassLabel(names=NAMES)) for name, split in splits.items()}
+            check_texts(split, "second", second_column)
+        feature = ClassLabel(names=NAMES)
+        splits = {name: split.cast_column("label", feature) for name, split in splits.items()}
         return in_splits(splits, (train_size, validation_size, test_size), seed=seed, hold_out=sample_by_label)
 
+    def encode(self, dataset, tokenizer, *, max_length=64):
+        return encode_pairs(dataset.rename_column("second", "text_pair"), tokenizer, max_length=max_length)
+
     def examples(self, split):
-        texts = [f"{text} {other}" for text, other in zip(split["text"], split["text_pair"], strict=True)]
+        texts = [f"{text} {other}" for text, other in zip(split["text"], split["second"], strict=True)]
         return Examples(texts, [NAMES[label] for label in split["label"]], texts, texts, classes=NAMES)
 
     def model_fields(self, train):
         return class_fields(NAMES)
-
-    def compute_metrics(self, config):
-        return lambda prediction: ClassificationMeasure(prediction.predictions, prediction.label_ids).values(
-            ["accuracy"]
-        )
 
     def measure(self, predictions, references, rows):
         return ClassificationMeasure(predictions, references)
@@ -78,7 +75,7 @@ def home(tmp_path, monkeypatch):
     """A folder with pairs.csv, where the task and its parameter are known."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(TASKS, "paraphrase", Paraphrases())
-    row = parameters.Parameter("text_pair", "column of the second text", tasks=("paraphrase",))
+    row = parameters.Parameter("second", "column of the second text", tasks=("paraphrase",), predicts=True)
     monkeypatch.setitem(parameters.PARAMETERS, "SECOND_COLUMN", row)
     pairs = [(f"the boat {i} leaves at noon", f"at noon boat {i} {'sails' if i % 2 else 'sinks'}") for i in range(60)]
     table = pd.DataFrame(pairs, columns=["text", "other"]).assign(label=[i % 2 for i in range(60)])
@@ -86,23 +83,37 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_task_needs_one_class_and_one_row_of_parameters(home, tiny_bert):
-    given = {"DATA": "pairs.csv", "SECOND_COLUMN": "other", "MODEL": str(tiny_bert), "EPOCHS": 1, "BATCH_SIZE": 8,
-             "MAX_LENGTH": 32, "PRECISION": "fp32", "OUTPUT_DIR": "results/mine"}  # fmt: skip
-    p, task = parameters.training_parameters("paraphrase", given), TASKS["paraphrase"]
-    run = runs.prepare(task.load(p["DATA"], **base.options(task.load, p)), p, task="paraphrase")
-    assert "frozen_parameters" not in [finding.name for finding in diagnose.diagnose(run)]
-    run = runs.finish(run)
-    assert {"train_accuracy", "validation_accuracy"} <= set(run.history)
-    assert "accuracy" in runs.scores(run).index
-    assert isinstance(diagnose.diagnose(run), list)
-    models.save_model(run.trainer.model, run.tokenizer, home / "results/mine/model")
-    predictor = prediction.load(home / "results/mine/model")
-    assert (predictor.task, predictor.names) == ("paraphrase", NAMES)
-    rows = Dataset.from_dict({"text": ["one text", "two"], "text_pair": ["another text", "two"]})
-    table = prediction.predict(predictor, rows, precision="fp32")
-    assert table.columns.tolist() == ["text", "text_pair", "same"]
-    assert table.text.tolist() == ["one text", "two"]
+def test_a_task_needs_one_class_and_one_row_of_parameters(home, tiny_bert, capsys):
+    def printed(*words):
+        capsys.readouterr()
+        assert cli.main([*map(str, words)]) == 0
+        return capsys.readouterr().out
+
+    settings = ["--data", "pairs.csv", "--second-column", "other", "--model", tiny_bert, "--epochs", 1,
+                "--max-length", 32, "--precision", "fp32", "--output-dir", "results/mine"]  # fmt: skip
+    assert printed("train", "paraphrase", *settings).startswith("accuracy ")
+    names = ["checkpoints", "history.json", "metrics.json", "model", "predictions.json"]
+    assert sorted(os.listdir("results/mine")) == names
+    record = records.read(Path("results/mine"))
+    assert (record.tasks, record.parameters["SECOND_COLUMN"]) == (["paraphrase"], "other")
+    measured = json.loads(printed("evaluate", "results/mine", "--json"))
+    assert measured["task"] == "paraphrase"
+    assert measured["metrics"]["accuracy"]["value"] == pytest.approx(record.metrics["accuracy"]["value"])
+    shown = json.loads(printed("diagnose", "results/mine", "--json"))
+    assert "frozen_parameters" not in [row["finding"] for row in shown]
+    assert "may well be chance" in printed("compare", "results/mine", shutil.copytree("results/mine", "results/again"))
+    predicted = printed("predict", "results/mine", "one text", "another text", "two", "two").splitlines()
+    assert predicted[0] == "text,second,same"
+    assert [row.rpartition(",")[0] for row in predicted[1:]] == ["one text,another text", "two,two"]
+    pd.DataFrame({"text": ["a", "b"], "other": ["c", "d"]}).to_csv("new.csv", index=False)
+    assert len(printed("predict", "results/mine", "--file", "new.csv").splitlines()) == 3
+    assert cli.main(["predict", "results/mine", "--file", "new.csv", "--second-column", "none"]) == 2
+    assert "--second-column" in capsys.readouterr().err
+    card = (home / "results/mine/model/README.md").read_text()
+    assert 'print("' in card
+    assert "accuracy" in card
+    printed("gallery")
+    assert "paraphrase" in (home / "results/index.html").read_text()
 
 
 def test_help_of_the_command_line_knows_the_task(home, capsys):
