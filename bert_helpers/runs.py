@@ -317,10 +317,16 @@ def reusable(folder: Path, parameters: Mapping[str, object], dataset: DatasetDic
     defaults = {name: row.default for name, row in PARAMETERS.items()}
     then, now = ({**defaults, **given} for given in (record.parameters, parameters))
     here = records.environment(training.resolve_precision(now["PRECISION"]))
+    here["device"] = _device(here["device"])
     same = (
         all(then.get(name) == now.get(name) for name in RECIPE)
         and record.data.get("fingerprint") == fingerprint(dataset)
-        and {**record.versions, "device": record.device, "precision": record.precision} == here
+        and {**record.versions, "device": _device(record.device), "precision": record.precision} == here
         and (folder / "model").is_dir()
     )
     return str(folder / "model") if same else ""
+
+
+def _device(name: str | None) -> str:
+    """Return the device without its number of threads, which decides how fast it is and not what it computes."""
+    return (name or "").partition(",")[0]
