@@ -7,17 +7,17 @@ MARK = "\x1a"  # around the name of a parameter inside a text; no text of a user
 SHOWN = 9  # rows that are named; of the others the message gives the number
 
 
-# Control characters, which a terminal obeys, and those that turn the direction of the text around them
-ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# Control characters but tab and line feed, marks of writing direction, and half characters (lone surrogates)
+ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def visible(text: str) -> str:
-    """Return a text for a terminal, foreign characters that would act there as their escape sequences.
+    r"""Return a text for a terminal, foreign characters that would act there written as JSON writes them.
 
-    >>> visible("a\\x1b[31mb")
-    'a\\\\x1b[31mb'
+    >>> visible("a\x1b[31mb")
+    'a\\u001b[31mb'
     """
-    return ACTIVE.sub(lambda sign: ascii(sign[0])[1:-1], text)
+    return ACTIVE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def parameter(name: str) -> str:

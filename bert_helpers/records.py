@@ -137,6 +137,9 @@ def make(
     task, are for the model card (`evaluation.limits`), `findings` those of the diagnosis (`findings.summary`), if any;
     `training` is `checkpoints.run_identity` of the training that gave the model.
     """
+    # An entity type may be called as another part of the record is ("transfer").
+    twice = metrics.index.duplicated()
+    metrics = metrics.set_axis(metrics.index.where(~twice, metrics.index + " (type)"))
     versions = environment(precision)
     device = versions.pop("device")
     return Record(

@@ -31,6 +31,17 @@ SENTENCES = [
 ]
 
 
+ORDERS = "\x1b]0;owned\x07\x1b[2J\x9b2J\r\u202egpj.exe\udcff"  # title, clear twice, turn the writing
+
+
+@pytest.mark.parametrize("field", ["problem", "source", "row", "column", "fix"])
+def test_no_sentence_gives_the_terminal_an_order(field):
+    error = DataError(**{"problem": "it is empty", field: [ORDERS] if field == "row" else ORDERS})
+    assert "owned" in str(error)
+    for text in (str(error), error.sentence(option_of)):
+        assert text.isprintable()
+
+
 @pytest.mark.parametrize(("fields", "sentence"), SENTENCES)
 def test_fields_make_a_sentence(fields, sentence):
     assert str(BertHelpersError(**fields)) == sentence

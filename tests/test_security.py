@@ -15,7 +15,7 @@ import torch
 from nbconvert import HTMLExporter
 from transformers import BertForSequenceClassification
 
-from bert_helpers import ModelError, ParameterError, models
+from bert_helpers import DataError, ModelError, ParameterError, models
 from bert_helpers.cli import main as cli
 from bert_helpers.cli import notebooks
 from bert_helpers.evaluation import plots
@@ -213,6 +213,36 @@ def test_an_unknown_command_is_status_2(line, capsys):
         cli.main(line)
     assert left.value.code == 2
     assert "usage: bert_helpers" in capsys.readouterr().err
+
+
+ORDERS = "\x1b]0;owned\x07\x1b[2J\x9b2J\u202e\x08\udcff"
+
+
+@pytest.mark.parametrize("command", ["gallery", "run"])
+def test_the_terminal_gets_no_orders_from_what_is_shown(command, monkeypatch, capsys):
+    """Whatever a command or a library prints: types, architectures, names of files, errors of notebooks."""
+
+    def prints(options):
+        print(f"type {ORDERS}\tüber 🎬")
+        print(f"owner {ORDERS}\r50%", file=sys.stderr)
+        raise DataError("is no file", source=ORDERS)
+
+    monkeypatch.setattr(cli, f"_{command}", prints)
+    assert cli.main([command, *["x.ipynb"] * (command == "run")]) == 2
+    out, err = capsys.readouterr()
+    assert out == "type \\u001b]0;owned\\u0007\\u001b[2J\\u009b2J\\u202e\\u0008\\udcff\tüber 🎬\n"
+    assert err.count("owned") == 2
+    assert "\r50%" in err  # bars need it
+    assert err.replace("\n", "").replace("\r", "").isprintable()
+
+
+def test_predictions_that_a_program_reads_are_what_they_are(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_command", lambda options: print("\x1b[2J") or 0)
+    assert cli.main(["predict", "folder", "text"]) == 0
+    assert capsys.readouterr().out == "\x1b[2J\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    cli.main(["predict", "folder", "text"])
+    assert capsys.readouterr().out == "\\u001b[2J\n"
 
 
 class Owned:

@@ -23,7 +23,7 @@ from bert_helpers.diagnosis import checks_run
 from bert_helpers.diagnosis import diagnose as checks
 from bert_helpers.diagnosis import findings as diagnosis
 from bert_helpers.diagnosis.fixes import ACTIONS
-from bert_helpers.errors import DataError, ParameterError, TrainingError, parameter, visible
+from bert_helpers.errors import DataError, ParameterError, TrainingError, parameter
 from bert_helpers.metrics import format_interval
 from bert_helpers.report import cards, gallery
 from bert_helpers.tasks import base
@@ -43,7 +43,7 @@ def prepare() -> None:
 
 def say(line: str) -> None:
     """Print a line of progress."""
-    print(visible(line), file=sys.stderr, flush=True)
+    print(line, file=sys.stderr, flush=True)
 
 
 # --- train -------------------------------------------------------------------------------------------------
@@ -79,8 +79,8 @@ def train(options: argparse.Namespace) -> int:
         return 0
     said = {finding.name for finding in before}
     _say_findings((finding for finding in found if finding.name not in said), run, say)
-    print(visible(_scores(table)))
-    print(visible(f"\n{p['OUTPUT_DIR']}: ") + " ".join(sorted(set(os.listdir(folder)) - {"checkpoints"})))
+    print(_scores(table))
+    print(f"\n{p['OUTPUT_DIR']}: " + " ".join(sorted(set(os.listdir(folder)) - {"checkpoints"})))
     _refresh_gallery()
     return 0
 
@@ -210,7 +210,7 @@ def _scores(table: pd.DataFrame) -> str:
 
 
 def _show(options: argparse.Namespace, content: object, text: str) -> int:
-    print(files.to_json(content) if options.json else visible(text) + "\n", end="")
+    print(files.to_json(content) if options.json else text + "\n", end="")
     return 0
 
 

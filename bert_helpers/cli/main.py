@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from bert_helpers import parameters
-from bert_helpers.errors import BertHelpersError, DataError, Interrupted
+from bert_helpers.errors import BertHelpersError, DataError, Interrupted, visible
 
 PROGRAM = "python -m bert_helpers"
 FORMATS = 'what a file must hold: README, "Your own data in three minutes"'
@@ -67,6 +68,23 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"usage: {self.prog} (--help says more): {message}\n")
 
 
+class Harmless:
+    """A stream to a terminal: names, texts and errors of somebody else are shown on it, and move or hide nothing.
+
+    Libraries write there too. A carriage return alone stays what it is: bars need it.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write the text as `errors.visible` has it."""
+        return self._stream.write("\r".join(map(visible, text.split("\r"))))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status.
 
@@ -74,6 +92,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     nobody reads on.
     """
     options = _parse(argv)
+    exact = options.command == "predict" and not sys.stdout.isatty()  # rows that a program reads
+    with redirect_stdout(sys.stdout if exact else Harmless(sys.stdout)), redirect_stderr(Harmless(sys.stderr)):
+        return _main(options)
+
+
+def _main(options: argparse.Namespace) -> int:
     try:
         status = {"run": _run, "gallery": _gallery}.get(options.command, _command)(options)
         sys.stdout.flush()

@@ -75,7 +75,9 @@ def model_card(record: Record, metrics: Mapping[str, records.Score], *, name: st
     """
     p, task = record.parameters, TASKS[record.tasks[0]]
     limits = (record.limits or {}).get(task.name, {})
-    transfer = {metric: record.metrics.get(f"transfer/{metric}") for metric in ("accuracy", "f1")}
+    # Without other data it is the score of an entity type of that name.
+    metrics_of = ("accuracy", "f1") if p.get("TRANSFER_DATA") else ()
+    transfer = {metric: record.metrics.get(f"transfer/{metric}") for metric in metrics_of}
     folder = "/".join([f"{p.get('OUTPUT_DIR', '')}", *name.split("/")[1:]])
     folder = folder if re.fullmatch(r"\w[\w./-]*", folder) else "FOLDER"
     length = p.get("MAX_LENGTH")

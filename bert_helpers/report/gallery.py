@@ -1,6 +1,5 @@
 """One page over all runs, `index.html`: a scoreboard made from their records, that opens from disk."""
 
-import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -12,12 +11,12 @@ from urllib.parse import quote
 import mistune
 import pandas as pd
 
-from bert_helpers import files, records
+from bert_helpers import records
 from bert_helpers.errors import DataError, ParameterError
 from bert_helpers.metrics import format_interval
 from bert_helpers.records import Record
 from bert_helpers.report.notebook_pages import NotebookPage, write_pages
-from bert_helpers.report.templates import FOLDER, has_mark, render
+from bert_helpers.report.templates import FOLDER, check_page, read_own, render, update_page, write_page
 from bert_helpers.training import history_table
 
 # Key, title, and what the column sorts by; numbers start with the greatest.
@@ -33,8 +32,9 @@ COLUMNS = [
 ]
 SCORES = ("accuracy", "f1", "pearson")  # the first that a history has is drawn next to the loss
 WIDTH, HEIGHT, POINTS = 160, 60, 200  # of a picture, and about how many points a line may have
-MARK = '<meta name="generator" content="bert_helpers gallery'  # in the head of each page that the gallery writes
-CARD_PAGE = b"".join((FOLDER / f"{name}.j2").read_bytes() for name in ("card.html", "page.css"))
+LARGEST_CARD = 500_000  # bytes
+LAST = 2**32  # the latest second that a date is shown of: those of files may lie beyond the calendar
+CARD_PAGE = "".join((FOLDER / f"{name}.j2").read_text(encoding="utf-8") for name in ("card.html", "page.css"))
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,12 @@ def write_gallery(folder: Path) -> Path:
     index.html is somebody else's.
     """
     index = folder / "index.html"
-    if os.path.lexists(index) and not has_mark(index, MARK):
-        raise ParameterError(
-            "is no page of the gallery, and would be replaced",
-            source=str(index),
-            fix="move it, or name the folder of the runs",
-        )
-    pages = write_pages(folder / "notebooks")
+    try:
+        check_page(index, folder)
+    except DataError as error:
+        fix = "move it, or name the folder of the runs"
+        raise ParameterError(error.problem, source=str(index), fix=fix) from error
+    pages = write_pages(folder)
     # Folders may go while this looks: a training that ends removes its checkpoints.
     paths = sorted(Path(at, records.NAME) for at, _, names in os.walk(folder) if records.NAME in names)
     folders = {path.parent for path in paths}
@@ -77,11 +76,10 @@ def write_gallery(folder: Path) -> Path:
         notebooks=[_notebook(page, folder) for page in pages if _run_folder(page, folder) not in folders],
         folder=folder.resolve().name,
         built=datetime.now(),
-        mark=f'{MARK}">',
         width=WIDTH,
         height=HEIGHT,
     )
-    files.write_text(index, html)
+    write_page(index, "gallery", html)
     return index
 
 
@@ -91,22 +89,27 @@ def _run(path: Path, folder: Path, pages: Sequence[NotebookPage]) -> dict[str, o
     shown = {
         "name": parent.relative_to(folder).as_posix(),
         "href": _href(path, folder),
-        "date": datetime.fromtimestamp(path.lstat().st_mtime),
+        "date": datetime.fromtimestamp(min(max(path.lstat().st_mtime, 0), LAST)),
         "notebooks": [_notebook(page, folder) for page in pages if _run_folder(page, folder) == parent],
         "cards": [],
         "curves": {},
         "error": None,
     }
     try:
+        read_own(path, folder)
         record = records.read(parent)
         parts = {task: parent / task for task in record.tasks} if record.has_several_tasks else {"": parent}
-        histories = {part: at / "history.json" for part, at in parts.items() if (at / "history.json").is_file()}
+        curves = {}
+        for part, at in parts.items():
+            if os.path.isfile(at / "history.json"):
+                read_own(at / "history.json", folder)
+                curves[part] = _panels(records.read_history(at / "history.json"))
         cards = {part: at / "model" / "README.md" for part, at in parts.items()}
         return {
             **shown,
             **_facts(record),
-            "cards": [_card(part, card, folder) for part, card in cards.items() if card.is_file()],
-            "curves": {part: _panels(records.read_history(history)) for part, history in histories.items()},
+            "cards": [_card(part, card, folder) for part, card in cards.items() if os.path.isfile(card)],
+            "curves": curves,
         }
     except DataError as error:
         return {**shown, "error": f"{Path(error.source).name} {error.problem}"}
@@ -148,29 +151,30 @@ def _facts(record: Record) -> dict[str, object]:
 
 
 def _card(part: str, card: Path, folder: Path) -> dict[str, str | None]:
-    """Write the HTML page of a part's model card: `cards/` has the folders that runs have.
+    """Write the HTML page of a part's model card, if it is not there: `cards/` has the folders that runs have.
 
-    One that is up to date is left as it is: most of the time would go into them. A card may come from anywhere: HTML in
-    it is shown as text, and the page's policy keeps pictures from being fetched.
+    A card may come from anywhere: HTML in it is shown as text, and the page's policy keeps pictures from being fetched.
     """
-    try:
-        text = files.read_text(card)
-    except DataError as error:
-        return {"name": part, "href": None, "error": error.problem}
-    page = folder / "cards" / card.parent.relative_to(folder).with_suffix(".html")
-    mark = f'{MARK} {hashlib.sha256(text.encode() + CARD_PAGE).hexdigest()}">'
-    if not has_mark(page, mark):
+    place = Path(os.path.relpath(card.parent, folder))  # of a damaged record it may be anywhere
+    up = "../" * len(place.parts)
+
+    def convert(text: str) -> str:
         body = re.sub(r"\A---\r?\n.*?\n---\r?\n", "", text, flags=re.DOTALL)
-        up = "../" * len(card.parent.relative_to(folder).parts)
-        html = render(
+        return render(
             "card.html",
-            mark=mark,
-            name=card.parent.parent.relative_to(folder).as_posix(),
+            name=place.parent.as_posix(),
             card=mistune.create_markdown(escape=True, plugins=["table"])(body),
             index=f"{up}index.html",
-            source=up + _href(card, folder),
+            source=f"{up}{_href(card, folder)}",
         )
-        files.write_text(page, html)
+
+    page = folder / "cards" / place.with_suffix(".html")
+    try:
+        update_page(page, card, folder, convert, version=CARD_PAGE, largest=LARGEST_CARD)
+    except DataError as error:
+        return {"name": part, "href": None, "error": error.problem}
+    except RecursionError:
+        return {"name": part, "href": None, "error": "is nested too deeply"}
     return {"name": part, "href": _href(page, folder), "error": None}
 
 

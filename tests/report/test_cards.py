@@ -2,10 +2,12 @@
 
 import os
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import mistune
+import pandas as pd
 import pytest
 from huggingface_hub import ModelCard
 from test_security import PLANTS, live
@@ -90,7 +92,7 @@ def test_a_record_of_several_tasks_gives_each_model_its_own_part(tmp_path):
     save(folder)  # another run's: no model of this record
     metrics = ["classification/accuracy", "classification/transfer/accuracy", "qa/f1", "regression/pearson"]
     parameters = {**RECORD.parameters, "OUTPUT_DIR": "results/all", "QA_EPOCHS": 9, "QA_TRAINED": "",
-                  "STS_TRAINED": "results/before/model", "STS_MAX_LENGTH": 16}  # fmt: skip
+                  "TRANSFER_DATA": "abroad.csv", "STS_TRAINED": "results/before/model", "STS_MAX_LENGTH": 16}  # fmt: skip
     record = replace(
         RECORD,
         metrics=dict.fromkeys([*metrics, "regression/cosine/pearson"], SCORE),
@@ -128,6 +130,38 @@ def test_findings_reach_the_card_and_the_record_of_one_task_of_several(tmp_path)
     shown = [line(ModelCard.load(folder / task / "model/README.md"), "Diagnosis") for task in tasks]
     assert shown == ["no finding", "`leakage`, `3 rows`; `overfitting`, `it climbs to 0.9`"]
     assert records.read(folder).findings == {"qa": FINDINGS, "classification": []}
+
+
+@pytest.mark.parametrize("edited", ["", "another text", "the card", None])
+def test_findings_do_not_replace_a_card_that_was_edited(edited, tmp_path):
+    folder = save(tmp_path / "mine")
+    cards.publish(folder, RECORD)
+    card = folder / "model/README.md"
+    if edited is None:
+        card.unlink()
+    elif edited != "the card":
+        card.write_text(edited)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        cards.publish_findings(folder, "classification", FINDINGS)
+    assert records.read(folder).findings == FINDINGS
+    assert (card.read_text() == edited) == bool(caught) == (edited in ("", "another text"))
+    assert ("leakage" in card.read_text()) != bool(caught)
+
+
+@pytest.mark.parametrize("data", ["", "other.conll"])
+def test_entity_types_named_like_parts_of_a_record_are_not_taken_for_them(data, tmp_path):
+    folder, other = save(tmp_path / "mine"), {"value": 0.25, "low": 0.2, "high": 0.3}
+    parts = {"f1": SCORE, **({"transfer/f1": other} if data else {})}
+    types = pd.DataFrame({"value": 0.99, "low": 0.9, "high": 1.0}, ["ner/f1", "transfer/f1", "classification/f1"])
+    metrics = pd.concat([pd.DataFrame(parts).T, types])
+    given = {"parameters": {**RECORD.parameters, "TRANSFER_DATA": data}, "data": RECORD.data, "seconds": {}}
+    cards.publish(folder, records.make(tasks=["ner"], metrics=metrics, model="m", precision="fp32", seed=0, **given))
+    card = ModelCard.load(folder / "model/README.md")
+    assert [(r.metric_type, r.metric_value) for r in card.data.eval_results] == [("f1", 0.5)]
+    assert line(card, "Another domain") == ("`other.conll`: f1 0.250 (0.200 to 0.300)" if data else "not measured")
+    assert records.read(folder).headline() == {"f1": SCORE}
+    assert sum(score["value"] == 0.99 for score in records.read(folder).metrics.values()) == 3
 
 
 def test_a_record_of_other_models_writes_no_card(tmp_path):

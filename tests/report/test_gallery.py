@@ -5,6 +5,8 @@ import json
 import os
 import re
 import shutil
+import socket
+import subprocess
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,9 +22,10 @@ from bert_helpers import ParameterError, files, records
 from bert_helpers.cli import commands, notebooks
 from bert_helpers.cli import main as cli
 from bert_helpers.records import Record
-from bert_helpers.report import gallery
+from bert_helpers.report import gallery, templates
 from bert_helpers.report.gallery import write_gallery
 
+HEADLESS = ("--headless", "--no-sandbox", "--disable-gpu")
 POLICY = re.compile(r'<meta[^>]*http-equiv="Content-Security-Policy"[^>]*>')
 browser = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 METRICS = {"accuracy": (0.9, 0.8, 1.0), "f1": (0.85, 0.7, 0.95)}
@@ -253,7 +256,7 @@ def test_a_run_links_the_notebook_that_wrote_it_and_the_rest_is_listed(folder):
     assert page.text.index("Run ") < page.text.index(" 02 ") < page.text.index(" 01 ")
     rest = page.text[page.text.index("Notebooks without a record") :]
     assert re.search(r"failed +DataError: mine.csv: no such file", rest)
-    assert "half cannot be read as a notebook (Expecting value" in rest
+    assert "half cannot be read as a notebook (Notebook does not appear to be JSON" in rest
     assert {"notebooks/01.html", "notebooks/02.html", "notebooks/failed.html"} <= set(page.links)
     assert "notebooks/half.html" not in page.links
 
@@ -275,9 +278,6 @@ def test_a_page_is_converted_again_only_when_its_notebook_changed(folder):
     write_notebook(path, shown({"text/plain": "another"}))
     write_gallery(folder)
     assert "another" in page.read_text()
-    page.write_text("somebody's own page")
-    write_gallery(folder)
-    assert "another" in page.read_text()
 
 
 def test_links_lead_to_files_whatever_their_names(tmp_path):
@@ -291,6 +291,121 @@ def test_links_lead_to_files_whatever_their_names(tmp_path):
     for link in links:
         assert re.fullmatch(r"[\w./%~-]+", link, re.ASCII), link
         assert os.path.isfile(os.path.join(os.fsencode(tmp_path), os.fsencode(unquote(link, errors="surrogateescape"))))
+
+
+# --- what is somebody else's ----------------------------------------------------------------------------------
+
+MENTION = "<p>Made by <code>python -m bert_helpers gallery</code>, bert_helpers gallery</p>"
+
+
+def everything(folder):
+    """A run with a card, and a notebook; returns the pages that the gallery writes for them."""
+    write_run(folder / "a")
+    files.write_text(folder / "a/model/README.md", "# card")
+    write_notebook(folder / "notebooks/01.ipynb", shown({"text/plain": "one"}))
+    return [folder / "notebooks/01.html", folder / "cards/a/model.html"]
+
+
+@pytest.mark.parametrize("content", ["", "my own notes", MENTION, f"<html><head></head>{'x' * 2000}{templates.MARK}"])
+def test_a_page_that_is_not_the_gallerys_stays_and_is_said(content, tmp_path):
+    pages = everything(tmp_path)
+    for page in pages:
+        files.write_text(page, content)
+    text = Page(write_gallery(tmp_path).read_text(encoding="utf-8")).text
+    assert [page.read_text() for page in pages] == [content] * 2
+    assert text.count("is no page of the gallery, and would be replaced") == 2
+    for page in pages:
+        page.unlink()
+    write_gallery(tmp_path)
+    write_gallery(tmp_path)  # its own it takes for its own
+    assert all(templates.MARK in page.read_text() for page in pages)
+
+
+@pytest.mark.parametrize("linked", ["notebooks/01.html", "cards/a/model.html", "cards", "cards/a", "notebooks"])
+@pytest.mark.parametrize("there", [True, False])
+def test_no_page_is_written_through_a_link(linked, there, tmp_path):
+    folder, target = tmp_path / "results", tmp_path / "target"
+    everything(folder)
+    if linked == "notebooks":  # with the notebook in it
+        (folder / "notebooks").rename(target)
+    elif Path(linked).suffix:
+        target.write_text("mine") if there else None
+    else:
+        (target / "a" / "model").mkdir(parents=True)
+    (folder / linked).parent.mkdir(parents=True, exist_ok=True)
+    (folder / linked).symlink_to(target)
+    before = sorted(tmp_path.rglob("*")), target.read_text() if target.is_file() else None
+    write_gallery(folder)
+    outside = [path for path in tmp_path.rglob("*") if not path.is_relative_to(folder)]
+    assert outside == [path for path in before[0] if not path.is_relative_to(folder)]
+    assert (target.read_text() if target.is_file() else None) == before[1]
+    assert (folder / linked).is_symlink()
+
+
+SECRET = "the private text"
+
+
+@pytest.mark.parametrize(("place", "content"), [
+    ("a/model/README.md", SECRET), ("a/model", {"README.md": SECRET}), ("notebooks/02.ipynb", None),
+    ("a/history.json", f'[{{"{SECRET}": 1}}]'), ("a/metrics.json", f'{{"metrics": {{"{SECRET}": "{SECRET}"}}}}'),
+])  # fmt: skip
+def test_what_a_link_leads_to_is_not_copied_into_a_page(place, content, tmp_path):
+    folder, target = tmp_path / "results", tmp_path / "private"
+    write_run(folder / "a")
+    (folder / place).parent.mkdir(parents=True, exist_ok=True)
+    (folder / place).unlink(missing_ok=True)
+    if content is None:
+        write_notebook(target, shown({"text/plain": SECRET}))
+    elif isinstance(content, dict):
+        files.write_text(target / "README.md", content["README.md"])
+    else:
+        files.write_text(target, content)
+    (folder / place).symlink_to(target)
+    index = write_gallery(folder)
+    assert "lies behind a link, or is one" in Page(index.read_text(encoding="utf-8")).text
+    assert not [page for page in folder.rglob("*.html") if SECRET in page.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("task", ["../../private", "/private", "\0", "x" * 300])
+def test_the_tasks_of_a_record_lead_nowhere_else(task, tmp_path):
+    private = tmp_path / "private"
+    files.write_text(private / "model/README.md", SECRET)
+    task = str(private) if task == "/private" else task
+    write_run(tmp_path / "results/a", {f"{task}/f1": (0.5, 0.4, 0.6)}, data={task: {"source": "x"}}, tasks=[task])
+    before = sorted(path for path in tmp_path.rglob("*") if not path.is_relative_to(tmp_path / "results"))
+    index = write_gallery(tmp_path / "results")
+    assert SECRET not in "".join(page.read_text() for page in (tmp_path / "results").rglob("*.html"))
+    assert Page(index.read_text(encoding="utf-8")).runs == ["a"]
+    assert sorted(path for path in tmp_path.rglob("*") if not path.is_relative_to(tmp_path / "results")) == before
+
+
+@pytest.mark.parametrize("place", ["notebooks/x.ipynb", "a/metrics.json", "b/history.json", "b/model/README.md"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_not_opened(kind, place, tmp_path):
+    """A pipe would be waited for, a device read without end."""
+    write_run(tmp_path / "b")
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    {"pipe": os.mkfifo, "device": lambda path: path.symlink_to("/dev/zero"), "folder": os.mkdir}[kind](path)
+    text = Page(write_gallery(tmp_path).read_text(encoding="utf-8")).text
+    assert "0.900 (0.800 to 1.000)" in text
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    write_run(tmp_path / "a")
+    everything(tmp_path)
+    for place in ("a/metrics.json", "a/model/README.md", "notebooks/01.ipynb"):
+        with (tmp_path / place).open("a") as file:
+            file.truncate(600_000_000)  # a hole: it takes no room on the disk
+    started = time.process_time()
+    assert Page(write_gallery(tmp_path).read_text(encoding="utf-8")).text.count("is larger than") == 2
+    assert time.process_time() - started < 2
+
+
+def test_a_date_beyond_the_calendar_is_shown_as_its_end(tmp_path):
+    os.utime(write_run(tmp_path / "a"), (1e12, 1e12))
+    assert "2106" in write_gallery(tmp_path).read_text(encoding="utf-8")
 
 
 # --- model cards ----------------------------------------------------------------------------------------------
@@ -330,6 +445,14 @@ def test_what_is_planted_in_a_card_is_text_or_not_fetched(plant, folder):
         assert not marked(page_after_scripts(page))
 
 
+@pytest.mark.parametrize("deep", ["[" * 50_000, "> " * 50_000, "*_" * 50_000, "- " * 50_000])
+def test_a_card_of_brackets_ends(deep, folder):
+    files.write_text(folder / "a/model/README.md", deep)
+    started = time.process_time()
+    write_gallery(folder)
+    assert time.process_time() - started < 5
+
+
 # --- no network, nothing planted lives ------------------------------------------------------------------------
 
 
@@ -365,6 +488,55 @@ def planted(folder, plant):
     error = nbformat.v4.new_output("error", ename=plant, evalue=plant, traceback=[plant])
     write_notebook(folder / "notebooks" / f"{plant.replace('/', '')}.ipynb", error)
     return write_gallery(folder)
+
+
+# Each goes elsewhere or opens a connection by itself; the policy has no say.
+ACTING = [
+    '<meta http-equiv="refresh" content="0;url=http://x.y/">', "<META\nHTTP-EQUIV=refresh CONTENT='0;http://x.y'>",
+    "<svg><foreignObject><meta/http-equiv=refresh content=0;http://x.y></foreignObject></svg>",
+    '<link rel="preconnect" href="http://x.y">', '<link rel="dns-prefetch" href="//x.y">', "<lInK\trel=icon href=/>",
+    '<base href="http://x.y/">', '<iframe srcdoc="&lt;meta http-equiv=refresh content=0;http://x.y&gt;"></iframe>',
+    '<object data="http://x.y"></object>', '<embed src="http://x.y">', "<frameset><frame src=http://x.y></frameset>",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("acting", ACTING)
+def test_no_page_of_a_notebook_goes_elsewhere_or_connects(acting, tmp_path):
+    path = write_notebook(tmp_path / "notebooks/01.ipynb", shown({"text/html": f"<b>{acting}</b>"}), code=acting)
+    notebook = nbformat.read(path, as_version=4)
+    outputs = [{"text/markdown": acting}, {"image/svg+xml": acting}, {"text/latex": acting}, {"image/png": acting}]
+    error = nbformat.v4.new_output("error", ename=acting, evalue=acting, traceback=[acting])
+    notebook.cells[-1].outputs += [*map(shown, outputs), error]
+    notebook.cells += [nbformat.v4.new_markdown_cell(acting), nbformat.v4.new_raw_cell(acting)]
+    notebook.metadata["title"] = acting
+    nbformat.write(notebook, path)
+    write_gallery(tmp_path)
+    text = (tmp_path / "notebooks/01.html").read_text(encoding="utf-8")
+    body = text[text.index("</head>") :]
+    assert not re.search(r"<(meta|link|base|iframe|frame|frameset|object|embed)\b", body, re.IGNORECASE)
+    found = re.findall(r"<(?:meta|link|base)\b[^>]*", text[: text.index("</head>")])
+    assert [tag for tag in found if not re.search("charset=|viewport|generator|Content-Security-Policy", tag)] == []
+    assert "&lt;" in body
+
+
+@browser
+@pytest.mark.parametrize(
+    "acting", ['<meta http-equiv="refresh" content="0;url=URL">', '<link rel="preconnect" href="URL">']
+)
+def test_a_browser_opens_no_connection_for_the_page_of_a_notebook(acting, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        acting = acting.replace("URL", f"http://127.0.0.1:{server.getsockname()[1]}/")
+        write_notebook(tmp_path / "notebooks/01.ipynb", shown({"text/html": acting, "text/plain": "x"}))
+        write_gallery(tmp_path)
+        page = tmp_path / "notebooks/01.html"
+        page_after_scripts(page, "", "--timeout=1500")
+        with pytest.raises(BlockingIOError):
+            server.accept()
+        page.write_text(page.read_text(encoding="utf-8").replace("&lt;", "<"), encoding="utf-8")
+        line = [CHROMIUM, *HEADLESS, "--timeout=1500", "--dump-dom", page.as_uri()]
+        subprocess.run(line, check=False, timeout=60, capture_output=True)
+        server.accept()[0].close()  # the policy alone would not have kept it
 
 
 @pytest.mark.parametrize("plant", PLANTS)
