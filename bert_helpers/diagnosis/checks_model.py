@@ -14,14 +14,14 @@ import numpy as np
 import psutil
 import torch
 from datasets import Dataset, DatasetDict
-from scipy.special import entr
+from scipy.stats import entropy
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from transformers import BertPreTrainedModel, BertTokenizerFast, Trainer
+from transformers import BertTokenizerFast, Trainer
 
 from bert_helpers.diagnosis.checks_data import SAMPLE, as_task
-from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, sort_by_priority
+from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, check
 from bert_helpers.evaluation.comparison import mcnemar
 from bert_helpers.tasks.base import Examples, Task
 from bert_helpers.tasks.qa import lost_answers
@@ -37,22 +37,23 @@ STEPS, RATES = 40, (3e-4, 3e-3)  # steps at each learning rate; the second is fo
 # --- tokens ------------------------------------------------------------------------------------------------
 
 
+@check
 def check_tokens(
     dataset: DatasetDict, encoded: DatasetDict, tokenizer: BertTokenizerFast, *, task: str | Task
-) -> list[Finding]:
+) -> Iterator[Finding]:
     """Find `unknown_tokens`, `truncation` and `lost_answers` in the training rows.
 
-    `encoded` is `dataset` through the task's `encode`; `task` is a key of `tasks.registry.TASKS`, or one of its values.
+    `encoded` is `dataset` through the task's `encode`; `task` is a task or its name in `TASKS`.
     """
     rows, task = encoded["train"], as_task(task)
-    findings = list(check_unknown(rows, tokenizer))
+    yield from check_unknown(rows, tokenizer)
     if "start_positions" in rows.column_names:
-        findings += check_answers(rows, tokenizer)
+        yield from check_answers(rows, tokenizer)
     if task.cuts_texts:
-        findings += check_truncation(task.examples(dataset["train"]), rows, tokenizer)
-    return sort_by_priority(findings)
+        yield from check_truncation(task.examples(dataset["train"]), rows, tokenizer)
 
 
+@check
 def check_unknown(rows: Dataset, tokenizer: BertTokenizerFast) -> Iterator[Finding]:
     """Find `unknown_tokens`: the tokenizer has no pieces for many words."""
     ids = np.concatenate([np.asarray(row) for row in rows["input_ids"]])
@@ -69,36 +70,40 @@ def check_unknown(rows: Dataset, tokenizer: BertTokenizerFast) -> Iterator[Findi
         )
 
 
+@check
 def check_truncation(examples: Examples, rows: Dataset, tokenizer: BertTokenizerFast) -> Iterator[Finding]:
     """Find `truncation`: over half of the text is cut off, or a word-count classifier shows that what is cut matters.
 
     `examples` are the training rows and `rows` the same ones encoded.
     """
+
+    def whole(rows: np.ndarray) -> list[list[int]]:
+        texts = [examples.texts[i] for i in rows]
+        return tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+
     length = np.asarray(rows["length"])
     specials = tokenizer.num_special_tokens_to_add(pair="token_type_ids" in rows.column_names)
     whole_length = length.copy()
     full = np.flatnonzero(length == length.max())  # what is shorter than the longest rows was not cut
-    whole_length[full] = [len(ids) + specials for ids in _whole([examples.texts[i] for i in full], tokenizer)]
-    text = (whole_length - specials).sum()
-    lost = 1 - float((np.minimum(length, whole_length) - specials).sum() / text)
-    fix = _longer(whole_length, tokenizer)
-    cause = "MAX_LENGTH is short for these texts"
+    whole_length[full] = [len(ids) + specials for ids in whole(full)]
+    lost = 1 - float((np.minimum(length, whole_length) - specials).sum() / (whole_length - specials).sum())
+    symptom = f"{lost:.0%} of the training tokens are cut off"
     if lost > CUT:
-        symptom = f"{lost:.0%} of the training tokens are cut off"
-        yield Finding("truncation", symptom, Evidence(lost, CUT, "more is thrown away than read"), cause, fix)
+        evidence = Evidence(lost, CUT, "more is thrown away than read")
     elif examples.classes and np.mean(whole_length > length) > 0.05:
         chosen = np.random.default_rng(0).permutation(len(rows))[:SAMPLE]
-        sides = _whole([examples.texts[i] for i in chosen], tokenizer), rows[chosen]["input_ids"]
+        sides = whole(chosen), rows[chosen]["input_ids"]
         readable = [[tokenizer.decode(ids) for ids in side] for side in sides]
         p, gain = _reads_better(readable, np.array(examples.labels)[chosen])
-        if p < FALSE_ALARM and gain > 0:
-            symptom = f"{lost:.0%} of the training tokens are cut off; with them word counts predict {gain:.1%} more"
-            reason = "chance that a cut that loses nothing looks like this (McNemar's test of word-count classifiers)"
-            yield Finding("truncation", symptom, Evidence(p, FALSE_ALARM, reason), cause, fix)
-
-
-def _whole(texts: list[str], tokenizer: BertTokenizerFast) -> list[list[int]]:
-    return tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        if p >= FALSE_ALARM or gain <= 0:
+            return
+        symptom += f"; with them word counts predict {gain:.1%} more"
+        reason = "chance that a cut that loses nothing looks like this (McNemar's test of word-count classifiers)"
+        evidence = Evidence(p, FALSE_ALARM, reason)
+    else:
+        return
+    fix = _longer(whole_length, tokenizer)
+    yield Finding("truncation", symptom, evidence, "MAX_LENGTH is short for these texts", fix)
 
 
 def _reads_better(sides: list[list[str]], labels: np.ndarray) -> tuple[float, float]:
@@ -123,6 +128,7 @@ def _longer(lengths: np.ndarray, tokenizer: BertTokenizerFast) -> dict[str, obje
     return {"MAX_LENGTH": tokenizer.model_max_length, "TRUNCATION": "head+tail"}
 
 
+@check
 def check_answers(rows: Dataset, tokenizer: BertTokenizerFast) -> Iterator[Finding]:
     """Find `lost_answers`: no window of a question holds its whole answer."""
     share = lost_answers(rows)["windows"]
@@ -140,7 +146,8 @@ def check_answers(rows: Dataset, tokenizer: BertTokenizerFast) -> Iterator[Findi
 # --- the model on one batch --------------------------------------------------------------------------------
 
 
-def check_model(trainer: Trainer, *, task: str | Task, memory: float | None = None, seed: int = 0) -> list[Finding]:
+@check
+def check_model(trainer: Trainer, *, task: str | Task, memory: float | None = None, seed: int = 0) -> Iterator[Finding]:
     """Find `memory_short`, `target_scale`, `initial_loss`, `frozen_parameters` and `cannot_overfit_batch`.
 
     `trainer` has not trained yet. `memory`: bytes that training may use; None for what is free.
@@ -150,11 +157,11 @@ def check_model(trainer: Trainer, *, task: str | Task, memory: float | None = No
     short = np.argsort(trainer.train_dataset["length"], kind="stable")[: max(FEW, len(trainer.train_dataset) // 2)]
     few = batch_of(trainer, rng.permutation(short)[:FEW])
     with torch.random.fork_rng():  # dropout draws
-        findings = list(check_memory(trainer, memory=memory))
-        findings += check_target(trainer) if task.numeric else []
-        findings += check_initial_loss(trainer, batch_of(trainer, rows), task)
-        frozen = list(check_gradients(trainer, few))
-        return sort_by_priority([*findings, *(frozen or check_learning(trainer, few))])
+        yield from check_memory(trainer, memory=memory)
+        if task.numeric:
+            yield from check_target(trainer)
+        yield from check_initial_loss(trainer, batch_of(trainer, rows), task)
+        yield from check_gradients(trainer, few) or check_learning(trainer, few)
 
 
 def batch_of(trainer: Trainer, rows: np.ndarray) -> dict[str, torch.Tensor]:
@@ -165,6 +172,7 @@ def batch_of(trainer: Trainer, rows: np.ndarray) -> dict[str, torch.Tensor]:
     return {name: tensor.to(trainer.model.device) for name, tensor in batch.items()}
 
 
+@check
 def check_target(trainer: Trainer) -> Iterator[Finding]:
     """Find `target_scale`: numbers that the model learns are far from mean 0 and deviation 1."""
     config, labels = trainer.model.config, np.asarray(trainer.train_dataset["labels"], dtype=float)
@@ -181,6 +189,7 @@ def check_target(trainer: Trainer) -> Iterator[Finding]:
         )
 
 
+@check
 @torch.inference_mode()
 def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], task: Task) -> Iterator[Finding]:
     """Find `initial_loss`: a new head's logits, or the loss they make, are not those of guessing.
@@ -192,9 +201,8 @@ def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], task: T
     head = getattr(model, task.head)
     if head.bias.any():
         return
-    hook = head.register_forward_hook(lambda module, inputs, logits: features.extend((inputs[0], logits)))
-    loss = float(model(**batch).loss)
-    hook.remove()
+    with head.register_forward_hook(lambda module, inputs, logits: features.extend((inputs[0], logits))):
+        loss = float(model(**batch).loss)
     read, logits = (values.float() for values in features)
     # A head drawn with the config's deviation gives logits of this deviation; so much is three of them
     large = 3 * model.config.initializer_range * float(read.norm(dim=-1).square().mean().sqrt())
@@ -202,29 +210,21 @@ def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], task: T
     reach, expected = math.sqrt(2) * large, task.untrained_loss(model, batch)
     if task.numeric:  # the loss is the mean square of an error that is the target's and the logit's
         reach = reach**2 + 2 * reach * math.sqrt(expected)
-    reason = "the most that a head drawn with the config's deviation gives (3 sigma)"
     if size > large:
-        yield Finding(
-            "initial_loss",
-            f"the untrained head's logits are {size:.2g} in size, and the loss is {loss:.2f}; guessing gives 0 and "
-            f"{expected:.2f}",
-            Evidence(size, large, reason),
-            "the head's weights are too large",
-            {},
-            "draw the head again: load the model without the head's weights",
-        )
+        symptom, value, threshold = f"logits are {size:.2g} in size, where guessing gives 0, and the", size, large
+        cause, advice = "the head's weights are too large", "draw the head again: load the model without its weights"
     elif abs(loss - expected) > reach:
-        yield Finding(
-            "initial_loss",
-            f"the untrained head's logits are small, as expected, but the loss is {loss:.2f}; guessing gives "
-            f"{expected:.2f}",
-            Evidence(abs(loss - expected), reach, reason),
-            "the loss is not the task's own, or the labels are changed before they reach it",
-            {},
-            "compare the loss with the task's own on one batch",
-        )
+        symptom, value, threshold = "logits are small, as expected, but the", abs(loss - expected), reach
+        cause = "the loss is not the task's own, or the labels are changed before they reach it"
+        advice = "compare the loss with the task's own on one batch"
+    else:
+        return
+    symptom = f"the untrained head's {symptom} loss is {loss:.2f}; guessing gives {expected:.2f}"
+    reason = "the most that a head drawn with the config's deviation gives (3 sigma)"
+    yield Finding("initial_loss", symptom, Evidence(value, threshold, reason), cause, {}, advice)
 
 
+@check
 def check_gradients(trainer: Trainer, batch: dict[str, torch.Tensor]) -> Iterator[Finding]:
     """Find `frozen_parameters`: weights that no gradient reaches."""
     model = trainer.model.train()
@@ -248,22 +248,32 @@ def check_gradients(trainer: Trainer, batch: dict[str, torch.Tensor]) -> Iterato
         )
 
 
+@check
 def check_learning(trainer: Trainer, batch: dict[str, torch.Tensor]) -> Iterator[Finding]:
     """Find `cannot_overfit_batch`: a copy of the model, with its dropout, does not memorise eight rows in 80 steps."""
     model = copy.deepcopy(trainer.model)
     optimizer = torch.optim.AdamW(model.parameters())
-    first = last = _loss(model.eval(), batch, trainer)
+
+    def loss() -> torch.Tensor:
+        with _autocast(trainer):
+            return model(**batch).loss
+
+    model.eval()
+    with torch.no_grad():
+        first = last = float(loss())
     goal = min(first, _label_entropy(batch) or first) / 2
+    model.train()
     for step in range(1, 2 * STEPS + 1):
         optimizer.param_groups[0]["lr"] = RATES[step > STEPS]
-        with _autocast(trainer):
-            loss = model.train()(**batch).loss
-        loss.backward()
+        loss().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        if step % 5 == 0 and (last := _loss(model.train(), batch, trainer)) < goal:
-            return
+        if step % 5 == 0:
+            with torch.no_grad():
+                last = float(loss())
+            if last < goal:
+                return
     dropout = trainer.model.config.hidden_dropout_prob
     yield Finding(
         "cannot_overfit_batch",
@@ -279,14 +289,7 @@ def _label_entropy(batch: dict[str, torch.Tensor]) -> float:
     labels = batch.get("labels")
     if labels is None or labels.is_floating_point():
         return 0.0
-    shares = torch.bincount(labels[labels >= 0]).numpy(force=True) / int((labels >= 0).sum())
-    return float(entr(shares).sum())
-
-
-@torch.no_grad()
-def _loss(model: BertPreTrainedModel, batch: dict[str, torch.Tensor], trainer: Trainer) -> float:
-    with _autocast(trainer):
-        return float(model(**batch).loss)
+    return float(entropy(torch.bincount(labels[labels >= 0]).numpy(force=True)))
 
 
 def _autocast(trainer: Trainer) -> AbstractContextManager:
@@ -296,24 +299,24 @@ def _autocast(trainer: Trainer) -> AbstractContextManager:
 # --- memory ------------------------------------------------------------------------------------------------
 
 
+@check
 def check_memory(trainer: Trainer, *, memory: float | None = None) -> Iterator[Finding]:
     """Find `memory_short`: a training step on the longest rows needs more than `memory` bytes (None: what is free)."""
     there = free_memory(trainer.model.device) if memory is None else memory
     weights, row = (MARGIN * size for size in step_memory(trainer))
     batch = trainer.args.per_device_train_batch_size
-    if weights + batch * row <= there:
-        return
-    fitting = max(1, batch // 2)
+    needed, fitting = weights + batch * row, batch
     while fitting > 1 and weights + fitting * row > there:
         fitting //= 2
-    steps = trainer.args.gradient_accumulation_steps * math.ceil(batch / fitting)
-    yield Finding(
-        "memory_short",
-        f"a step needs {(weights + batch * row) / 2**30:.2f} GiB, {there / 2**30:.2f} GiB are free",
-        Evidence((weights + batch * row) / 2**30, there / 2**30, "free memory in GiB"),
-        "the batch, or its longest row, is too large for this machine; accumulating gradients costs only time",
-        {"BATCH_SIZE": fitting, "GRADIENT_ACCUMULATION": steps},
-    )
+    if needed > there:
+        steps = trainer.args.gradient_accumulation_steps * math.ceil(batch / fitting)
+        yield Finding(
+            "memory_short",
+            f"a step needs {needed / 2**30:.2f} GiB, {there / 2**30:.2f} GiB are free",
+            Evidence(needed / 2**30, there / 2**30, "free memory in GiB"),
+            "the batch, or its longest row, is too large for this machine; accumulating gradients costs only time",
+            {"BATCH_SIZE": fitting, "GRADIENT_ACCUMULATION": steps},
+        )
 
 
 def step_memory(trainer: Trainer) -> tuple[int, int]:

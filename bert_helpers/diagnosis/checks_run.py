@@ -10,11 +10,11 @@ import torch
 from scipy.special import log_softmax
 from scipy.stats import chi2
 
-from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, sort_by_priority
+from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, check
 from bert_helpers.errors import TrainingError
 from bert_helpers.evaluation.calibration import fit_temperature
 from bert_helpers.machine.out_of_memory import is_out_of_memory
-from bert_helpers.metrics import check_classification
+from bert_helpers.metrics import check_classification, probabilities
 
 LEARNED = 0.5  # of the loss of guessing
 # Root mean square of a weight in a BERT's encoder layers: 0.061 in the packaged model, 0.042 in bert-base. Adam moves
@@ -27,16 +27,20 @@ TEMPERATURE = 1.5
 BUSY = 0.1  # fault-free runs of the packaged model reached 0.28 (entities) and 0.36 (reviews) on 2 CPU cores in bf16
 
 
-def check_failure(error: BaseException, *, parameters: Mapping[str, object]) -> list[Finding]:
+@check
+def check_failure(error: BaseException, *, parameters: Mapping[str, object]) -> Iterator[Finding]:
     """Find `out_of_memory` or `not_finite_loss`, if that is what ended the run; `parameters` are the notebook's."""
-    if is_out_of_memory(error):
+    cause = error.__cause__ if isinstance(error, TrainingError) else error  # a row too large for any batch
+    if cause and is_out_of_memory(cause):
         batch, steps = int(parameters["BATCH_SIZE"]), int(parameters["GRADIENT_ACCUMULATION"])
-        fix = {"BATCH_SIZE": max(1, batch // 2), "GRADIENT_ACCUMULATION": steps * (2 if batch > 1 else 1)}
-        evidence = Evidence(batch, max(1, batch // 2), "half a batch needs half the activations")
-        return [Finding("out_of_memory", f"out of memory: {str(error)[:80]}", evidence, "the batch is too large", fix)]
-    if isinstance(error, TrainingError):
-        return [_not_finite(str(error), math.nan, float(parameters["LEARNING_RATE"]))]
-    return []
+        half, reason = max(1, batch // 2), "half a batch needs half the activations"
+        fix = {"BATCH_SIZE": half, "GRADIENT_ACCUMULATION": steps * (2 if batch > 1 else 1)}
+        if cause is not error:
+            half, reason, fix = 0, "a batch of one row does not fit either", {"MAX_LENGTH_FACTOR": 0.5}
+        symptom = f"out of memory: {str(cause)[:80]}"
+        yield Finding("out_of_memory", symptom, Evidence(batch, half, reason), "the batch is too large", fix)
+    elif isinstance(error, TrainingError):
+        yield _not_finite(str(error), math.nan, float(parameters["LEARNING_RATE"]))
 
 
 def _not_finite(symptom: str, value: float, learning_rate: float) -> Finding:
@@ -52,39 +56,34 @@ def _not_finite(symptom: str, value: float, learning_rate: float) -> Finding:
 # --- learning curves ---------------------------------------------------------------------------------------
 
 
+@check
 def check_history(
     log_history: Sequence[Mapping[str, float]], *, chance: float, learning_rate: float, weight: float = WEIGHT
-) -> list[Finding]:
+) -> Iterator[Finding]:
     """Find `out_of_memory`, `not_finite_loss`, `learning_rate_too_high`, `learning_rate_too_low` or `underfitting`.
 
     `log_history` is the Trainer's (`trainer.state.log_history`, a run's history.json); `chance` the loss of guessing
-    (`checks_model.chance_loss`); `learning_rate` the run's, for runs too short to log theirs; `weight` the typical size
+    (the task's `chance_loss`); `learning_rate` the run's, for runs too short to log theirs; `weight` the typical size
     of a weight before training (`models.weight_size`).
     """
-    memory = [entry for entry in log_history if "micro_batch_size" in entry]
-    findings = [_recovered(memory[-1])] if memory else []
+    for entry in [entry for entry in log_history if "micro_batch_size" in entry][-1:]:
+        size, times = int(entry["micro_batch_size"]), int(entry["parts"])
+        yield Finding(
+            "out_of_memory",
+            f"memory ran out at step {entry['step']:.0f}; the run went on with batches of {size}",
+            Evidence(size * times, size, "rows that fit at a time"),
+            "the batch is too large for this machine",
+            {"BATCH_SIZE": size, "GRADIENT_ACCUMULATION": times},
+        )
     losses = [(name, entry) for entry in log_history for name in entry if name.endswith("loss")]
     bad = [(name, entry) for name, entry in losses if entry[name] is None or not math.isfinite(entry[name])]
+    trained = [entry["eval_train_loss"] for entry in log_history if "eval_train_loss" in entry]
     if bad:
         name, entry = bad[0]
-        symptom = f"{name} is not finite at step {entry.get('step', 0):.0f}"
-        return [*findings, _not_finite(symptom, math.nan, learning_rate)]
-    trained = [entry["eval_train_loss"] for entry in log_history if "eval_train_loss" in entry]
-    if not trained or trained[-1] <= LEARNED * chance:
-        return findings
-    rates = _learning_rates(log_history, learning_rate)
-    return [*findings, _not_learned(trained[-1], chance, rates, weight, highest=max(learning_rate, rates.max()))]
-
-
-def _recovered(entry: Mapping[str, float]) -> Finding:
-    size, times = int(entry["micro_batch_size"]), int(entry["parts"])
-    return Finding(
-        "out_of_memory",
-        f"memory ran out at step {entry['step']:.0f}; the run went on with batches of {size}",
-        Evidence(size * times, size, "rows that fit at a time"),
-        "the batch is too large for this machine",
-        {"BATCH_SIZE": size, "GRADIENT_ACCUMULATION": times},
-    )
+        yield _not_finite(f"{name} is not finite at step {entry.get('step', 0):.0f}", math.nan, learning_rate)
+    elif trained and trained[-1] > LEARNED * chance:
+        rates = _learning_rates(log_history, learning_rate)
+        yield _not_learned(trained[-1], chance, rates, weight, highest=max(learning_rate, rates.max()))
 
 
 def _learning_rates(log_history: Sequence[Mapping[str, float]], learning_rate: float) -> np.ndarray:
@@ -121,22 +120,22 @@ def _not_learned(loss: float, chance: float, rates: np.ndarray, weight: float, *
 # --- predictions -------------------------------------------------------------------------------------------
 
 
+@check
 def check_fit(history: pd.DataFrame, losses: np.ndarray) -> Iterator[Finding]:
     """Find `overfitting`: the validation loss rose well above its lowest, and the training loss is far below it.
 
     `history` is from `training.history`. The scatter of `losses`, the loss of each validation row at the end
     (`row_losses`), says how far the loss would rise by chance.
     """
-    train, validation = history.train_loss.iloc[-1], history.validation_loss
-    rise, error = validation.iloc[-1] - validation.min(), float(np.std(losses, ddof=1) / math.sqrt(len(losses)))
-    gap = validation.iloc[-1] - train
-    if rise > 2 * error and gap > 2 * error:
-        best = validation.idxmin()
+    train, last = history.train_loss.iloc[-1], history.validation_loss.iloc[-1]
+    lowest, best = history.validation_loss.min(), history.validation_loss.idxmin()
+    error = float(np.std(losses, ddof=1) / math.sqrt(len(losses)))
+    if min(last - lowest, last - train) > 2 * error:
         yield Finding(
             "overfitting",
-            f"the validation loss rose from {validation.min():.2f} (epoch {best:g}) to {validation.iloc[-1]:.2f}, "
-            f"while the training loss fell to {train:.2f}",
-            Evidence(rise, 2 * error, "two standard errors of the validation loss"),
+            f"the validation loss rose from {lowest:.2f} (epoch {best:g}) to {last:.2f}, while the training loss fell "
+            f"to {train:.2f}",
+            Evidence(last - lowest, 2 * error, "two standard errors of the validation loss"),
             "too many passes over too few rows: the model memorises them",
             {"EARLY_STOPPING": 1, "EPOCHS": max(1, math.ceil(best)), "WEIGHT_DECAY": 0.1},
         )
@@ -149,6 +148,7 @@ def row_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return -np.take_along_axis(log_softmax(logits[kept], axis=-1), labels[kept][:, None], axis=-1)[:, 0]
 
 
+@check
 def check_confidence(logits: np.ndarray, labels: np.ndarray) -> Iterator[Finding]:
     """Find `overconfidence`: dividing the logits by one number above 1.5 makes the labels much likelier.
 
@@ -157,14 +157,13 @@ def check_confidence(logits: np.ndarray, labels: np.ndarray) -> Iterator[Finding
     logits, labels = check_classification(logits, labels)
     temperature = fit_temperature(logits, labels)
     gain = 2 * float(np.sum(row_losses(logits, labels) - row_losses(logits / temperature, labels)))
-    sure = float(np.exp(log_softmax(logits, axis=1).max(axis=1)).mean())
+    sure, right = float(probabilities(logits).max(axis=1).mean()), np.mean(logits.argmax(axis=1) == labels)
     if temperature > TEMPERATURE and gain > chi2.isf(FALSE_ALARM, 1):
+        reason = "at 1.5, a probability of 95% should be 88%; likelihood-ratio test passed"
         yield Finding(
             "overconfidence",
-            f"sure of {sure:.0%} on average, right in {np.mean(logits.argmax(axis=1) == labels):.0%}",
-            Evidence(
-                temperature, TEMPERATURE, "at 1.5, a probability of 95% should be 88%; likelihood-ratio test passed"
-            ),
+            f"sure of {sure:.0%} on average, right in {right:.0%}",
+            Evidence(temperature, TEMPERATURE, reason),
             "trained until the training rows were certain; certainty does not carry over",
             {"LABEL_SMOOTHING": 0.1},
             f"or divide the logits by {temperature:.3g} (calibration.fit_temperature)",
@@ -174,6 +173,7 @@ def check_confidence(logits: np.ndarray, labels: np.ndarray) -> Iterator[Finding
 # --- time --------------------------------------------------------------------------------------------------
 
 
+@check
 def check_speed(log_history: Sequence[Mapping[str, float]], *, rate: float) -> Iterator[Finding]:
     """Find `slow`: the run used a small share of the machine's own `matrix_product_rate` (operations per second)."""
     ends = [entry for entry in log_history if "total_flos" in entry and "train_runtime" in entry]
@@ -201,6 +201,7 @@ def matrix_product_rate(*, precision: str, size: int = 1024, seconds: float = 0.
     return 2 * size**3 / best
 
 
+@check
 def check_run(
     log_history: Sequence[Mapping[str, float]],
     history: pd.DataFrame,
@@ -211,15 +212,17 @@ def check_run(
     logits: np.ndarray | None = None,
     labels: np.ndarray | None = None,
     rate: float | None = None,
-) -> list[Finding]:
-    """Return all findings of a finished run, most fundamental first.
+) -> Iterator[Finding]:
+    """Find all of a finished run.
 
     `logits` and `labels` are those of the validation rows, for tasks with classes: (rows, classes), or of tagged words
     (rows, tokens, classes).
     """
-    findings = check_history(log_history, chance=chance, learning_rate=learning_rate, weight=weight)
+    yield from check_history(log_history, chance=chance, learning_rate=learning_rate, weight=weight)
     if logits is not None and np.isfinite(logits).all():
-        findings += check_fit(history, row_losses(logits, labels)) if len(history) > 1 else []
-        findings += check_confidence(logits, labels) if np.ndim(logits) == 2 else []
-    findings += check_speed(log_history, rate=rate) if rate else []
-    return sort_by_priority(findings)
+        if len(history) > 1:
+            yield from check_fit(history, row_losses(logits, labels))
+        if np.ndim(logits) == 2:
+            yield from check_confidence(logits, labels)
+    if rate:
+        yield from check_speed(log_history, rate=rate)

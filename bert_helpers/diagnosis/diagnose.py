@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from bert_helpers import models
 from bert_helpers.diagnosis import checks_data, checks_model, checks_run, fixes
-from bert_helpers.diagnosis.findings import Finding, sort_by_priority, with_fix
+from bert_helpers.diagnosis.findings import Finding, check, sort_by_priority, with_fix
 from bert_helpers.errors import ParameterError
 from bert_helpers.parameters import PARAMETERS
 from bert_helpers.runs import Run, finish, prepare
@@ -13,6 +13,7 @@ from bert_helpers.tasks.registry import TASKS
 OTHER_TEST_ROWS = {"redraw_splits", "TRAIN_SIZE", "VALIDATION_SIZE", "TEST_SIZE"}
 
 
+@check
 def diagnose_rows(run: Run) -> list[Finding]:
     """Return the findings in data and tokens, which training does not change."""
     p, task = run.parameters, run.task
@@ -22,6 +23,7 @@ def diagnose_rows(run: Run) -> list[Finding]:
     ]
 
 
+@check
 def diagnose(
     run: Run,
     *,

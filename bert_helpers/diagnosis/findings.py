@@ -4,8 +4,10 @@ The measuring is in `checks_data` (rows), `checks_model` (tokens, the untrained 
 predictions, time). Each check returns a list of findings, an empty one if nothing is wrong.
 """
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from typing import NamedTuple
 
 import pandas as pd
@@ -96,6 +98,25 @@ def sort_by_priority(findings: Iterable[Finding]) -> list[Finding]:
     for finding in findings:
         first.setdefault(finding.name, finding)
     return sorted(first.values(), key=lambda finding: PRIORITY[finding.name])
+
+
+def check(function: Callable[..., Iterable[Finding]]) -> Callable[..., list[Finding]]:
+    """Make a function that yields findings return them as a list, most fundamental first.
+
+    An exception in it is a warning: what was found before counts, and no diagnosis ends a training.
+    """
+
+    @wraps(function)
+    def checked(*args: object, **kwargs: object) -> list[Finding]:
+        found: list[Finding] = []
+        try:
+            found.extend(function(*args, **kwargs))
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            warnings.warn(f"{function.__name__} of the diagnosis could not be done ({reason}).", stacklevel=2)
+        return sort_by_priority(found)
+
+    return checked
 
 
 def summary(findings: Iterable[Finding]) -> list[dict[str, object]]:

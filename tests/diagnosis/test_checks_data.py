@@ -7,6 +7,7 @@ from made_up import WORDS, examples, labelled, names, people, reviews, splits, t
 
 from bert_helpers.diagnosis import checks_data, fixes
 from bert_helpers.evaluation.comparison import mcnemar
+from bert_helpers.tasks.base import Examples
 from bert_helpers.tasks.registry import TASKS
 
 
@@ -104,6 +105,20 @@ def test_evaluation_rows_of_another_kind(rng, clean):
     assert found.evidence.value > found.evidence.threshold
     assert not [*checks_data.check_same_distribution(examples(clean))]
     assert not [*checks_data.check_same_distribution(examples(fixes.apply_fix(other, found.fix)))]
+
+
+def test_random_divisions_are_called_different_as_often_as_is_said(monkeypatch):
+    """Once in 20 here, where the areas under the curve of 40 and 40 rows go up to 0.7 by chance alone."""
+    monkeypatch.setattr(checks_data, "SHUFFLES", 19)
+    monkeypatch.setattr(checks_data, "SEPARABLE", 0)
+    task = TASKS["regression"]
+    texts = [text for split in task.load("sample").values() for text in task.examples(split).texts]
+    alarms = 0
+    for seed in range(80):
+        drawn = np.random.default_rng(seed).choice(texts, (2, 40), replace=False).tolist()
+        area, chance = checks_data._separability(*(Examples(part, part, part, part) for part in drawn), seed)
+        alarms += area > chance
+    assert 1 <= alarms <= 8
 
 
 # --- label noise -------------------------------------------------------------------------------------------

@@ -251,6 +251,42 @@ def test_a_finding_that_is_not_declared_is_refused():
         finding("hunger")
 
 
+@pytest.mark.parametrize("error", [ValueError("shape"), MemoryError(), RecursionError(), torch.OutOfMemoryError("GPU")])
+def test_a_check_that_raises_is_a_warning_and_the_others_are_made(error, clean, monkeypatch):
+    """A diagnosis comes after a training: it must not lose it."""
+
+    def fails(*args, **kwargs):
+        yield finding("small_evaluation")
+        raise error
+
+    one = DatasetDict(
+        {**clean, "test": clean["test"].filter(lambda row: row["label"] == 0, load_from_cache_file=False)}
+    )
+    monkeypatch.setattr(checks_data, "check_duplicates", findings.check(fails))
+    with pytest.warns(UserWarning, match=f"fails of the diagnosis could not be done .{type(error).__name__}"):
+        found = checks_data.check_dataset(one, task="classification", difference=None)
+    assert names(found)[0] == "constant_labels"
+    assert "small_evaluation" in names(found)
+
+
+def test_no_row_that_breaks_a_check_ends_a_diagnosis(get_broken):
+    for make in get_broken:
+        with pytest.warns(UserWarning, match="of the diagnosis could not be done"):
+            assert make() == []
+
+
+@pytest.fixture
+def get_broken(clean, tokenizer):
+    """Calls of each collecting check with what none of them expects."""
+    nothing = SimpleNamespace(train_dataset=[], args=None, model=None)
+    return [
+        lambda: checks_data.check_dataset(DatasetDict(), task="classification"),
+        lambda: checks_model.check_tokens(clean, clean, tokenizer, task="classification"),
+        lambda: checks_model.check_model(nothing, task="classification"),
+        lambda: checks_run.check_run([{"loss": "high"}], None, chance=1.0, learning_rate=1e-4),
+    ]
+
+
 def test_every_finding_is_declared_once_with_its_module():
     assert len(findings.PRIORITY) == len(findings.KINDS)
     for kind in findings.KINDS:

@@ -92,7 +92,8 @@ def test_a_record_of_several_tasks_gives_each_model_its_own_part(tmp_path):
     save(folder)  # another run's: no model of this record
     metrics = ["classification/accuracy", "classification/transfer/accuracy", "qa/f1", "regression/pearson"]
     parameters = {**RECORD.parameters, "OUTPUT_DIR": "results/all", "QA_EPOCHS": 9, "QA_TRAINED": "",
-                  "TRANSFER_DATA": "abroad.csv", "STS_TRAINED": "results/before/model", "STS_MAX_LENGTH": 16}  # fmt: skip
+                  "TRANSFER_DATA": "abroad.csv", "STS_TRAINED": "results/before/model",
+                  "STS_MAX_LENGTH": 16}  # fmt: skip
     record = replace(
         RECORD,
         metrics=dict.fromkeys([*metrics, "regression/cosine/pearson"], SCORE),
