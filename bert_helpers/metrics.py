@@ -34,7 +34,7 @@ class Measure(ABC):
     def values(self, names: Sequence[str] | None = None) -> dict[str, float]:
         """Return the metrics, or those of these names, without intervals."""
         values = self.statistic(np.ones(self.units))
-        return {name: float(values[name]) for name in (values if names is None else names)}
+        return {name: float(values[name]) for name in names or values}
 
     def intervals(
         self, names: Sequence[str] | None = None, *, seed: int = 0, n_resamples: int = RESAMPLES
@@ -43,7 +43,7 @@ class Measure(ABC):
 
         def chosen(weights: Weights) -> Metrics:
             values = self.statistic(weights)
-            return {name: values[name] for name in (values if names is None else names)}
+            return {name: values[name] for name in names or values}
 
         return intervals(chosen, self.units, shares=self.shares, n_resamples=n_resamples, seed=seed)
 
@@ -70,10 +70,8 @@ class ClassificationMeasure(Measure):
     out where a class has no examples or all. Raises DataError when logits and labels do not belong together.
     """
 
-    shares: ClassVar = {
-        "accuracy": True,
-        **dict.fromkeys(("precision", "recall", "f1", "f1_macro", "f1_weighted"), False),
-    }
+    shares: ClassVar = {"accuracy": True, "precision": False, "recall": False, "f1": False, "f1_macro": False,
+                        "f1_weighted": False}  # fmt: skip
     lower_is_better = ("log_loss", "brier")
     headline = ("accuracy", "f1", "log_loss")
 

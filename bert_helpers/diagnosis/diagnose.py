@@ -1,10 +1,10 @@
 """Diagnose a run of any task, and train it again with the fix of a finding."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from bert_helpers import models
 from bert_helpers.diagnosis import checks_data, checks_model, checks_run, fixes
-from bert_helpers.diagnosis.findings import Finding, check, sort_by_priority, with_fix
+from bert_helpers.diagnosis.findings import Finding, check, with_fix
 from bert_helpers.errors import ParameterError
 from bert_helpers.parameters import PARAMETERS
 from bert_helpers.runs import Run, finish, prepare
@@ -14,37 +14,34 @@ OTHER_TEST_ROWS = {"redraw_splits", "TRAIN_SIZE", "VALIDATION_SIZE", "TEST_SIZE"
 
 
 @check
-def diagnose_rows(run: Run) -> list[Finding]:
-    """Return the findings in data and tokens, which training does not change."""
+def diagnose_rows(run: Run) -> Iterator[Finding]:
+    """Find what is in data and tokens, which training does not change."""
     p, task = run.parameters, run.task
-    return [
-        *checks_data.check_dataset(run.dataset, task=task, difference=p.get("DIFFERENCE"), seed=p["SEED"]),
-        *checks_model.check_tokens(run.dataset, run.encoded, run.tokenizer, task=task),
-    ]
+    yield from checks_data.check_dataset(run.dataset, task=task, difference=p.get("DIFFERENCE"), seed=p["SEED"])
+    yield from checks_model.check_tokens(run.dataset, run.encoded, run.tokenizer, task=task)
 
 
 @check
 def diagnose(
     run: Run,
     *,
-    rows: Sequence[Finding] | None = None,
+    rows: Iterable[Finding] | None = None,
     rate: float | None = None,
     memory: float | None = None,
-) -> list[Finding]:
-    """Return the findings in data and tokens, and in the untrained model or the finished run, whichever it is.
+) -> Iterator[Finding]:
+    """Find what is in data and tokens, and in the untrained model or the finished run, whichever it is.
 
     `rows` are those of `diagnose_rows`, if they are known already. `rate` is `checks_run.matrix_product_rate`'s (None:
     speed is not checked), `memory` what a step may take in bytes (None: what is free).
     """
-    p, task = run.parameters, TASKS[run.task]
-    findings = diagnose_rows(run) if rows is None else list(rows)
-    if run.history is None:
-        findings += checks_model.check_model(run.trainer, task=task, memory=memory, seed=p["SEED"])
-        return sort_by_priority(findings)
-    history = run.history
+    p, task, history = run.parameters, TASKS[run.task], run.history
+    yield from diagnose_rows(run) if rows is None else rows
+    if history is None:
+        yield from checks_model.check_model(run.trainer, task=task, memory=memory, seed=p["SEED"])
+        return
     if p["EARLY_STOPPING"]:  # the model is that of the best epoch
         history = history.loc[: history.validation_loss.idxmin()]
-    findings += checks_run.check_run(
+    yield from checks_run.check_run(
         run.log_history,
         history,
         chance=task.chance_loss(run.encoded["train"]),
@@ -54,7 +51,6 @@ def diagnose(
         labels=run.validation.label_ids if task.has_classes else None,
         rate=rate,
     )
-    return sort_by_priority(findings)
 
 
 def retrain(run: Run, fix: Mapping[str, object]) -> Run:

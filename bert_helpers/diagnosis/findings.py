@@ -83,8 +83,7 @@ class Finding:
 
     def __post_init__(self) -> None:
         if self.name not in PRIORITY:
-            raise ValueError(f"{self.name!r} is no finding; declare it in findings.KINDS, or take one of these: "
-                             f"{', '.join(PRIORITY)}.")  # fmt: skip
+            raise ValueError(f"{self.name!r} is no finding; declare it in findings.KINDS, or take one of {[*PRIORITY]}")
 
     @property
     def remedy(self) -> str:
@@ -94,9 +93,7 @@ class Finding:
 
 def sort_by_priority(findings: Iterable[Finding]) -> list[Finding]:
     """Sort findings, most fundamental first; of several with one name the first is kept."""
-    first: dict[str, Finding] = {}
-    for finding in findings:
-        first.setdefault(finding.name, finding)
+    first = {finding.name: finding for finding in reversed([*findings])}
     return sorted(first.values(), key=lambda finding: PRIORITY[finding.name])
 
 
@@ -128,11 +125,8 @@ def summary(findings: Iterable[Finding]) -> list[dict[str, object]]:
 
 def table(findings: Iterable[Finding]) -> pd.DataFrame:
     """Return one row per finding, most fundamental first: `symptom`, `value`, `threshold`, `why`, `cause`, `fix`."""
-    rows = [
-        (f.name, f.symptom, f.evidence.value, f.evidence.threshold, f.evidence.reason, f.cause, f.remedy)
-        for f in sort_by_priority(findings)
-    ]
     columns = ["finding", "symptom", "value", "threshold", "why", "cause", "fix"]
+    rows = [(f.name, f.symptom, *f.evidence, f.cause, f.remedy) for f in sort_by_priority(findings)]
     return pd.DataFrame(rows, columns=columns).set_index("finding")
 
 

@@ -129,21 +129,17 @@ def delete_words(words: list[str], rng: np.random.Generator, *, share: float = 0
 def swap_words(words: list[str], rng: np.random.Generator, *, share: float = 0.1) -> list[str]:
     """Exchange `share` of the words, at least two, in pairs."""
     words = list(words)
-    if len(words) > 1:
-        for _ in range(max(1, round(share * len(words) / 2))):
-            i, j = rng.choice(len(words), 2, replace=False)
-            words[i], words[j] = words[j], words[i]
+    for _ in range(max(1, round(share * len(words) / 2)) if len(words) > 1 else 0):
+        i, j = rng.choice(len(words), 2, replace=False)
+        words[i], words[j] = words[j], words[i]
     return words
 
 
 def redraw_splits(dataset: DatasetDict, *, seed: int = 0) -> DatasetDict:
     """Distribute all rows at random over splits of the same sizes."""
     pooled = concatenate_datasets(list(dataset.values())).shuffle(seed=seed)
-    ends = np.cumsum([len(split) for split in dataset.values()])
-    starts = [0, *ends[:-1]]
-    return DatasetDict(
-        {name: pooled.select(range(start, end)) for name, start, end in zip(dataset, starts, ends, strict=True)}
-    )
+    parts = np.split(np.arange(len(pooled)), np.cumsum([len(split) for split in dataset.values()])[:-1])
+    return DatasetDict({name: pooled.select(rows) for name, rows in zip(dataset, parts, strict=True)})
 
 
 # In this order: row numbers are those before any other action.

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from itertools import chain, count
 
 import numpy as np
 import pandas as pd
@@ -18,44 +19,24 @@ def learning_rate_range(
     `smoothing` on the past). Ends early when the smoothed loss is 4 times its lowest, or not finite. The trainer's own
     model and the random state stay as they were.
     """
-    model, rows = copy.deepcopy(trainer.model).train(), []
+    model, rows, mean = copy.deepcopy(trainer.model).train(), [], 0.0
     optimizer = torch.optim.AdamW(model.parameters(), lr=lowest, weight_decay=trainer.args.weight_decay)
-    rates = np.geomspace(lowest, highest, steps)
-    mean = 0.0
+    batches = chain.from_iterable(trainer.get_train_dataloader() for _ in count())
     with torch.random.fork_rng():
         torch.manual_seed(trainer.args.seed)
-        batches = iter(trainer.get_train_dataloader())
-        for number, rate in enumerate(rates, 1):
-            try:
-                batch = next(batches)
-            except StopIteration:
-                batches = iter(trainer.get_train_dataloader())
-                batch = next(batches)
-            loss = _step(trainer, model, optimizer, batch, rate)
-            mean = smoothing * mean + (1 - smoothing) * loss
-            rows.append((rate, loss, mean / (1 - smoothing**number)))
-            if not math.isfinite(loss) or rows[-1][2] > 4 * min(row[2] for row in rows):
+        for number, (rate, batch) in enumerate(zip(np.geomspace(lowest, highest, steps), batches, strict=False), 1):
+            optimizer.param_groups[0]["lr"] = rate
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=trainer.args.bf16):
+                loss = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), trainer.args.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            mean = smoothing * mean + (1 - smoothing) * loss.item()
+            rows.append((rate, loss.item(), mean / (1 - smoothing**number)))
+            if not math.isfinite(rows[-1][1]) or rows[-1][2] > 4 * min(row[2] for row in rows):
                 break
     return pd.DataFrame(rows, columns=["learning_rate", "loss", "smoothed"])
-
-
-def _step(
-    trainer: Trainer,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: dict[str, torch.Tensor],
-    rate: float,
-) -> float:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=trainer.args.bf16):
-        loss = model(**batch).loss
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), trainer.args.max_grad_norm)
-    optimizer.step()
-    optimizer.zero_grad()
-    return float(loss.detach())
 
 
 def suggested_learning_rate(table: pd.DataFrame) -> float | None:

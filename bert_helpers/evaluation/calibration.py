@@ -26,9 +26,8 @@ def reliability(logits: np.ndarray, labels: np.ndarray, *, bins: int = BINS) -> 
     """
     confidence, correct = _confidence(logits, labels)
     rank = np.searchsorted(np.sort(confidence), confidence, side="left")
-    table = pd.DataFrame({"bin": rank * bins // len(rank), "confidence": confidence, "accuracy": correct})
-    table = table.groupby("bin").agg(rows=("accuracy", "size"), confidence=("confidence", "mean"),
-                                     accuracy=("accuracy", "mean")).reset_index(drop=True)  # fmt: skip
+    table = pd.DataFrame({"confidence": confidence, "accuracy": correct}).groupby(rank * bins // len(rank))
+    table = table.mean().assign(rows=table.size()).reset_index(drop=True)
     hits = (table.rows * table.accuracy).round().astype(int)
     wilson = [binomtest(k, n).proportion_ci(method="wilson") for k, n in zip(hits, table.rows, strict=True)]
     return table.assign(low=[interval.low for interval in wilson], high=[interval.high for interval in wilson])
@@ -93,9 +92,8 @@ def risk_coverage(logits: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     """
     confidence, errors = _by_confidence(logits, labels)
     answered = np.arange(1, len(errors) + 1)
-    return pd.DataFrame(
-        {"coverage": answered / len(errors), "risk": np.cumsum(errors) / answered, "confidence": confidence}
-    )
+    table = {"coverage": answered / len(errors), "risk": np.cumsum(errors) / answered, "confidence": confidence}
+    return pd.DataFrame(table)
 
 
 def risk_coverage_area(
@@ -122,16 +120,13 @@ def confident_mistakes(
     confidence, correct = _confidence(logits, labels)
     wrong = np.flatnonzero(~correct)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
-    predicted = np.argmax(logits, axis=1)
-    return pd.DataFrame(
-        {
-            "label": [names[i] for i in np.asarray(labels)[worst]],
-            "predicted": [names[i] for i in predicted[worst]],
-            "confidence": confidence[worst],
-            "text": [texts[int(row)] for row in worst],
-        },
-        index=pd.Index(worst, name="row"),
-    )
+    table = {
+        "label": [names[label] for label in np.asarray(labels)[worst]],
+        "predicted": [names[label] for label in np.argmax(logits, axis=1)[worst]],
+        "confidence": confidence[worst],
+        "text": [texts[int(row)] for row in worst],
+    }
+    return pd.DataFrame(table, index=pd.Index(worst, name="row"))
 
 
 def _confidence(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

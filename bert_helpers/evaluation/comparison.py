@@ -51,12 +51,11 @@ def compare(
     for position, name in enumerate(names):
         table.insert(position, name, [values[position][metric] for metric in table.index])
     metric = metric or table.index[0]
-    counts = None
+    only = None
     if first.correct is not None and metric == "accuracy":  # McNemar's test is about right and wrong only
         one, other = first.correct, second.correct
-        counts = (int(np.sum(one & ~other)), int(np.sum(other & ~one)))
-    p_value = None if counts is None else mcnemar(*counts)
-    return Comparison(table, p_value, _sentence(table, metric, names, counts, p_value, first))
+        only = (int(np.sum(one & ~other)), int(np.sum(other & ~one)))
+    return Comparison(table, only and mcnemar(*only), _sentence(table.loc[metric], names, only, first))
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -69,22 +68,17 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return 1.0 if n == 0 else float(binomtest(only_first, n).pvalue)
 
 
-def _sentence(
-    table: pd.DataFrame,
-    metric: str,
-    names: tuple[str, str],
-    counts: tuple[int, int] | None,
-    p_value: float | None,
-    measure: Measure,
-) -> str:
-    row = table.loc[metric]
+def _sentence(row: pd.Series, names: tuple[str, str], only: tuple[int, int] | None, measure: Measure) -> str:
+    """Say which run is better; `only`: examples that only the one, and only the other, gets right."""
     real, figures = [row["low"] > 0 or row["high"] < 0], f"95% interval {row['low']:+.3f} to {row['high']:+.3f}"
-    if counts is not None:
-        real.append(p_value < 0.05)
-        figures += f"; McNemar p = {p_value:.2g}: only {names[0]} right {counts[0]} times, only {names[1]} {counts[1]}"
-    what = f"{metric} is {row[names[0]]:.3f} for {names[0]}, {row[names[1]]:.3f} for {names[1]} ({figures})"
+    if only is not None:
+        real.append(mcnemar(*only) < 0.05)
+        figures += (
+            f"; McNemar p = {mcnemar(*only):.2g}: only {names[0]} right {only[0]} times, only {names[1]} {only[1]}"
+        )
+    what = f"{row.name} is {row[names[0]]:.3f} for {names[0]}, {row[names[1]]:.3f} for {names[1]} ({figures})"
     if all(real):
-        better = names[int((row["difference"] > 0) != (metric in measure.lower_is_better))]
+        better = names[int((row["difference"] > 0) != (row.name in measure.lower_is_better))]
         return f"{what}: {better} is better, beyond what the choice of these {measure.examples} examples explains."
     how_sure = "is on the edge of chance" if any(real) else "may well be chance"
     return f"{what}: on these {measure.examples} examples the difference {how_sure}."

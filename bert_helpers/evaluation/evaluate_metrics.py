@@ -25,15 +25,12 @@ class Squad(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         answers = {"text": List(Value("string")), "answer_start": List(Value("int32"))}
-        features = {
-            "predictions": {"id": Value("string"), "prediction_text": Value("string")},
-            "references": {"id": Value("string"), "answers": answers},
-        }
+        given = {"id": Value("string"), "prediction_text": Value("string")}
         return evaluate.MetricInfo(
             description=Squad.__doc__,
             citation="Rajpurkar et al. 2016, SQuAD: 100,000+ questions for machine comprehension of text",
             inputs_description="predictions: id, prediction_text; references: id, answers (text, answer_start).",
-            features=Features(features),
+            features=Features({"predictions": given, "references": {"id": Value("string"), "answers": answers}}),
         )
 
     def _compute(self, predictions: list[dict], references: list[dict]) -> dict[str, float]:
@@ -73,12 +70,12 @@ class Seqeval(evaluate.Metric):
         check_tags(predictions, references)
         report = classification_report(references, predictions, output_dict=True, zero_division=0)
         overall = report.pop("micro avg")
-        kinds = {name: scores for name, scores in report.items() if not name.endswith(" avg")}
         names = {"precision": "precision", "recall": "recall", "f1-score": "f1"}
         return {
             **{
-                kind: {**{to: float(scores[name]) for name, to in names.items()}, "number": int(scores["support"])}
-                for kind, scores in kinds.items()
+                kind: {to: float(scores[name]) for name, to in names.items()} | {"number": int(scores["support"])}
+                for kind, scores in report.items()
+                if not kind.endswith(" avg")
             },
             **{f"overall_{to}": float(overall[name]) for name, to in names.items()},
             "overall_accuracy": float(accuracy_score(references, predictions)),

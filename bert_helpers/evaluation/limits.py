@@ -9,7 +9,7 @@ from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers.evaluation.calibration import calibration_error, fit_temperature
 from bert_helpers.evaluation.comparison import by_slice
-from bert_helpers.intervals import Metrics, Weights, intervals
+from bert_helpers.metrics import ClassificationMeasure
 
 
 def of_classifier(outputs: Mapping[str, PredictionOutput], names: Sequence[str], *, seed: int = 0) -> dict[str, dict]:
@@ -18,29 +18,27 @@ def of_classifier(outputs: Mapping[str, PredictionOutput], names: Sequence[str],
     `outputs` are logits and labels of the splits "validation", on which a temperature is fitted, and "test"; `names`
     are those of the classes. Classes of fewer than 10 rows count as one, "(rare)"; of one class only there is no worst.
     """
-    logits, labels = (np.asarray(part) for part in (outputs["test"].predictions, outputs["test"].label_ids))
+    test, validation = (
+        (np.asarray(outputs[name].predictions), outputs[name].label_ids) for name in ("test", "validation")
+    )
+    logits, labels = test
     with warnings.catch_warnings():  # of rows that are all right; then the temperature is 1
         warnings.simplefilter("ignore")
-        temperature = fit_temperature(outputs["validation"].predictions, outputs["validation"].label_ids)
+        temperature = fit_temperature(*validation)
     error = calibration_error(logits, labels, seed=seed)
     calibration = {
         "ece": error.loc["ece"].to_dict(),
         "by_chance": error.value["ece_by_chance"],
         "temperature": temperature,
         "scaled": calibration_error(logits / temperature, labels, seed=seed).loc["ece"].to_dict(),
-        "rows": len(outputs["validation"].label_ids),
+        "rows": len(validation[1]),
     }
-    correct = logits.argmax(axis=1) == labels
 
     def accuracy(rows: np.ndarray) -> pd.DataFrame:
-        def statistic(weights: Weights) -> Metrics:
-            return {"accuracy": weights @ correct[rows] / weights.sum(axis=-1)}
-
-        return intervals(statistic, len(rows), shares={"accuracy": True}, seed=seed)
+        return ClassificationMeasure(logits[rows], labels[rows]).intervals(["accuracy"], seed=seed)
 
     table = by_slice([names[label] for label in labels], accuracy).xs("accuracy", level="metric")
-    worst = _worst(table, "accuracy") if len(table) > 1 else {}
-    return {"calibration": calibration, **worst}
+    return {"calibration": calibration, **(_worst(table, "accuracy") if len(table) > 1 else {})}
 
 
 def of_parts(parts: pd.DataFrame) -> dict[str, dict]:

@@ -18,9 +18,11 @@ LABELS = {"f1": "F1"}
 BLUE, ORANGE = "#0072b2", "#d55e00"  # of the Okabe-Ito palette: told apart by the colour-blind
 
 
-def _figure(width: float = 6.4, height: float = 3.2, columns: int = 1, *, sharey: bool = False) -> tuple[Figure, list]:
+def _figure(
+    width: float = 6.4, height: float = 3.2, columns: int = 1, rows: int = 1, *, sharey: bool = False
+) -> tuple[Figure, list]:
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    axes = figure.subplots(1, columns, squeeze=False, sharey=sharey)[0]
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     return figure, list(axes)
@@ -84,14 +86,12 @@ def learning_rate_range(table: pd.DataFrame, *, chosen: float | None = None) -> 
 def small_multiples(histories: Mapping[str, pd.DataFrame], *, columns: int = 3) -> Figure:
     """How do sick runs look beside a healthy one? Both losses by epoch of each `training.history`, one scale."""
     rows = -(-len(histories) // columns)
-    figure = Figure(figsize=(3.1 * columns, 2.3 * rows), layout="constrained", facecolor="white")
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    figure, axes = _figure(3.1 * columns, 2.3 * rows, columns, rows, sharey=True)
     for axis, (name, history) in zip(axes, histories.items(), strict=False):
         for split, colour, marker in (("train", BLUE, "o"), ("validation", ORANGE, "s")):
             axis.plot(history.index, history[f"{split}_loss"], color=colour, marker=marker, markersize=3, label=split)
         axis.set_title(*_literal([name]), fontsize="medium")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[len(histories) :]:
         axis.set_visible(False)
     axes[0].legend(frameon=False)
@@ -162,12 +162,11 @@ def entities_html(tokens: Sequence[str], gold: Sequence[str], predicted: Sequenc
 
 
 def _marked(tokens: Sequence[str], tags: Sequence[str]) -> str:
-    spans = {first: (kind, last) for kind, first, last in get_entities(list(tags))}
     parts, position = [], 0
-    while position < len(tokens):
-        kind, last = spans.get(position, (None, position))
-        text = html.escape(" ".join(tokens[position : last + 1]))
-        parts.append(text if kind is None else _mark(text, kind))
+    for kind, first, last in [*get_entities(list(tags)), (None, len(tokens), 0)]:
+        parts += map(html.escape, tokens[position:first])
+        if kind is not None:
+            parts.append(_mark(html.escape(" ".join(tokens[first : last + 1])), kind))
         position = last + 1
     return " ".join(parts)
 

@@ -109,17 +109,11 @@ def _metadata(record: Record, metrics: Mapping[str, records.Score], name: str) -
     """Return what the Hub reads, as YAML. No licence and no language: a run does not know them."""
     source = one_line(record.data.get("source") or "") or "unknown"
     pipeline = TASKS[record.tasks[0]].pipeline
+    kind = re.sub(r"[^\w./-]+", "-", source).strip("-./") or "unknown"
     measured = {metric: score["value"] for metric, score in metrics.items() if score["value"] is not None}
+    facts = {"task_type": pipeline, "dataset_name": source, "dataset_type": kind, "dataset_split": "test"}
     evaluated = [
-        EvalResult(
-            task_type=pipeline,
-            dataset_name=source,
-            dataset_type=re.sub(r"[^\w./-]+", "-", source).strip("-./") or "unknown",
-            dataset_split="test",
-            metric_type=metric,
-            metric_value=round(value, 6),
-        )
-        for metric, value in measured.items()
+        EvalResult(**facts, metric_type=metric, metric_value=round(value, 6)) for metric, value in measured.items()
     ]
     base = one_line(record.parameters.get("TRAINED") or record.parameters.get("MODEL", ""))
     known = re.fullmatch(ON_THE_HUB, base) and not (files.base_folder() / base).exists()

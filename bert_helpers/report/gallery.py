@@ -66,14 +66,14 @@ def write_gallery(folder: Path) -> Path:
     pages = write_pages(folder)
     # Folders may go while this looks: a training that ends removes its checkpoints.
     paths = sorted(Path(at, records.NAME) for at, _, names in os.walk(folder) if records.NAME in names)
-    folders = {path.parent for path in paths}
+    folders = {path.parent.relative_to(folder) for path in paths}
     runs = [_run(path, folder, pages) for path in paths]
     runs.sort(key=lambda run: (run["error"] is None, run["date"]), reverse=True)
     html = render(
         "gallery.html",
         columns=COLUMNS,
         runs=runs,
-        notebooks=[_notebook(page, folder) for page in pages if _run_folder(page, folder) not in folders],
+        notebooks=[_notebook(page, folder) for page in pages if page.output_dir not in folders],
         folder=folder.resolve().name,
         built=datetime.now(),
         width=WIDTH,
@@ -90,7 +90,7 @@ def _run(path: Path, folder: Path, pages: Sequence[NotebookPage]) -> dict[str, o
         "name": parent.relative_to(folder).as_posix(),
         "href": _href(path, folder),
         "date": datetime.fromtimestamp(min(max(path.lstat().st_mtime, 0), LAST)),
-        "notebooks": [_notebook(page, folder) for page in pages if _run_folder(page, folder) == parent],
+        "notebooks": [_notebook(page, folder) for page in pages if page.output_dir == parent.relative_to(folder)],
         "cards": [],
         "curves": {},
         "error": None,
@@ -122,7 +122,9 @@ def _facts(record: Record) -> dict[str, object]:
     part, _, name = metric.rpartition("/")
     data = record.data if record.has_several_tasks else {"": record.data}
     sources = {task: described.get("source") or "–" for task, described in data.items()}
+    same = len(set(sources.values())) == 1
     findings = record.findings if isinstance(record.findings, dict) else {"": record.findings or []}
+    seconds = {f"seconds, {name}": f"{value:g}" for name, value in record.seconds.items()}
     return {
         "record": record,
         "headline": {name: format_interval(score) for name, score in headline.items()},
@@ -130,11 +132,7 @@ def _facts(record: Record) -> dict[str, object]:
         "score": headline[metric]["value"] if headline else None,
         # Scores are sorted within one task and metric: others cannot be compared.
         "group": f"{part if part in record.tasks else ', '.join(record.tasks)} {name}",
-        "sources": (
-            sorted(set(sources.values()))
-            if len(set(sources.values())) == 1
-            else [f"{task}: {source}" for task, source in sources.items()]
-        ),
+        "sources": [*sources.values()][:1] if same else [f"{task}: {source}" for task, source in sources.items()],
         "rows": {} if record.has_several_tasks else record.data.get("rows"),
         "findings": {
             f"{task}: {row['finding']}" if task else row["finding"]: row["symptom"]
@@ -142,11 +140,7 @@ def _facts(record: Record) -> dict[str, object]:
             for row in rows
         },
         "seconds": sum(record.seconds.values()) if record.seconds else None,
-        "made_with": {
-            "seed": record.seed,
-            **{f"seconds, {name}": f"{value:g}" for name, value in record.seconds.items()},
-            **record.versions,
-        },
+        "made_with": {"seed": record.seed, **seconds, **record.versions},
     }
 
 
@@ -176,11 +170,6 @@ def _card(part: str, card: Path, folder: Path) -> dict[str, str | None]:
     except RecursionError:
         return {"name": part, "href": None, "error": "is nested too deeply"}
     return {"name": part, "href": _href(page, folder), "error": None}
-
-
-def _run_folder(page: NotebookPage, folder: Path) -> Path | None:
-    """Return the folder of the run that a notebook wrote."""
-    return page.output_dir and folder / page.output_dir
 
 
 def _notebook(page: NotebookPage, folder: Path) -> dict[str, str | None]:
@@ -215,20 +204,13 @@ def _panel(table: pd.DataFrame, score: str) -> Panel:
     low, high = min(v.min() for v in values.values()), max(v.max() for v in values.values())
     first, last = table.index.min(), table.index.max()
     words = [f"{split} {line.iloc[0]:.3g} to {line.iloc[-1]:.3g}" for split, line in values.items()]
-    lines = {
-        split: [
-            (_scaled(epoch, first, last, WIDTH), HEIGHT - _scaled(value, low, high, HEIGHT))
-            for epoch, value in line.items()
-        ]
-        for split, line in values.items()
-    }
-    return Panel(
-        score,
-        {split: line[:: -max(1, len(line) // POINTS)][::-1] for split, line in lines.items()},
-        (f"{low:.3g}", f"{high:.3g}"),
-        (f"{first:.3g}", f"{last:.3g}"),
-        f"{score} by epoch, {first:.3g} to {last:.3g}: {', '.join(words)}",
-    )
+    lines = {}
+    for split, line in values.items():
+        x = [_scaled(epoch, first, last, WIDTH) for epoch in line.index]
+        y = [HEIGHT - _scaled(value, low, high, HEIGHT) for value in line]
+        lines[split] = [*zip(x, y, strict=True)][:: -max(1, len(x) // POINTS)][::-1]
+    title = f"{score} by epoch, {first:.3g} to {last:.3g}: {', '.join(words)}"
+    return Panel(score, lines, (f"{low:.3g}", f"{high:.3g}"), (f"{first:.3g}", f"{last:.3g}"), title)
 
 
 def _scaled(value: float, low: float, high: float, size: int) -> float:

@@ -6,7 +6,7 @@ import posixpath
 import re
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from bert_helpers.errors import DataError, ParameterError
 from bert_helpers.report.templates import FOLDER, one_line, update_page
@@ -28,7 +28,7 @@ class NotebookPage:
 
     notebook: Path
     page: Path | None  # None: it could not be read, or another page is in its place
-    output_dir: PurePosixPath | None  # below results/, where its record stands
+    output_dir: Path | None  # below results/, where its record stands
     error: str | None  # what ended the run, or why there is no page
 
 
@@ -74,12 +74,12 @@ def _convert(path: Path, text: str) -> str:
     return head + end + body
 
 
-def _output_dir(cells: list[dict]) -> PurePosixPath | None:
+def _output_dir(cells: list[dict]) -> Path | None:
     """Return OUTPUT_DIR as it ran: papermill puts the cell with given parameters after that with the defaults."""
     tagged = [c for c in cells if {"parameters", "injected-parameters"} & set(c.get("metadata", {}).get("tags", []))]
     found = [match[2] for cell in tagged for match in OUTPUT_DIR.finditer("".join(cell["source"]))]
     parts = posixpath.normpath(found[-1].replace("\\", "/")).split("/") if found else []
-    return PurePosixPath(*parts[1:]) if parts[:1] == ["results"] and len(parts) > 1 else None
+    return Path(*parts[1:]) if parts[:1] == ["results"] and len(parts) > 1 else None
 
 
 def _failure(cells: list[dict]) -> str | None:
