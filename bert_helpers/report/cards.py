@@ -82,7 +82,8 @@ def model_card(record: Record, metrics: Mapping[str, records.Score], *, name: st
     folder = folder if re.fullmatch(r"\w[\w./-]*", folder) else "FOLDER"
     length = p.get("MAX_LENGTH")
     unknown = TRAINING if p.get("TRAINED") else ()
-    given = [key for key in parameters.of_training(task.name) if key in p and key not in unknown]
+    given = {key: p[key] for key in parameters.of_training(task.name) if key in p and key not in unknown}
+    plain = {key: v if isinstance(v, (bool, int, float, type(None))) else one_line(v) for key, v in given.items()}
     return render(
         "card.md",
         metadata=_metadata(record, metrics, name),
@@ -101,7 +102,7 @@ def model_card(record: Record, metrics: Mapping[str, records.Score], *, name: st
         usage=task.usage.format(folder=f"{folder}/model", length=length if isinstance(length, int) else 512),
         folder=folder,
         texts=" ".join(f'"{text}"' for text in task.sample_texts),
-        parameters=json.dumps({key: _printable(p[key]) for key in given}, indent=2, ensure_ascii=False),
+        parameters=json.dumps(plain, indent=2, ensure_ascii=False),
     )
 
 
@@ -126,7 +127,3 @@ def _metadata(record: Record, metrics: Mapping[str, records.Score], name: str) -
         model_name=one_line(name) if evaluated else None,
         eval_results=evaluated or None,
     ).to_yaml()
-
-
-def _printable(value: object) -> object:
-    return value if isinstance(value, (bool, int, float)) or value is None else one_line(value)

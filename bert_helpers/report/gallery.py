@@ -16,7 +16,8 @@ from bert_helpers.errors import DataError, ParameterError
 from bert_helpers.metrics import format_interval
 from bert_helpers.records import Record
 from bert_helpers.report.notebook_pages import NotebookPage, write_pages
-from bert_helpers.report.templates import FOLDER, check_page, read_own, render, update_page, write_page
+from bert_helpers.report.pages import check_page, read_own, update_page, write_page
+from bert_helpers.report.templates import FOLDER, render
 from bert_helpers.training import history_table
 
 # Key, title, and what the column sorts by; numbers start with the greatest.
@@ -66,6 +67,7 @@ def write_gallery(folder: Path) -> Path:
     pages = write_pages(folder)
     # Folders may go while this looks: a training that ends removes its checkpoints.
     paths = sorted(Path(at, records.NAME) for at, _, names in os.walk(folder) if records.NAME in names)
+    paths = [path for path in paths if "/." not in path.relative_to(folder.parent).as_posix()]  # of runs being written
     folders = {path.parent.relative_to(folder) for path in paths}
     runs = [_run(path, folder, pages) for path in paths]
     runs.sort(key=lambda run: (run["error"] is None, run["date"]), reverse=True)

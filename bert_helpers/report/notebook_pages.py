@@ -9,7 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bert_helpers.errors import DataError, ParameterError
-from bert_helpers.report.templates import FOLDER, one_line, update_page
+from bert_helpers.report.pages import update_page
+from bert_helpers.report.templates import FOLDER, one_line
 
 TEMPLATE = (FOLDER / "notebook.html.j2").read_text(encoding="utf-8")  # extends one of nbconvert's
 LARGEST = 50_000_000  # bytes of a notebook

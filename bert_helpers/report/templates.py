@@ -2,20 +2,15 @@
 
 import base64
 import hashlib
-import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from bert_helpers import files
-from bert_helpers.errors import DataError
 from bert_helpers.metrics import format_interval
 
 FOLDER = Path(__file__).parent
 LONGEST = 300  # characters of a text of somebody else
-MARK = '<meta name="generator" content="bert_helpers'  # in the head of each page that is written here
 
 
 def render(name: str, /, **values: object) -> str:
@@ -44,62 +39,6 @@ def code(value: object, empty: str = "not recorded") -> str:
         return empty
     ticks = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     return f"{ticks} {text} {ticks}" if "`" in text else f"{ticks}{text}{ticks}"
-
-
-# --- pages: files below a folder, where other people's may lie too -----------------------------------------
-
-
-def update_page(
-    page: Path,
-    source: Path,
-    folder: Path,
-    convert: Callable[[str], str],
-    *,
-    version: str,
-    largest: int = files.LARGEST,
-) -> str:
-    """Write what `convert` makes of the text of a file, unless the page has that already; returns the text.
-
-    `version` stands for all else that decides what the page is. Raises DataError where the file cannot be read or the
-    page is none of ours (`check_page`), ParameterError when it cannot be written.
-    """
-    check_page(page, folder)
-    text = read_own(source, folder, largest=largest)
-    digest = hashlib.sha256((text + version).encode()).hexdigest()
-    if not _has_mark(page, digest):
-        write_page(page, digest, convert(text))
-    return text
-
-
-def check_page(page: Path, folder: Path) -> None:
-    """Raise DataError where a page would take the place of a file that is not ours, or follow a link."""
-    if os.path.lexists(page) and not _has_mark(page, MARK):
-        raise DataError("is no page of the gallery, and would be replaced", source=str(page))
-    _check_inside(page, folder)
-
-
-def write_page(page: Path, digest: str, html: str) -> None:
-    """Write a page with the mark by which it is known again."""
-    files.write_text(page, html.replace("<head>", f'<head>\n{MARK} {digest}">', 1))
-
-
-def _has_mark(page: Path, mark: str) -> bool:
-    if page.is_symlink() or not page.is_file():
-        return False
-    with page.open("rb") as file:
-        return mark.encode() in file.read(1000)
-
-
-def read_own(path: Path, folder: Path, *, largest: int = files.LARGEST) -> str:
-    """Read a text below a folder. Raises DataError where a link leads to it, as to a file that is not to be shown."""
-    _check_inside(path, folder)
-    return files.read_text(path, largest=largest)
-
-
-def _check_inside(path: Path, folder: Path) -> None:
-    """Raise DataError if a link, or "..", leads from the folder to the path."""
-    if os.path.realpath(path) != os.path.join(os.path.realpath(folder), os.path.relpath(path, folder)):
-        raise DataError("lies behind a link, or is one", source=str(path))
 
 
 def _sha256(text: str) -> str:

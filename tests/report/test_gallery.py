@@ -22,8 +22,9 @@ from bert_helpers import ParameterError, files, records
 from bert_helpers.cli import commands, notebooks
 from bert_helpers.cli import main as cli
 from bert_helpers.records import Record
-from bert_helpers.report import gallery, templates
+from bert_helpers.report import gallery
 from bert_helpers.report.gallery import write_gallery
+from bert_helpers.report.pages import MARK as MARK_OF_OURS
 
 HEADLESS = ("--headless", "--no-sandbox", "--disable-gpu")
 POLICY = re.compile(r'<meta[^>]*http-equiv="Content-Security-Policy"[^>]*>')
@@ -306,19 +307,19 @@ def everything(folder):
     return [folder / "notebooks/01.html", folder / "cards/a/model.html"]
 
 
-@pytest.mark.parametrize("content", ["", "my own notes", MENTION, f"<html><head></head>{'x' * 2000}{templates.MARK}"])
+@pytest.mark.parametrize("content", ["", "my own notes", MENTION, f"<html><head></head>{'x' * 2000}{MARK_OF_OURS}"])
 def test_a_page_that_is_not_the_gallerys_stays_and_is_said(content, tmp_path):
-    pages = everything(tmp_path)
-    for page in pages:
+    written = everything(tmp_path)
+    for page in written:
         files.write_text(page, content)
     text = Page(write_gallery(tmp_path).read_text(encoding="utf-8")).text
-    assert [page.read_text() for page in pages] == [content] * 2
+    assert [page.read_text() for page in written] == [content] * 2
     assert text.count("is no page of the gallery, and would be replaced") == 2
-    for page in pages:
+    for page in written:
         page.unlink()
     write_gallery(tmp_path)
     write_gallery(tmp_path)  # its own it takes for its own
-    assert all(templates.MARK in page.read_text() for page in pages)
+    assert all(MARK_OF_OURS in page.read_text() for page in written)
 
 
 @pytest.mark.parametrize("linked", ["notebooks/01.html", "cards/a/model.html", "cards", "cards/a", "notebooks"])
