@@ -224,7 +224,7 @@ class SeededLengthGroups(LengthGroupedSampler):
 
     As it is, `LengthGroupedSampler` leaves the batches of each stretch (50 of them, or a quarter of an epoch) sorted
     from long to short: a model then learns from long texts first and from short ones last, again and again, and short
-    trainings end worse for it (benchmarks/quality.py; README, "Speed", has the figures). Here the longest batch stays
+    trainings end worse for it (benchmarks/quality.py; docs/speed.md has the figures). Here the longest batch stays
     first, so that memory runs out at the first step or not at all, and the others are shuffled. The random numbers are
     the sampler's own: from the global ones an interrupted run would go on with other rows than it had begun with.
     """

@@ -1,4 +1,4 @@
-"""README does not rot: its command lines run on a tiny BERT, the output it shows has its form, its errors exist."""
+"""README and the pages of commands do not rot: their lines run on a tiny BERT and print what is shown; errors exist."""
 
 import ast
 import re
@@ -17,8 +17,14 @@ from conftest import ROOT
 from bert_helpers.cli import main as cli
 from bert_helpers.cli import notebooks
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)  # commands have no language
+README = ROOT / "README.md"
+# In the order in which somebody would follow them; the commands of a page come after those that it builds on.
+PAGES = [README, *(ROOT / "docs" / f"{name}.md" for name in ("install", "your_data", "command_line", "devices"))]
+BLOCKS = [
+    block  # commands have no language
+    for page in PAGES
+    for block in re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+]
 LINES = [line for language, block in BLOCKS if not language for line in block.splitlines() if line]
 PROGRAM, RUN = "python -m bert_helpers ", "python -m bert_helpers run "
 # How each command line is checked: the first kind that its line matches
@@ -60,9 +66,10 @@ def test_every_command_line_has_a_runner():
     assert [name for name in KINDS if not lines_of(name)] == []
 
 
-def test_pictures_exist_and_that_of_the_runs_is_the_notebook_s_own():
-    for target in re.findall(r"!\[[^]]+\]\((.*?)\)", README):
-        assert (ROOT / target).is_file(), target
+def test_links_lead_somewhere_and_that_of_the_runs_is_the_notebook_s_own():
+    for page in (README, *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), (page.name, target)
     picture = runpy.run_path(str(ROOT / "docs/picture.py"))
     assert picture["PICTURE"].read_bytes() == picture["from_notebook"]()
 
@@ -103,8 +110,11 @@ def test_lines_that_need_several_gpus_are_not_run_their_options_are_right(line):
 
 def test_the_command_lines_run_in_their_order_with_a_tiny_model_and_print_what_is_shown(home, monkeypatch, capsys):
     monkeypatch.chdir(home)
-    printed = {}
+    printed, outputs = {}, []
     for line in lines_of("command"):
+        if line in printed:  # the front page shows some lines of the others
+            outputs.append(printed[line])
+            continue
         words = shlex.split(line)[3:]
         if words[0] == "train":
             options = cli._parse(words).parser._option_string_actions
@@ -113,6 +123,7 @@ def test_the_command_lines_run_in_their_order_with_a_tiny_model_and_print_what_i
         capsys.readouterr()
         assert cli.main(words) == 0, line
         printed[line] = capsys.readouterr().out
+        outputs.append(printed[line])
         assert printed[line] or "--out " in line, line
     for line in lines_of("tensorboard --inspect"):  # which ends, where the server would not
         words = [sys.executable, "-m", "tensorboard.main", *shlex.split(line)[1:], "--inspect"]
@@ -120,7 +131,7 @@ def test_the_command_lines_run_in_their_order_with_a_tiny_model_and_print_what_i
     shown = [block for language, block in BLOCKS if language == "text"]
     assert shown
     for block in shown:
-        assert forms(block) in [forms("".join(group)) for group in groups(list(printed.values()))]
+        assert forms(block) in [forms("".join(group)) for group in groups(outputs)]
 
 
 def groups(outputs):
@@ -168,21 +179,22 @@ def messages():
                 yield node.value
 
 
-def section(title):
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
-
-
 def test_the_errors_of_the_troubleshooting_table_exist():
-    quoted = re.findall(r"^\| `([^`]+)` \|", section("Troubleshooting"), re.MULTILINE)
+    quoted = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
     known = list(messages())
     assert 8 <= len(quoted) <= 14
     clauses = [clause.rstrip(".") for quote in quoted for clause in quote.split("; ")]  # an error's problem and fix
     assert [clause for clause in clauses if not any(clause in message for message in known)] == []
 
 
-def test_errors_of_data_lead_to_a_section_that_exists(tmp_path, monkeypatch, capsys):
-    title = re.search(r'README, "(.+)"', cli.FORMATS)[1]
-    assert section(title)
+def test_the_front_page_is_short():
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 90
+    assert len(text.split()) <= 1200
+
+
+def test_errors_of_data_lead_to_a_page_that_exists(tmp_path, monkeypatch, capsys):
+    assert (ROOT / cli.FORMATS.removeprefix("what a file must hold: ")).is_file()
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.csv").write_text("body,label\nx,y\n")
     assert cli.main(["train", "classification", "--data", "mine.csv"]) == 2

@@ -14,7 +14,7 @@ from bert_helpers import parameters
 from bert_helpers.errors import BertHelpersError, DataError, Interrupted, visible
 
 PROGRAM = "python -m bert_helpers"
-FORMATS = 'what a file must hold: README, "Your own data in three minutes"'
+FORMATS = "what a file must hold: docs/your_data.md"
 RESULTS = Path("results")
 COMMANDS = {
     "run": "execute notebooks headless, end with a table of their metrics",
