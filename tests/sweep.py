@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 import warnings
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -33,15 +34,15 @@ def train(bert, seed):
 
 def kill_at(point, count):
     """End the process before the change of that number; write down how many there were, if it lives."""
+
+    def change(real, *args, **kwargs):
+        count[0] += 1
+        if count[0] == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **kwargs)
+
     for name in CHANGES:
-
-        def change(*args, real=getattr(os, name), **kwargs):
-            count[0] += 1
-            if count[0] == point:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args, **kwargs)
-
-        setattr(os, name, change)
+        setattr(os, name, partial(change, getattr(os, name)))
 
 
 def life(bert, folder, point):
