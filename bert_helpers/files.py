@@ -201,16 +201,14 @@ def finish_replacing(folder: Path) -> None:
         return
     with writing(folder):
         for new in (path for path in ready.iterdir() if path.is_dir()):
-            for path in sorted(new.rglob("*")):
-                place = folder / path.relative_to(new)
-                if path.is_dir():
-                    place.mkdir(exist_ok=True)
-                else:
-                    with suppress(FileNotFoundError):  # another process has moved it
-                        os.replace(path, place)
+            for path in sorted(path for path in new.rglob("*") if path.is_file()):
+                place = _place_in(folder, path.relative_to(new).as_posix())
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with suppress(FileNotFoundError):  # another process has moved it
+                    os.replace(path, place)
         if (ready / REMOVED).is_file():
             for name in read_json(ready / REMOVED, [str]):
-                (folder / name).unlink(missing_ok=True)
+                _place_in(folder, name).unlink(missing_ok=True)
         shutil.rmtree(ready, ignore_errors=True)
 
 
@@ -220,14 +218,26 @@ def check_replaceable(folder: Path, names: Iterable[str], *, ours: Mapping[str, 
     Nor may a link or a file be in the way of a folder.
     """
     for name in names:
-        path = folder / name
-        for parent in [p for p in path.parents if folder in p.parents]:
-            if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
-                problem = "is a link or a file where a folder is to be written"
-                raise ParameterError(problem, source=str(parent), fix="move it away, or choose another folder")
+        path = _place_in(folder, name)
         if os.path.lexists(path) and not is_unchanged(path, ours.get(name)):
             problem = "was changed since a run wrote it" if name in ours else "was not written by a run of this project"
             raise ParameterError(problem, source=str(path), fix="move it away, or choose another folder")
+
+
+def _place_in(folder: Path, name: str) -> Path:
+    """Return the path of a file below a folder; the folder, and so the name, may come from anywhere.
+
+    Raises ParameterError for a path that leaves the folder, and for a link or a file where a folder is to be.
+    """
+    path = folder / name
+    parents = [parent for parent in path.parents if folder in parent.parents]
+    if ".." in Path(name).parts or folder not in path.parents:
+        raise ParameterError(f"names the file {name!r}, which is outside", source=str(folder), fix="remove the folder")
+    for parent in parents:
+        if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
+            problem = "is a link or a file where a folder is to be written"
+            raise ParameterError(problem, source=str(parent), fix="move it away, or choose another folder")
+    return path
 
 
 def written_files(folder: Path) -> dict[str, str]:

@@ -172,6 +172,22 @@ def test_a_file_of_somebody_else_in_the_way_is_refused_and_nothing_changes(case,
     assert contents(tmp_path) == was
 
 
+@pytest.mark.parametrize("name", ["../mine", "{}/mine", "link/mine", "a/../../mine"])
+def test_a_folder_from_elsewhere_does_not_decide_what_is_removed_or_written(name, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    run = tmp_path / "run"
+    write_run(run, "first")
+    (run / "link").symlink_to(tmp_path)
+    files.write_json(run / files.READY / files.REMOVED, [name.format(tmp_path)])
+    with pytest.raises(ParameterError):
+        records.read(run)
+    shutil.rmtree(run / files.READY)
+    files.write_text(run / files.READY / "run/link/mine", "theirs")
+    with pytest.raises(ParameterError):
+        records.read(run)
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
 STEPS = ("replace", "fsync", "unlink", "rmdir", "mkdir")
 
 
