@@ -188,13 +188,15 @@ def save(
     folder: Path,
     *,
     findings: Sequence[Mapping[str, object]] | None = None,
+    more: pd.DataFrame | None = None,
     publish: Callable[[Path, Record], Path] = records.write,
 ) -> pd.DataFrame:
     """Write a finished run as the notebooks do: model/, history.json, predictions and metrics.json, all or none.
 
     What its training left for a restart is removed then. The record has the `findings` of its diagnosis, if there was
-    one (`findings.summary`). `publish` writes it, with a model card where it is `cards.publish`. A regressor's scale
-    moves into its weights first. Returns `scores`. Raises ParameterError when `folder` cannot be written.
+    one (`findings.summary`), and `more` metrics (rows with `value`, `low`, `high`), such as those on text of another
+    kind. `publish` writes it, with a model card where it is `cards.publish`. A regressor's scale moves into its weights
+    first. Returns `scores`. Raises ParameterError when `folder` cannot be written.
     """
     spec, p, model = TASKS[run.task], run.parameters, run.trainer.model
     predictions, references = run.predictions_and_references()
@@ -204,7 +206,7 @@ def save(
     train = next((entry["train_runtime"] for entry in reversed(run.log_history) if "train_runtime" in entry), 0.0)
     record = records.make(
         tasks=[run.task],
-        metrics=table,
+        metrics=table if more is None else pd.concat([table, more]),
         parameters=dict(p),
         data=records.describe_data(p["DATA"], run.dataset),
         model=p["MODEL"],

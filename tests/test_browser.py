@@ -77,6 +77,7 @@ def lab(browser, tiny_bert, tmp_path_factory):  # the browser first: without one
     """JupyterLab on loopback, with a token and nobody's settings, on copies of the notebooks."""
     home = tmp_path_factory.mktemp("jupyter")
     shutil.copytree(ROOT / "notebooks", home / "root/committed", ignore=shutil.ignore_patterns("results", ".*"))
+    shutil.copytree(ROOT / "docs", home / "root/docs")  # drawings, and what the notebooks link to
     (home / "root/run").mkdir()
     for path in NOTEBOOKS:
         write_with_a_tiny_model(path, home / "root/run" / path.name, tiny_bert)

@@ -182,16 +182,16 @@ def type_confusion(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
     """Which entity types are taken for which, word by word? O stands for no entity; O taken for O is left out."""
     true, found = ([tag[2:] or "O" for row in side for tag in row] for side in (gold, predicted))
     names = [*sorted({*true, *found} - {"O"}), "O"]
-    counts = confusion_counts(true, found, labels=names).astype(float)
-    outside, counts[-1, -1] = counts[-1, -1], np.nan
+    counts = confusion_counts(true, found, labels=names)
+    outside, counts[-1, -1] = counts[-1, -1], 0  # it would outshine all others
     figure, (axis,) = _figure(width=1.8 + 0.8 * len(names), height=1.5 + 0.6 * len(names))
-    shown = ConfusionMatrixDisplay(counts, display_labels=_literal(names))
-    shown.plot(cmap="Blues", values_format=".0f", colorbar=False, ax=axis)
+    shown = ConfusionMatrixDisplay(counts, display_labels=_literal(names)).plot(cmap="Blues", colorbar=False, ax=axis)
     shown.text_[-1, -1].set_text("")
+    shown.im_.set_data(np.ma.masked_array(counts, np.eye(len(names)) * np.arange(len(names)) == len(names) - 1))
     axis.set_facecolor("lightgrey")
     axis.spines[["top", "right"]].set_visible(True)
     axis.set(xlabel="predicted type (words)", ylabel="true type (words)")
-    axis.set_title(f"grey: O taken for O, {outside:,.0f} words", fontsize="medium")
+    axis.set_title(f"grey: O taken for O, {outside:,} words", fontsize="medium")
     return figure
 
 

@@ -1,5 +1,6 @@
 """Executed notebooks as HTML that opens from disk: nothing in it runs, and nothing is fetched."""
 
+import base64
 import json
 import logging
 import posixpath
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from bert_helpers import files
 from bert_helpers.errors import DataError, ParameterError
 from bert_helpers.report.pages import update_page
 from bert_helpers.report.templates import FOLDER, one_line
@@ -71,8 +73,17 @@ def _convert(path: Path, text: str) -> str:
     html, _ = exporter.from_notebook_node(nbformat.reads(text, as_version=4), resources)
     head, end, body = html.partition("</head>")
     body = ACTIVE.sub("&lt;", body)
+    body = re.sub(r'src="\.\./(docs/drawings/[\w-]+\.svg)"', _embedded, body)
     body = re.sub(r'href="([\w-]+)\.ipynb"', r'href="\1.html"', body)  # the next notebook's page is in the same folder
     return head + end + body
+
+
+def _embedded(drawing: re.Match[str]) -> str:
+    """Return the drawing in place of its path, which is relative to notebooks/; the path again if it is gone."""
+    path = files.base_folder() / drawing[1]
+    if not path.is_file():
+        return drawing[0]
+    return f'src="data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"'
 
 
 def _output_dir(cells: list[dict]) -> Path | None:

@@ -269,6 +269,20 @@ def test_a_notebook_page_leads_to_the_next(folder):
     assert {"02_debug.html", "../x.ipynb"} <= set(links)
 
 
+def test_a_notebook_page_holds_the_project_s_drawings_and_no_other_file(folder, tmp_path, monkeypatch):
+    for name in ("docs/drawings/here.svg", "docs/other.svg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("<svg/>")
+    monkeypatch.chdir(tmp_path)
+    images = ("docs/drawings/here.svg", "docs/drawings/gone.svg", "docs/other.svg")
+    write_notebook(
+        folder / "notebooks/01.ipynb", shown({"text/markdown": " ".join(f"![a picture](../{name})" for name in images)})
+    )
+    write_gallery(folder)
+    sources = re.findall(r'<img[^>]* src="(.*?)"', (folder / "notebooks/01.html").read_text(encoding="utf-8"))
+    assert sources == ["data:image/svg+xml;base64,PHN2Zy8+", "../docs/drawings/gone.svg", "../docs/other.svg"]
+
+
 def test_a_page_is_converted_again_only_when_its_notebook_changed(folder):
     path = write_notebook(folder / "notebooks/01.ipynb", shown({"text/plain": "one"}))
     write_gallery(folder)
