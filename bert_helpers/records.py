@@ -85,7 +85,8 @@ class Record:
     def of_task(self, task: str, prefix: str = "") -> "Record":
         """Return one task's part of a record of several, its parameters without their prefix; else the record."""
         if not self.has_several_tasks:
-            return replace(self, tasks=[task])
+            foreign = isinstance(self.findings, dict)  # of a damaged record
+            return replace(self, tasks=[task], findings=None if foreign else self.findings)
         own = {name.removeprefix(prefix): value for name, value in self.parameters.items() if name.startswith(prefix)}
         return replace(
             self,
@@ -205,6 +206,7 @@ def read(folder: Path) -> Record:
     if path is None:
         raise DataError(f"no {NAME}; a run's folder has history.json, model and {NAME}", source=folder.name)
     content = files.read_json(path, SCHEMA)
+    content["metrics"] = {name: {**dict.fromkeys(SCORE), **score} for name, score in content["metrics"].items()}
     record = Record(**{name: content[name] for name in SCHEMA if content.get(name) is not None})
     return replace(record, tasks=list(record.data)) if record.has_several_tasks and not record.tasks else record
 

@@ -143,7 +143,7 @@ assert ("ignore", None, Warning, None, 0) not in warnings.filters"""
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_status_says_which_signal_ended_the_training(number, status, at_home, bert, monkeypatch):
-    def interrupted(run):
+    def interrupted(run, **options):
         raise Interrupted("saved", number)
 
     monkeypatch.setattr(commands.runs, "finish", interrupted)

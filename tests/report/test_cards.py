@@ -16,6 +16,7 @@ from bert_helpers import ParameterError, files, models, records
 from bert_helpers.cli import main as cli
 from bert_helpers.records import Record
 from bert_helpers.report import cards
+from bert_helpers.report.gallery import write_gallery
 from bert_helpers.report.templates import one_line
 from bert_helpers.tasks.registry import TASKS
 
@@ -214,6 +215,22 @@ def test_the_lines_of_a_card_run_as_they_stand(task, tiny_bert, tmp_path, monkey
     assert cli.main([word.strip('"') for word in re.findall('"[^"]*"|[^ ]+', command)]) == 0
     out = capsys.readouterr().out
     assert out.strip(), out
+
+
+@pytest.mark.parametrize("changes", [
+    {"metrics": {"f1": {}, "accuracy": {"value": 0.5}}},
+    {"findings": {"qa": FINDINGS}},
+    {"limits": {"classification": {"worst": {"name": "x", "metric": "f1"}}}},
+    {"data": {"source": "x"}, "tasks": ["classification", "qa"], "findings": {}},
+])  # fmt: skip
+def test_a_record_whose_fields_are_missing_or_of_another_kind_still_has_its_card(changes, tmp_path):
+    folder = tmp_path / "results/mine"
+    files.write_json(folder / "model/config.json", {})
+    files.write_json(folder / "metrics.json", {"metrics": {}, "parameters": {}, "data": {}, "tasks": ["classification"],
+                                               **changes})  # fmt: skip
+    (text,) = cards.cards(folder, records.read(folder)).values()
+    assert "# `mine`" in text
+    assert "unreadable" not in write_gallery(tmp_path / "results").read_text(encoding="utf-8")
 
 
 # --- somebody else's text -------------------------------------------------------------------------------------
