@@ -40,14 +40,14 @@ def check_failure(error: BaseException, *, parameters: Mapping[str, object]) -> 
         symptom = f"out of memory: {str(cause)[:80]}"
         yield Finding("out_of_memory", symptom, Evidence(batch, half, reason), "the batch is too large", fix)
     elif isinstance(error, TrainingError):
-        yield _not_finite(str(error), math.nan, float(parameters["LEARNING_RATE"]))
+        yield _not_finite(str(error), float(parameters["LEARNING_RATE"]))
 
 
-def _not_finite(symptom: str, value: float, learning_rate: float) -> Finding:
+def _not_finite(symptom: str, learning_rate: float) -> Finding:
     return Finding(
         "not_finite_loss",
         symptom,
-        Evidence(value, math.inf, "a loss is a finite number; after NaN every weight is NaN"),
+        Evidence(math.nan, math.inf, "a loss is a finite number; after NaN every weight is NaN"),
         "the learning rate is too high, numbers leave fp16's range, or weights were not finite to begin with",
         {"LEARNING_RATE": min(learning_rate / 10, USUAL_STEP * WEIGHT), "PRECISION": "fp32"},
     )
@@ -80,21 +80,16 @@ def check_history(
     trained = [entry["eval_train_loss"] for entry in log_history if "eval_train_loss" in entry]
     if bad:
         name, entry = bad[0]
-        yield _not_finite(f"{name} is not finite at step {entry.get('step', 0):.0f}", math.nan, learning_rate)
+        yield _not_finite(f"{name} is not finite at step {entry.get('step', 0):.0f}", learning_rate)
     elif trained and trained[-1] > LEARNED * chance:
-        rates = _learning_rates(log_history, learning_rate)
+        steps = np.arange(1, max(entry.get("step", 1) for entry in log_history) + 1)
+        logged = [(entry["step"], entry["learning_rate"]) for entry in log_history if "learning_rate" in entry]
+        rates = np.interp(steps, *zip(*logged, strict=True)) if logged else np.full(len(steps), learning_rate)
         yield _not_learned(trained[-1], chance, rates, weight, highest=max(learning_rate, rates.max()))
 
 
-def _learning_rates(log_history: Sequence[Mapping[str, float]], learning_rate: float) -> np.ndarray:
-    """Interpolate the learning rate of every optimizer step between the logged ones; without any, `learning_rate`."""
-    steps = np.arange(1, max(entry.get("step", 1) for entry in log_history) + 1)
-    logged = [(entry["step"], entry["learning_rate"]) for entry in log_history if "learning_rate" in entry]
-    return np.interp(steps, *zip(*logged, strict=True)) if logged else np.full(len(steps), learning_rate)
-
-
 def _not_learned(loss: float, chance: float, rates: np.ndarray, weight: float, *, highest: float) -> Finding:
-    """Say why the training rows were not learned: steps too long, their sum too short, or neither.
+    """Say why the training rows were not learned: steps (of these `rates`) too long, their sum too short, or neither.
 
     `highest` is the run's learning rate as a parameter: the first that a short run logs has fallen already.
     """

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -36,17 +35,6 @@ WIDTH, HEIGHT, POINTS = 160, 60, 200  # of a picture, and about how many points 
 LARGEST_CARD = 500_000  # bytes
 LAST = 2**32  # the latest second that a date is shown of: those of files may lie beyond the calendar
 CARD_PAGE = "".join((FOLDER / f"{name}.j2").read_text(encoding="utf-8") for name in ("card.html", "page.css"))
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One score by epoch: lines as points in a box of WIDTH by HEIGHT, by split."""
-
-    score: str
-    lines: dict[str, list[tuple[float, float]]]
-    scale: tuple[str, str]  # least and greatest score
-    epochs: tuple[str, str]  # first and last
-    words: str  # for those who cannot see it
 
 
 def write_gallery(folder: Path) -> Path:
@@ -185,7 +173,7 @@ def _href(path: Path, folder: Path) -> str:
 # --- curves ------------------------------------------------------------------------------------------------
 
 
-def _panels(log: Sequence[dict[str, float | None]]) -> list[Panel]:
+def _panels(log: Sequence[dict[str, float | None]]) -> list[dict[str, object]]:
     """Return the loss by epoch, and a score next to it; none where a history has no loss by epoch.
 
     Drawn as SVG in the page's colours, dark or light: 3 ms and 2 kB a run, where matplotlib takes 190 ms and 37 kB.
@@ -200,7 +188,7 @@ def _panels(log: Sequence[dict[str, float | None]]) -> list[Panel]:
     return [_panel(table, score) for score in scores if f"train_{score}" in table]
 
 
-def _panel(table: pd.DataFrame, score: str) -> Panel:
+def _panel(table: pd.DataFrame, score: str) -> dict[str, object]:
     columns = {split: f"{split}_{score}" for split in ("train", "validation") if f"{split}_{score}" in table}
     values = {split: table[column].dropna() for split, column in columns.items()}
     low, high = min(v.min() for v in values.values()), max(v.max() for v in values.values())
@@ -211,8 +199,13 @@ def _panel(table: pd.DataFrame, score: str) -> Panel:
         x = [_scaled(epoch, first, last, WIDTH) for epoch in line.index]
         y = [HEIGHT - _scaled(value, low, high, HEIGHT) for value in line]
         lines[split] = [*zip(x, y, strict=True)][:: -max(1, len(x) // POINTS)][::-1]
-    title = f"{score} by epoch, {first:.3g} to {last:.3g}: {', '.join(words)}"
-    return Panel(score, lines, (f"{low:.3g}", f"{high:.3g}"), (f"{first:.3g}", f"{last:.3g}"), title)
+    return {
+        "score": score,
+        "lines": lines,  # points in a box of WIDTH by HEIGHT, by split
+        "scale": (f"{low:.3g}", f"{high:.3g}"),
+        "epochs": (f"{first:.3g}", f"{last:.3g}"),
+        "words": f"{score} by epoch, {first:.3g} to {last:.3g}: {', '.join(words)}",  # for those who cannot see it
+    }
 
 
 def _scaled(value: float, low: float, high: float, size: int) -> float:
