@@ -25,7 +25,7 @@ MODULES = {name for name, path in ALL.items() if path.name not in ("__init__.py"
 
 LINES = 9_556  # of the whole package, code, docstrings and comments together
 NOTEBOOK_1_MODULES, NOTEBOOK_1_LINES = 30, 5_970  # what its imports load, `__init__` files left out
-TASK_SWITCHES = 3  # outside tasks/ and the table of parameters
+TASK_SWITCHES = 1  # outside tasks/ and the table of parameters
 
 
 def lines(names) -> int:

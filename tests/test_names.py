@@ -40,7 +40,7 @@ def write(path, table):
         with open(path, "w", encoding="utf-8", newline="") as file:
             file.write(content)
     elif path.suffix == ".parquet":
-        table.to_parquet(path)
+        path.write_bytes(table.to_parquet())
     else:
         rows = table.to_dict(orient="records")
         text = json.dumps(rows) if path.suffix == ".json" else "".join(json.dumps(row) + "\n" for row in rows)
