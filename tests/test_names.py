@@ -16,7 +16,7 @@ from bert_helpers import data, records
 from bert_helpers.cli import main as cli
 from bert_helpers.tasks.registry import TASKS
 
-FEW, MANY = 2, 60  # trainings in `make test` and in `make test-slow`
+FEW, MANY = 2, 30  # trainings in `make test` and in `make test-slow`
 SIGNS = ["[1]", "*", "?", "-", "--data", "~", "/", "\\", "\n", "\r", "\t", " ", "\u202e", "\u200b", "\x1b[31m", "\x07",
          '"', "'", "<b>", "&amp;", "$x^$", "{0}", "{{ x }}", "%s", "é", "e\u0301", "A", "a", "İ", "x" * 70, ".", "..",
          "@", "#", "|", ";", ",", ":", "=", "null", "07", "🍿"]  # fmt: skip

@@ -144,8 +144,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="bert_helpers", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser, metavar="COMMAND")
     added = {name: _add(commands, name, text) for name, text in COMMANDS.items()}
-    _add_run(added["run"])
-    _add_train(added["train"])
+    added["run"].add_argument("notebooks", nargs="+", type=Path)
+    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
+    added["run"].add_argument("-p", "--parameter", help="a parameter of the notebooks", **pair)
+    help_ = "parameters from a YAML file; those of -p come after it"
+    added["run"].add_argument("-f", "--file", type=Path, help=help_)
+    tasks = added["train"].add_subparsers(dest="task", required=True, parser_class=_Parser, metavar="TASK")
+    for task in parameters.task_names():
+        own = _add(tasks, task, f"train one run of {task}", parent="train")
+        for name, default in parameters.of_training(task).items():
+            _add_parameter(own, name, default)
     _add_predict(added["predict"])
     for name, folders in {"evaluate": ["folder"], "diagnose": ["folder"], "compare": ["first", "second"]}.items():
         for folder in folders:
@@ -171,21 +179,6 @@ def _add(commands: argparse._SubParsersAction, name: str, text: str, parent: str
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
     parser.set_defaults(parser=parser)
     return parser
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("notebooks", nargs="+", type=Path)
-    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
-    parser.add_argument("-p", "--parameter", help="a parameter of the notebooks", **pair)
-    parser.add_argument("-f", "--file", type=Path, help="parameters from a YAML file; those of -p come after it")
-
-
-def _add_train(parser: argparse.ArgumentParser) -> None:
-    tasks = parser.add_subparsers(dest="task", required=True, parser_class=_Parser, metavar="TASK")
-    for task in parameters.task_names():
-        own = _add(tasks, task, f"train one run of {task}", parent="train")
-        for name, default in parameters.of_training(task).items():
-            _add_parameter(own, name, default)
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:

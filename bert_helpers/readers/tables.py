@@ -90,15 +90,11 @@ def _read_rows(path: Path, file: TextIO, layout: Layout) -> pa.Table:
             if len(row) > len(names):
                 deque(rows, maxlen=0)  # a mark that is never closed may be why, and is the error then
                 raise _bad_rows(path, file, layout, len(names))
-            if _is_row(row, names):
+            # A blank line is no row, unless there is one column and the line has blanks.
+            if row and (len(names) == 1 or len(row) > 1 or row[0].strip()):
                 yield row + [""] * (len(names) - len(row))
 
     return to_table(full(), pa.schema([(name, pa.string()) for name in names]))
-
-
-def _is_row(fields: Sequence[str], names: Sequence[str]) -> bool:
-    """A blank line is no row, unless there is one column and the line has blanks."""
-    return bool(fields) and (len(names) == 1 or len(fields) > 1 or bool(fields[0].strip()))
 
 
 def _bad_rows(path: Path, file: TextIO, layout: Layout, width: int) -> DataError:

@@ -160,7 +160,10 @@ def _class_labels(splits: dict[str, Dataset], column: str) -> dict[str, Dataset]
     """Turn the `label` column of every split into one `ClassLabel`, the names taken from the training rows."""
     if all(isinstance(split.features["label"], ClassLabel) for split in splits.values()):
         for split in splits.values():
-            _check_label_range(split, column)
+            labels = split.with_format("arrow")[:]["label"].to_numpy(zero_copy_only=False).astype(float)
+            if rows := np.flatnonzero(~((labels >= 0) & (labels < split.features["label"].num_classes))).tolist():
+                fix = "leave the split out, or label it"
+                raise bad_rows(split, rows, column, "no label (the split is unlabelled?)", fix)
         return splits
     keys = {name: _label_strings(split, column) for name, split in splits.items()}
     names = sorted(set(keys["train"]), key=_natural)
@@ -191,21 +194,11 @@ def _label_strings(dataset: Dataset, column: str) -> list[str]:
         raise bad_rows(dataset, rows, column, "the label is missing", "fill it or delete the row")
     if isinstance(dataset.features["label"], ClassLabel):
         values = dataset.features["label"].int2str(values)
-    if rows := [i for i, value in enumerate(values) if not _is_class(value)]:
+    strings = [str(int(value)) if isinstance(value, float) and value % 1 == 0 else value for value in values]
+    if rows := [i for i, value in enumerate(strings) if not isinstance(value, (str, int))]:  # fractions, lists, dates
         fix = "write labels as strings, whole numbers or booleans"
         raise bad_rows(dataset, rows, column, f"{str(values[rows[0]])[:40]} is not a class", fix)
-    return [str(int(value)) if isinstance(value, float) else str(value).strip() for value in values]
-
-
-def _is_class(value: object) -> bool:
-    return value.is_integer() if isinstance(value, float) else isinstance(value, (str, int))
-
-
-def _check_label_range(dataset: Dataset, column: str) -> None:
-    labels = np.asarray(dataset.with_format("arrow")[:]["label"].to_numpy(zero_copy_only=False), dtype=float)
-    bad = np.flatnonzero(~((labels >= 0) & (labels < dataset.features["label"].num_classes)))
-    if bad.size:
-        raise bad_rows(dataset, bad, column, "no label (the split is unlabelled?)", "leave the split out, or label it")
+    return [str(value).strip() for value in strings]
 
 
 def _check_classes(train: Dataset, column: str) -> None:

@@ -92,8 +92,25 @@ print(tag("A text with names."))"""
         check_max_length(max_length, tokenizer)
         if not 0 <= stride < max_length - 2:
             raise stride_error(stride, max_length, max_length - 3)
+
+        def encode_rows(rows: dict[str, list], indices: list[int]) -> dict[str, list]:
+            encoded = _pieces(rows["tokens"], tokenizer)
+            windows: dict[str, list] = {"input_ids": [], "labels": [], "sentence": []}
+            for i, sentence in enumerate(indices):
+                words = encoded["input_ids"][i], encoded.word_ids(i), rows["ner_tags"][i]
+                for ids, labels in word_windows(*words, max_length, stride):
+                    windows["input_ids"].append([tokenizer.cls_token_id, *ids, tokenizer.sep_token_id])
+                    windows["labels"].append([-100, *labels, -100])
+                    windows["sentence"].append(sentence)
+            windows["length"] = [len(ids) for ids in windows["input_ids"]]
+            windows["attention_mask"] = [[1] * length for length in windows["length"]]
+            return windows
+
         return DatasetDict(
-            {name: _encode_words(split, tokenizer, max_length, stride) for name, split in dataset.items()}
+            {
+                name: map_rows(split, encode_rows, with_indices=True, desc=f"tokenize {name}")
+                for name, split in dataset.items()
+            }
         )
 
     def examples(self, split: Dataset) -> Examples:
@@ -189,28 +206,23 @@ def load_tagged_rows(
 def _tagged(splits: dict[str, Dataset], types: Mapping[str, str] | None) -> dict[str, Dataset]:
     """Check words and tags; returns the splits with their tags as IOB2 strings."""
     sequences = {name: _tag_strings(split) for name, split in splits.items()}
-    _check_types(splits, sequences, types or {})
-    scheme = _scheme(splits, sequences)
-    for name, split in splits.items():
-        converted = [_map_types(conll.to_iob2(row, scheme), types) for row in sequences[name]]
-        description = f"{source_name(split)}, tags in {scheme}"
-        splits[name] = split.remove_columns("ner_tags").add_column("ner_tags", converted)
-        splits[name].info.description = description
-    return splits
-
-
-def _check_types(
-    splits: Mapping[str, Dataset], sequences: Mapping[str, list[list[str]]], types: Mapping[str, str]
-) -> None:
-    """Raise DataError for a type that is to be mapped and occurs nowhere: mistyped, it would drop its entities."""
     found = sorted({tag[2:] for rows in sequences.values() for row in rows for tag in row if tag != "O"})
-    if missing := [kind for kind in types if kind not in found]:
+    if missing := [kind for kind in types or () if kind not in found]:  # mistyped, it would drop its entities
         raise DataError(
             f"no entity of the type {missing[0]!r}; there are {', '.join(found)}",
             source=", ".join(source_name(split) for split in splits.values()),
             fix="name the types of this text",
             parameter="TRANSFER_TYPES",
         )
+    types, scheme = dict(zip(found, found, strict=True)) if types is None else types, _scheme(splits, sequences)
+    for name, split in splits.items():
+        tags = [
+            [f"{tag[:2]}{types[tag[2:]]}" if tag[2:] in types else "O" for tag in conll.to_iob2(row, scheme)]
+            for row in sequences[name]
+        ]
+        splits[name] = split.remove_columns("ner_tags").add_column("ner_tags", tags)
+        splits[name].info.description = f"{source_name(split)}, tags in {scheme}"
+    return splits
 
 
 def _bad_words(dataset: Dataset, places: Sequence[tuple[int, int]], problem: str, fix: str) -> DataError:
@@ -257,12 +269,6 @@ def _scheme(splits: dict[str, Dataset], sequences: dict[str, list[list[str]]]) -
         raise
 
 
-def _map_types(labels: list[str], types: Mapping[str, str] | None) -> list[str]:
-    if types is None:
-        return labels
-    return [f"{tag[:2]}{types[tag[2:]]}" if tag[2:] in types else "O" for tag in labels]
-
-
 def _tag_classes(dataset: Dataset, names: Sequence[str], fix: str = "correct the tag or delete the word") -> Dataset:
     index, rows = {name: i for i, name in enumerate(names)}, list(dataset["ner_tags"])
     if unknown := [(i, j) for i, labels in enumerate(rows) for j, tag in enumerate(labels) if tag not in index]:
@@ -298,23 +304,6 @@ def words(texts: list[str], tokenizer: BertTokenizerFast) -> list[list[str]]:
 
 
 # --- windows -----------------------------------------------------------------------------------------------
-
-
-def _encode_words(split: Dataset, tokenizer: BertTokenizerFast, max_length: int, stride: int) -> Dataset:
-    def encode(rows: dict[str, list], indices: list[int]) -> dict[str, list]:
-        encoded = _pieces(rows["tokens"], tokenizer)
-        windows: dict[str, list] = {"input_ids": [], "labels": [], "sentence": []}
-        for i, sentence in enumerate(indices):
-            pieces = word_windows(encoded["input_ids"][i], encoded.word_ids(i), rows["ner_tags"][i], max_length, stride)
-            for ids, labels in pieces:
-                windows["input_ids"].append([tokenizer.cls_token_id, *ids, tokenizer.sep_token_id])
-                windows["labels"].append([-100, *labels, -100])
-                windows["sentence"].append(sentence)
-        windows["length"] = [len(ids) for ids in windows["input_ids"]]
-        windows["attention_mask"] = [[1] * length for length in windows["length"]]
-        return windows
-
-    return map_rows(split, encode, with_indices=True, desc="tokenize")
 
 
 def _pieces(sentences: Sequence[Sequence[str]], tokenizer: BertTokenizerFast) -> BatchEncoding:

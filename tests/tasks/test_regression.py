@@ -182,13 +182,15 @@ def test_a_folded_model_says_the_users_units_and_says_them_once_loaded(tiny_bert
     regression.fold_scale(model)  # a second time changes nothing
     assert outputs(model) == pytest.approx(expected, abs=1e-5)
     model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
     loaded = models.load_trained(str(tmp_path), BertForSequenceClassification, num_labels=1).eval()
     assert outputs(loaded) == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_trained_models_scale_is_kept_in_its_folder(tiny_bert, tmp_path):
+def test_a_trained_models_scale_is_kept_in_its_folder(tiny_bert, tmp_path, tokenizer):
     scale = {"target_mean": 3.2, "target_deviation": 1.4}
     models.load_model(str(tiny_bert), BertForSequenceClassification, num_labels=1, **scale).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
     loaded = models.load_trained(str(tmp_path), BertForSequenceClassification, num_labels=1)
     assert (loaded.config.target_mean, loaded.config.target_deviation) == (3.2, 1.4)
 
@@ -446,15 +448,17 @@ def test_a_label_that_the_classifier_does_not_know_is_named(tmp_path):
 # --- trained models ----------------------------------------------------------------------------------------
 
 
-def test_a_trained_model_comes_back_with_its_head(tiny_bert, tmp_path):
+def test_a_trained_model_comes_back_with_its_head(tiny_bert, tmp_path, tokenizer):
     model = models.load_model(str(tiny_bert), BertForSequenceClassification, num_labels=3, seed=5)
     model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
     loaded = models.load_trained(str(tmp_path), BertForSequenceClassification, num_labels=3)
     assert torch.equal(loaded.classifier.weight, model.classifier.weight)
 
 
 def test_a_model_of_another_task_is_refused(tiny_bert, tmp_path):
     models.load_model(str(tiny_bert), BertForSequenceClassification, num_labels=3).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="has 3 outputs where 1 are needed; it is of another task"):
         models.load_trained(str(tmp_path), BertForSequenceClassification, num_labels=1)
     with pytest.raises(ModelError, match="a BertForSequenceClassification where a BertForQuestionAnswering is needed"):
