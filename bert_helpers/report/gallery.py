@@ -32,7 +32,6 @@ COLUMNS = [
 ]
 SCORES = ("accuracy", "f1", "pearson")  # the first that a history has is drawn next to the loss
 WIDTH, HEIGHT, POINTS = 160, 60, 200  # of a picture, and about how many points a line may have
-LARGEST_CARD = 500_000  # bytes
 LAST = 2**32  # the latest second that a date is shown of: those of files may lie beyond the calendar
 CARD_PAGE = "".join((FOLDER / f"{name}.j2").read_text(encoding="utf-8") for name in ("card.html", "page.css"))
 
@@ -154,11 +153,9 @@ def _card(part: str, card: Path, folder: Path) -> dict[str, str | None]:
 
     page = folder / "cards" / place.with_suffix(".html")
     try:
-        update_page(page, card, folder, convert, version=CARD_PAGE, largest=LARGEST_CARD)
+        update_page(page, card, folder, convert, version=CARD_PAGE)
     except DataError as error:
         return {"name": part, "href": None, "error": error.problem}
-    except RecursionError:
-        return {"name": part, "href": None, "error": "is nested too deeply"}
     return {"name": part, "href": _href(page, folder), "error": None}
 
 

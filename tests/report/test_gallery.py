@@ -418,6 +418,12 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
     assert time.process_time() - started < 2
 
 
+def test_a_run_that_is_being_written_is_not_listed(tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "a/.staged/a")
+    assert Page(write_gallery(tmp_path).read_text(encoding="utf-8")).runs == ["a"]
+
+
 def test_a_date_beyond_the_calendar_is_shown_as_its_end(tmp_path):
     os.utime(write_run(tmp_path / "a"), (1e12, 1e12))
     assert "2106" in write_gallery(tmp_path).read_text(encoding="utf-8")
