@@ -61,6 +61,7 @@ refresh: $(VENV)/installed
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
 	$(BIN)/python docs/picture.py
 	$(BIN)/python docs/findings.py
+	$(BIN)/python docs/drawings/drawing.py
 
 # Damaged files and made-up input, new ones each time; half an hour with the default number of examples a test.
 EXAMPLES ?= 3000
