@@ -1,11 +1,12 @@
 """From a model's name to its tokenizer and model, with every weight accounted for.
 
-A name is a packaged model, a local folder, or a Hub id "owner/name[@revision]" of a BERT.
+A name is a packaged model, a local folder, or a Hub id "owner/name[@revision]", of an encoder: BERT and its relatives.
 """
 
 import json
 import math
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -15,12 +16,23 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
-from transformers import BertConfig, BertPreTrainedModel, BertTokenizerFast
+from torch import nn
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers import __version__ as version
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging
 
 from bert_helpers import files
-from bert_helpers.errors import ModelError
+from bert_helpers.errors import DataError, ModelError
 from bert_helpers.readers import hub
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -38,68 +50,97 @@ PACKAGED = {
         },
     ),
 }
-HEADS = ("classifier.", "qa_outputs.", "bert.pooler.")  # parts a pretrained encoder may lack; they start at random
 SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
 OWN_CODE = ("auto_map", "custom_pipelines")  # fields by which a config names code
 FEWEST_TOKENS = 0.9  # of a trained model's embeddings; some are padded to a round number
 # All that is ever downloaded: neither code nor pickles.
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spm.model", "spiece.model",
+                   "sentencepiece.bpe.model")  # fmt: skip
+# How the field for dropout of hidden states is called, most usual first
+DROPOUT_FIELDS = ("hidden_dropout_prob", "dropout", "mlp_dropout")
 TEXT_FILES = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", *TOKENIZER_FILES)
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
 
 
-def load_tokenizer(name: str) -> BertTokenizerFast:
-    """The tokenizer of the named model. Raises ModelError."""
+def load_tokenizer(name: str, *, words: bool = False) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of the named model; its `model_max_length` is what the model has positions for.
+
+    `words` is for texts that come as lists of words: tokenizers of bytes (RoBERTa's) then see a blank before each.
+    Raises ModelError.
+    """
     folder = locate(name, weights=False)
     if not any((folder / file).is_file() for file in TOKENIZER_FILES):  # Transformers would make up 5 tokens
-        raise ModelError(f"{name}: no tokenizer here ({' or '.join(TOKENIZER_FILES)} is needed).")
+        raise ModelError("no tokenizer here", source=name, fix=f"one of {', '.join(TOKENIZER_FILES[:3])} is needed")
+    options = {"add_prefix_space": True} if words else {}
+    settings = _fields(folder / "tokenizer_config.json")
+    if not (folder / "tokenizer.json").is_file() and "do_lower_case" not in settings:
+        options["do_lower_case"] = not _has_capitals(folder / "vocab.txt")
     with _errors(name):
-        tokenizer = BertTokenizerFast.from_pretrained(folder)
-        limit = BertConfig.from_pretrained(folder).max_position_embeddings
-    tokenizer.model_max_length = min(tokenizer.model_max_length, limit)  # missing in some folders: 10**30
+        config = AutoConfig.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    if not tokenizer.is_fast:
+        raise ModelError("its tokenizer gives no places of tokens in the text", source=name, fix="take another model")
+    tokenizer.padding_side = "right"  # labels of words and answers count from the first token
+    tokenizer.model_max_length = min(tokenizer.model_max_length, positions(config))  # missing in some folders: 10**30
     return tokenizer
 
 
-def load_model(
-    name: str,
-    model_class: type[BertPreTrainedModel],
-    *,
-    seed: int = 0,
-    may_lack: tuple[str, ...] = HEADS,
-    **config: object,
-) -> BertPreTrainedModel:
-    """The named model as `model_class`, in float32; a new head is drawn from `seed`.
+def _has_capitals(vocabulary: Path) -> bool:
+    """Return whether a vocabulary distinguishes capitals; without other files Transformers would lower all texts."""
+    if not vocabulary.is_file():
+        return True
+    return any(token != token.lower() and token[0] != "[" for token in files.read_text(vocabulary).split())
 
-    Weights whose names begin as `may_lack` says may be missing from the file.
+
+def positions(config: PreTrainedConfig) -> int:
+    """Return how many tokens a model takes. Some count positions from an offset (RoBERTa: 514 rows for 512 tokens)."""
+    with torch.device("meta"):
+        model = AutoModel.from_config(config)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and "position" in name:
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return getattr(config, "max_position_embeddings", None) or 10**30
+
+
+def load_model(
+    name: str, model_class: type, *, seed: int = 0, trained: bool = False, **config: object
+) -> PreTrainedModel:
+    """Return the named model with the head of `model_class` (AutoModelFor…), in float32.
+
+    A head that the files do not have, or have for another number of outputs, is drawn from `seed`; one line says so
+    where the files have another. With `trained` every weight has to be there.
 
     `config` sets fields of the model's config, its own (`num_labels`, `id2label`, …) or new ones, which Transformers
     would drop. With `target_mean` and `target_deviation` a regressor learns standardized labels, (label - mean) /
     deviation, and its loss is of those; labels given to it and scores that it returns are in the data's units.
 
-    Attention dropout is off: its masks cost more than attention itself on a CPU (at 512 tokens 1 step took 3.3 s
-    without, 12.7 s with; 2 cores, 22.7M parameters) and it moved no metric here; pass `attention_probs_dropout_prob`
-    for the original.
-
-    Raises ModelError for an unknown name, another architecture, pickled weights, weights that are missing, or a scale
-    for several outputs.
+    Raises ModelError for an unknown name, no encoder, one without this head, pickled weights, weights that are missing,
+    or a scale for several outputs.
     """
     folder = locate(name)
-    config = {"attention_probs_dropout_prob": 0.0, **config}
     with _errors(name), torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
-        settings = BertConfig.from_pretrained(folder, **config)
+        settings = AutoConfig.from_pretrained(folder, **config)
         settings.update({field: value for field, value in config.items() if not hasattr(settings, field)})
+        if type(settings) not in getattr(model_class, "_model_mapping", [type(settings)]):
+            raise ModelError(f"Transformers has no {model_class.__name__} for a {settings.model_type!r} model")
         model, info = model_class.from_pretrained(
             folder,
             config=settings,
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=not trained,
         )
-    lost = sorted(key for key in info["missing_keys"] if not key.startswith(may_lack))
-    lost += sorted(str(key) for key in info["mismatched_keys"])
-    if lost:
-        raise ModelError(f"{name}: {len(lost)} weights are missing from the file or misshapen, first {lost[0]!r}.")
+    misshapen = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
+    lost = sorted({*info["missing_keys"], *misshapen})
+    encoder = [key for key in lost if key.startswith(f"{model.base_model_prefix}.") and "pooler" not in key]
+    if encoder or (trained and lost):
+        first = (encoder or lost)[0]
+        raise ModelError(f"{len(encoder or lost)} weights are missing or misshapen, first {first!r}", source=name)
+    other = sorted(key for key in info["unexpected_keys"] if "pooler" not in key)
+    if lost and (misshapen or other):
+        warnings.warn(f"{name}: the head is new; the files have another, {(misshapen or other)[0]}", stacklevel=2)
     if hasattr(model.config, "target_mean"):
         if model.config.num_labels != 1:
             raise ModelError(f"the model has {model.config.num_labels} outputs, not one: load it with num_labels=1.")
@@ -108,20 +149,40 @@ def load_model(
     return model
 
 
-def standardize(labels: torch.Tensor, config: BertConfig) -> torch.Tensor:
+def dropout_field(name: str, value: float) -> dict[str, float]:
+    """Return the field of the named model's config that sets dropout of hidden states; none where it has none."""
+    config = AutoConfig.from_pretrained(locate(name, weights=False))
+    return {field: value for field in DROPOUT_FIELDS if hasattr(config, field)}
+
+
+def output_layer(model: PreTrainedModel) -> nn.Linear:
+    """Return the last layer of the head, which gives the logits."""
+    base = set(model.base_model.modules())
+    return [module for module in model.modules() if isinstance(module, nn.Linear) and module not in base][-1]
+
+
+def fit_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give the model a row of embeddings for each token where it has fewer, and say so."""
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        model.resize_token_embeddings(len(tokenizer))
+        warnings.warn(f"the tokenizer has {len(tokenizer)} tokens, the model {rows}: the others are new", stacklevel=2)
+
+
+def standardize(labels: torch.Tensor, config: PreTrainedConfig) -> torch.Tensor:
     """Return labels on the scale that a regressor learns: (label - mean) / deviation, if its config has them."""
     return (labels - getattr(config, "target_mean", 0.0)) / getattr(config, "target_deviation", 1.0)
 
 
 def _standardize_labels(
-    model: BertPreTrainedModel, args: tuple[object, ...], kwargs: dict[str, object]
+    model: PreTrainedModel, args: tuple[object, ...], kwargs: dict[str, object]
 ) -> tuple[tuple[object, ...], dict[str, object]]:
     labels = kwargs.get("labels")
     return args, kwargs if labels is None else {**kwargs, "labels": standardize(labels, model.config)}
 
 
 def _scores_in_the_datas_units(
-    model: BertPreTrainedModel, args: tuple[object, ...], output: SequenceClassifierOutput
+    model: PreTrainedModel, args: tuple[object, ...], output: SequenceClassifierOutput
 ) -> SequenceClassifierOutput:
     output.logits = output.logits * model.config.target_deviation + model.config.target_mean
     return output
@@ -129,11 +190,11 @@ def _scores_in_the_datas_units(
 
 def load_trained(
     name: str,
-    model_class: type[BertPreTrainedModel],
+    model_class: type,
     *,
     num_labels: int | None = None,
     labels: Sequence[str] | None = None,
-) -> BertPreTrainedModel:
+) -> PreTrainedModel:
     """A model that was fine-tuned earlier, with its head: what a run left in its folder.
 
     Raises ModelError when it was made for another task: another class, not `num_labels` outputs (classes; 1 for
@@ -142,10 +203,11 @@ def load_trained(
     """
     folder = locate(name)
     with _errors(name):
-        config = BertConfig.from_pretrained(folder)
-    architecture = (config.architectures or ["BERT without a head"])[0]
-    if architecture != model_class.__name__:
-        raise ModelError(f"{name}: a {architecture} where a {model_class.__name__} is needed; it is of another task.")
+        config = AutoConfig.from_pretrained(folder)
+    if not has_head(config, model_class):
+        architecture = (config.architectures or ["model without a head"])[0]
+        needed = model_class.__name__.removeprefix("AutoModel")
+        raise ModelError(f"{name}: a {architecture} where one {needed} is needed; it is of another task.")
     if num_labels not in (None, config.num_labels):
         raise ModelError(
             f"{name}: has {config.num_labels} outputs where {num_labels} are needed; it is of another task."
@@ -155,7 +217,7 @@ def load_trained(
         raise ModelError(f"{name}: its classes are {classes}, those of the data {list(labels)}; rename the labels.")
     if len(set(classes)) < len(classes):
         raise ModelError(f"two classes have the same name, in {str(classes)[:200]}", source=name)
-    model = load_model(name, model_class, may_lack=())
+    model = load_model(name, model_class, trained=True)
     if not all(torch.isfinite(weights).all() for weights in model.parameters()):
         raise ModelError("has weights that are not finite: its training diverged", source=name, fix="train it again")
     tokens = len(load_tokenizer(name))
@@ -165,7 +227,12 @@ def load_trained(
     return model
 
 
-def save_model(model: BertPreTrainedModel, tokenizer: BertTokenizerFast, folder: Path) -> Path:
+def has_head(config: PreTrainedConfig, model_class: type) -> bool:
+    """Return whether a saved model is one of `model_class`: AutoModelForTokenClassification has BertFor… and others."""
+    return (config.architectures or [""])[0].endswith(model_class.__name__.removeprefix("AutoModel"))
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
     """Save safetensors weights, config and tokenizer in `folder`, one of a `records.new_run`, and return it.
 
     Raises ParameterError when it cannot be written.
@@ -188,12 +255,12 @@ def locate(name: str, *, weights: bool = True) -> Path:
     repo, _, revision = name.partition("@")
     local = name.startswith((".", "/", "~")) or repo.count("/") > 1 or hub.is_below_a_folder_here(name)
     if local or path.exists():
-        _check_is_bert(name, path)
+        _check_is_encoder(name, path)
         return path
     with _errors(name):
         commit = hub.find_commit(repo, revision or None, kind="model")
         folder = _download(repo, commit, TEXT_FILES)
-    _check_is_bert(name, folder)
+    _check_is_encoder(name, folder)
     if weights:
         with _errors(name):
             _download(repo, commit, WEIGHT_FILES)
@@ -230,16 +297,18 @@ def _packaged_folder(name: str) -> Path:
     return path
 
 
-def _check_is_bert(name: str, folder: Path) -> None:
+def _check_is_encoder(name: str, folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{name}: no model here (a folder with config.json and model.safetensors is needed).")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        kind = config.get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{name}: config.json is not a model's config ({error}).") from error
-    if kind != "bert":
-        raise ModelError(f"{name}: a {kind!r} model; this project fine-tunes 'bert'.")
+        kind = files.read_json(folder / "config.json", {"model_type": (str, None)}).get("model_type")
+    except DataError as error:
+        raise ModelError(f"config.json {error.problem}", source=name) from error
+    if kind not in CONFIG_MAPPING:
+        raise ModelError(f"a {kind!r} model, which Transformers {version} does not know", source=name)
+    if CONFIG_MAPPING[kind] not in MODEL_FOR_MASKED_LM_MAPPING or CONFIG_MAPPING[kind]().is_encoder_decoder:
+        problem = f"a {kind!r} model generates text; this project fine-tunes encoders"
+        raise ModelError(problem, source=name, fix="take BERT or a relative: docs/models.md has a table")
     index = folder / "model.safetensors.index.json"
     shards = _fields(index).get("weight_map")
     for shard in shards.values() if isinstance(shards, dict) else ():
@@ -251,7 +320,7 @@ def _check_is_bert(name: str, folder: Path) -> None:
             if field in _fields(folder / file):
                 raise ModelError(
                     f"{name}: {file} names code of the model's own ({field}), which is never run here; without it the "
-                    "model would be another. Take a model that is plain BERT."
+                    "model would be another. Take one of Transformers' own architectures."
                 )
 
 
@@ -268,6 +337,8 @@ def _fields(path: Path) -> dict[str, object]:
 def _errors(name: str) -> Iterator[None]:
     try:
         yield
+    except ModelError:
+        raise
     except hub.HubError as error:
         raise ModelError(f"{name}: {error}.") from error
     except Exception as error:  # the libraries raise a dozen types for files that are not what they should be
@@ -291,8 +362,12 @@ def quiet() -> Iterator[None]:
 
 
 def weight_size(model: torch.nn.Module) -> float:
-    """Return the root mean square of the weights of a BERT's encoder layers."""
-    weights = [p for name, p in model.base_model.encoder.named_parameters() if p.ndim == 2]
+    """Return the root mean square of the weights of an encoder's layers, embeddings and pooler left out."""
+    weights = [
+        p
+        for name, p in model.base_model.named_parameters()
+        if p.ndim == 2 and not re.search("embed|pooler|position|relative", name)
+    ]
     return float(torch.sqrt(sum((p.detach().float() ** 2).sum() for p in weights) / sum(p.numel() for p in weights)))
 
 

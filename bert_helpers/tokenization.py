@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from datasets import Dataset, DatasetDict
-from transformers import BertTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
 from bert_helpers.errors import ParameterError, parameter
 
 
 def encode_texts(
-    dataset: DatasetDict, tokenizer: BertTokenizerFast, *, max_length: int, truncation: str = "head"
+    dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, *, max_length: int, truncation: str = "head"
 ) -> DatasetDict:
     """Token ids of column `text`; `label` becomes `labels`, the name a model's forward takes.
 
@@ -22,7 +22,8 @@ def encode_texts(
     Raises ParameterError when `max_length` is more than the model has positions for, or `truncation` is something else.
     """
     check_max_length(max_length, tokenizer)
-    room = max_length - 2
+    before, after = special_ids(tokenizer)
+    room = max_length - len(before) - len(after)
     heads = {"head": room, "tail": 0, "head+tail": room // 4}
     if truncation not in heads:
         raise ParameterError(f"is {truncation!r}", fix=f"it must be one of {', '.join(heads)}", parameter="TRUNCATION")
@@ -31,23 +32,23 @@ def encode_texts(
     def encode(rows: dict[str, list]) -> dict[str, list]:
         whole = tokenizer(rows["text"], add_special_tokens=False, verbose=False)["input_ids"]
         kept = [ids if len(ids) <= room else ids[:head] + ids[len(ids) - tail :] for ids in whole]
-        encoded = [[tokenizer.cls_token_id, *ids, tokenizer.sep_token_id] for ids in kept]
+        encoded = [[*before, *ids, *after] for ids in kept]
         return {
             "input_ids": encoded,
             "attention_mask": [[1] * len(ids) for ids in encoded],
             "labels": rows["label"],
             "length": [len(ids) for ids in encoded],
-            "whole_length": [len(ids) + 2 for ids in whole],
+            "whole_length": [len(ids) + max_length - room for ids in whole],
         }
 
     return _map(dataset, encode)
 
 
-def encode_pairs(dataset: DatasetDict, tokenizer: BertTokenizerFast, *, max_length: int) -> DatasetDict:
-    """Token ids of [CLS] `text` [SEP] `text_pair` [SEP]; `label` becomes `labels`.
+def encode_pairs(dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> DatasetDict:
+    """Token ids of `text` and `text_pair` with the tokenizer's own signs around them; `label` becomes `labels`.
 
-    As `encode_texts`, with `token_type_ids` (0 for the first text, 1 for the second) and without `whole_length`. Of a
-    pair that is longer than `max_length` tokens the longer text is cut first.
+    As `encode_texts`, with `token_type_ids` (0 for the first text, 1 for the second) where the model has them, and
+    without `whole_length`. Of a pair that is longer than `max_length` tokens the longer text is cut first.
     """
     check_max_length(max_length, tokenizer)
 
@@ -60,6 +61,13 @@ def encode_pairs(dataset: DatasetDict, tokenizer: BertTokenizerFast, *, max_leng
         }
 
     return _map(dataset, encode)
+
+
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Return the tokens that the tokenizer puts before a text and after it, such as [CLS] and [SEP]."""
+    text, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    start = next(i for i in range(len(whole)) if whole[i : i + len(text)] == text)
+    return whole[:start], whole[start + len(text) :]
 
 
 def _map(dataset: DatasetDict, encode: Callable[..., dict[str, list]]) -> DatasetDict:
@@ -75,7 +83,7 @@ def map_rows(split: Dataset, encode: Callable[..., dict[str, list]], **options: 
     return split.map(encode, batched=True, remove_columns=split.column_names, new_fingerprint=drawn, **options)
 
 
-def check_max_length(max_length: int, tokenizer: BertTokenizerFast) -> None:
+def check_max_length(max_length: int, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ParameterError unless the model has a position for each of `max_length` tokens."""
     if not 3 <= max_length <= tokenizer.model_max_length:
         fix = f"this model takes 3 to {tokenizer.model_max_length} tokens a text"
@@ -93,7 +101,7 @@ def padding_share(lengths: Sequence[int], *, batch_size: int, pad_to: int = 0) -
     return float(1 - lengths.sum() / positions)
 
 
-def row_to_text(encoded: Dataset, row: int, tokenizer: BertTokenizerFast) -> str:
+def row_to_text(encoded: Dataset, row: int, tokenizer: PreTrainedTokenizerBase) -> str:
     """One encoded row as text again, special tokens shown."""
     return tokenizer.decode(encoded[row]["input_ids"])
 

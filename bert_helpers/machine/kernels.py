@@ -14,11 +14,11 @@ from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
     BertForSequenceClassification,
-    BertPreTrainedModel,
+    PreTrainedModel,
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention
+from transformers.models.bert.modeling_bert import BertLayer
 
 BY_LENGTH = "by_length"
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -41,14 +41,16 @@ def attention_by_length(
     training step takes 0.85 times as long as with SDPA for the longer ones, whose backward pass is slow on a CPU.
 
     `query`, `key`, `value`: (batch, heads, tokens, head size); `attention_mask`: boolean (batch, 1, tokens, tokens),
-    True = attend. Returns (batch, tokens, heads, head size). SDPA does what this does not: GPUs, causal models,
-    attention dropout, padding that is not at the end.
+    True = attend. Returns (batch, tokens, heads, head size). Attention dropout is left out: see `quicken`. SDPA does
+    what this does not: GPUs, masks that are not the same for every query (causal, local), padding before the text.
     """
-    seen = None if attention_mask is None else attention_mask[:, 0, 0]  # the same for every query, but in causal models
+    kwargs["dropout"] = 0.0
+    seen = None if attention_mask is None else attention_mask[:, 0, 0]
     # The mask is read last: on a GPU that would be a wait in every layer.
-    if query.device.type != "cpu" or module.is_causal or kwargs.get("dropout") or not _padded_at_end(seen):
+    if query.device.type != "cpu" or query.shape != key.shape or not _is_of_padding(attention_mask):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     batch, heads, length, size = query.shape
+    query = query * (kwargs.get("scaling") or size**-0.5)
     with torch.autocast("cpu", enabled=False):  # or the softmax would be computed and kept in fp32
         if length <= TOGETHER_UP_TO:
             bias = None if seen is None else torch.zeros_like(seen, dtype=query.dtype)
@@ -61,8 +63,14 @@ def attention_by_length(
         return torch.stack([_text(*text) for text in texts]), None
 
 
-def _padded_at_end(seen: torch.Tensor | None) -> bool:
-    return seen is None or bool((seen[:, 1:] <= seen[:, :-1]).all())
+def _is_of_padding(mask: torch.Tensor | None) -> bool:
+    """Return whether a mask leaves out padding at the end, for every query (the first and the last) the same."""
+    if mask is None:
+        return True
+    if mask.dtype != torch.bool or mask.shape[1] != 1:
+        return False
+    first = mask[:, 0, 0]
+    return torch.equal(first, mask[:, 0, -1]) and bool((first[:, 1:] <= first[:, :-1]).all())
 
 
 def _text(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, length: int) -> torch.Tensor:
@@ -74,7 +82,7 @@ def _text(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, length: i
 def _attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
-    scores = torch.bmm(query * query.shape[-1] ** -0.5, key.transpose(1, 2))
+    scores = torch.bmm(query, key.transpose(1, 2))
     return torch.bmm(torch.softmax(scores if bias is None else scores + bias, dim=-1), value)
 
 
@@ -101,8 +109,7 @@ class FirstTokenLayer(BertLayer):
         shape = (len(hidden_states), -1, attention.num_attention_heads, attention.attention_head_size)
         rows = ((attention.query, first), (attention.key, hidden_states), (attention.value, hidden_states))
         heads = (project(tokens).view(shape).transpose(1, 2) for project, tokens in rows)
-        dropout = attention.dropout.p if self.training else 0.0
-        out, _ = sdpa_attention_forward(attention, *heads, seen, dropout=dropout, scaling=attention.scaling)
+        out, _ = sdpa_attention_forward(attention, *heads, seen, dropout=0.0, scaling=attention.scaling)
         return self.feed_forward_chunk(self.attention.output(out.flatten(2), first))
 
 
@@ -147,7 +154,7 @@ class ExactHead(nn.Linear):
             return super().forward(hidden.float())
 
 
-def quicken(model: BertPreTrainedModel) -> None:
+def quicken(model: PreTrainedModel) -> None:
     """Have attention by length for SDPA, a `ByteDropout` for every `nn.Dropout`, a `FirstTokenLayer` where it will do.
 
     Freed memory is kept, and a regressor has an `ExactHead`. Weights, their names and the config stay as they are:
@@ -161,15 +168,12 @@ def quicken(model: BertPreTrainedModel) -> None:
     by_length = model.config._attn_implementation == "sdpa"
     if by_length:
         model.set_attn_implementation(BY_LENGTH)
-        for module in model.modules():
-            if isinstance(module, BertSelfAttention):
-                module.dropout.p = 0.0
-    if isinstance(model, BertForSequenceClassification):
-        if model.config.num_labels == 1:
-            model.classifier.__class__ = ExactHead
-        if by_length:
+        if isinstance(model, BertForSequenceClassification):
             model.base_model.encoder.layer[-1].__class__ = FirstTokenLayer
             model.register_forward_pre_hook(_ask_for_first_token, with_kwargs=True)
+    for module in model.modules():
+        if type(module) is nn.Linear and module.out_features == model.config.num_labels == 1:
+            module.__class__ = ExactHead
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Dropout:
