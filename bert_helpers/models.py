@@ -1,6 +1,6 @@
 """From a model's name to its tokenizer and model, with every weight accounted for.
 
-A name is a packaged model, a local folder, or a Hub id "owner/name[@revision]", of an encoder: BERT and its relatives.
+A name is a packaged model, a local folder, or a Hub id "owner/name[@revision]" of an encoder: BERT or a relative.
 """
 
 import json
@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
+from tokenizers.pre_tokenizers import ByteLevel
 from torch import nn
 from transformers import (
     CONFIG_MAPPING,
@@ -78,6 +79,10 @@ def load_tokenizer(name: str, *, words: bool = False) -> PreTrainedTokenizerBase
     with _errors(name):
         config = AutoConfig.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    before_words = tokenizer.backend_tokenizer.pre_tokenizer if tokenizer.is_fast else None
+    if words and isinstance(before_words, ByteLevel):
+        before_words.add_prefix_space = True
+        tokenizer.backend_tokenizer.pre_tokenizer = before_words
     if not tokenizer.is_fast:
         raise ModelError("its tokenizer gives no places of tokens in the text", source=name, fix="take another model")
     tokenizer.padding_side = "right"  # labels of words and answers count from the first token
@@ -247,7 +252,7 @@ def locate(name: str, *, weights: bool = True) -> Path:
     """The local folder that `name` stands for; a packaged model's digest is checked, one of the Hub is downloaded.
 
     Of a model on the Hub come config and tokenizer, and the weights unless `weights` is False; never code or pickles.
-    Raises ModelError when there is no such model, it is no BERT or brings code, or the Hub cannot be reached.
+    Raises ModelError when there is no such model, it is no encoder or brings code, or the Hub cannot be reached.
     """
     if name in PACKAGED:
         return _packaged_folder(name)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 from datasets import Dataset, DatasetDict
-from transformers import BertPreTrainedModel, BertTokenizerFast, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from bert_helpers import files, models, records, runs, training
 from bert_helpers.errors import ModelError
@@ -20,8 +20,8 @@ class Predictor:
     """A fine-tuned model, and how its run read and encoded texts."""
 
     task: str  # a key of `tasks.registry.TASKS`
-    model: BertPreTrainedModel
-    tokenizer: BertTokenizerFast
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     parameters: Mapping[str, object]  # those of its run, or MAX_LENGTH and STRIDE
 
     @property
@@ -39,7 +39,7 @@ def load(folder: Path) -> Predictor:
     """The model in a run's folder, or in a folder of its own; the run's record says how its texts were encoded.
 
     Without a record texts are read as far as the model has positions, and windows share a quarter of that.
-    Raises ModelError when there is no fine-tuned BERT of the four tasks, DataError when the record is broken.
+    Raises ModelError when there is no fine-tuned encoder of the tasks, DataError when the record is broken.
     """
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder; name that of a run or of a fine-tuned model.")

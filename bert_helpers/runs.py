@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 from datasets import DatasetDict
-from transformers import BertConfig, BertPreTrainedModel, BertTokenizerFast, Trainer, TrainingArguments
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import files, models, records, training
@@ -40,7 +40,7 @@ class Run:
     parameters: Mapping[str, object]
     dataset: DatasetDict
     encoded: DatasetDict
-    tokenizer: BertTokenizerFast
+    tokenizer: PreTrainedTokenizerBase
     trainer: Trainer
     log_history: list[dict[str, float]]
     history: pd.DataFrame | None = None  # None: it has not trained
@@ -71,10 +71,11 @@ def prepare(dataset: DatasetDict, parameters: Mapping[str, object], *, task: str
     Those are WEIGHT_DECAY, LABEL_SMOOTHING, DROPOUT, TRUNCATION and DATALOADER_WORKERS; other names are not used.
     """
     p, spec = _complete(task, parameters), TASKS[task]
-    tokenizer = models.load_tokenizer(p["MODEL"])
+    tokenizer = models.load_tokenizer(p["MODEL"], words=spec.reads_words)
     encoded = spec.encode(dataset, tokenizer, **base.options(spec.encode, p))
-    fields = {**spec.model_fields(dataset["train"]), "hidden_dropout_prob": p["DROPOUT"]}
+    fields = {**spec.model_fields(dataset["train"]), **models.dropout_field(p["MODEL"], p["DROPOUT"])}
     model = models.load_model(p["MODEL"], spec.model_class, seed=p["SEED"], **fields)
+    models.fit_embeddings(model, tokenizer)
     trainer = make_trainer(task, model, encoded, tokenizer, p, output_folder(p["OUTPUT_DIR"]) / "checkpoints")
     return Run(task, p, dataset, encoded, tokenizer, trainer, trainer.state.log_history)
 
@@ -97,9 +98,9 @@ def _complete(task: str, given: Mapping[str, object]) -> dict[str, object]:
 
 def make_trainer(
     task: str,
-    model: BertPreTrainedModel,
+    model: PreTrainedModel,
     encoded: DatasetDict,
-    tokenizer: BertTokenizerFast,
+    tokenizer: PreTrainedTokenizerBase,
     parameters: Mapping[str, object],
     folder: Path,
     **arguments: object,
@@ -296,13 +297,13 @@ def _checked(values: Mapping[str, object], task: base.Task, folder: Path) -> dic
 def task_of(model: Path) -> str:
     """The task that a saved model was trained for, by its class; one output makes a sequence classifier a regressor.
 
-    Raises ModelError when it is no fine-tuned BERT.
+    Raises ModelError when it is no fine-tuned encoder.
     """
-    config = BertConfig.from_pretrained(models.locate(str(model)))
+    config = AutoConfig.from_pretrained(models.locate(str(model)))
     for name, task in TASKS.items():
         if task.fits(config):
             return name
-    architecture = (config.architectures or ["BERT without a head"])[0]
+    architecture = (config.architectures or ["model without a head"])[0]
     raise ModelError(f"{model}: a {architecture} is of none of the tasks {', '.join(TASKS)}.")
 
 

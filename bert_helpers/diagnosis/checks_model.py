@@ -18,7 +18,7 @@ from scipy.stats import entropy
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from transformers import BertTokenizerFast, Trainer
+from transformers import PreTrainedTokenizerBase, Trainer
 
 from bert_helpers.diagnosis.checks_data import SAMPLE, as_task
 from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, check
@@ -39,7 +39,7 @@ STEPS, RATES = 40, (3e-4, 3e-3)  # steps at each learning rate; the second is fo
 
 @check
 def check_tokens(
-    dataset: DatasetDict, encoded: DatasetDict, tokenizer: BertTokenizerFast, *, task: str | Task
+    dataset: DatasetDict, encoded: DatasetDict, tokenizer: PreTrainedTokenizerBase, *, task: str | Task
 ) -> Iterator[Finding]:
     """Find `unknown_tokens`, `truncation` and `lost_answers` in the training rows.
 
@@ -54,7 +54,7 @@ def check_tokens(
 
 
 @check
-def check_unknown(rows: Dataset, tokenizer: BertTokenizerFast) -> Iterator[Finding]:
+def check_unknown(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
     """Find `unknown_tokens`: the tokenizer has no pieces for many words."""
     ids = np.concatenate([np.asarray(row) for row in rows["input_ids"]])
     ids = ids[~np.isin(ids, [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id])]
@@ -71,7 +71,7 @@ def check_unknown(rows: Dataset, tokenizer: BertTokenizerFast) -> Iterator[Findi
 
 
 @check
-def check_truncation(examples: Examples, rows: Dataset, tokenizer: BertTokenizerFast) -> Iterator[Finding]:
+def check_truncation(examples: Examples, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
     """Find `truncation`: over half of the text is cut off, or a word-count classifier shows that what is cut matters.
 
     `examples` are the training rows and `rows` the same ones encoded.
@@ -120,7 +120,7 @@ def _reads_better(sides: list[list[str]], labels: np.ndarray) -> tuple[float, fl
     return mcnemar(*only), (only[0] - only[1]) / len(labels)
 
 
-def _longer(lengths: np.ndarray, tokenizer: BertTokenizerFast) -> dict[str, object]:
+def _longer(lengths: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     """Return the shortest usual MAX_LENGTH that keeps 95% of the tokens, or the model's maximum, from both ends."""
     for limit in (64, 128, 256, 512):
         if limit <= tokenizer.model_max_length and np.minimum(lengths, limit).sum() >= 0.95 * lengths.sum():
@@ -129,7 +129,7 @@ def _longer(lengths: np.ndarray, tokenizer: BertTokenizerFast) -> dict[str, obje
 
 
 @check
-def check_answers(rows: Dataset, tokenizer: BertTokenizerFast) -> Iterator[Finding]:
+def check_answers(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
     """Find `lost_answers`: no window of a question holds its whole answer."""
     share = lost_answers(rows)["windows"]
     length = min(384, tokenizer.model_max_length)
@@ -274,7 +274,7 @@ def check_learning(trainer: Trainer, batch: dict[str, torch.Tensor]) -> Iterator
                 last = float(loss())
             if last < goal:
                 return
-    dropout = trainer.model.config.hidden_dropout_prob
+    dropout = max((module.p for module in trainer.model.modules() if isinstance(module, torch.nn.Dropout)), default=0.0)
     yield Finding(
         "cannot_overfit_batch",
         f"{FEW} rows are not memorised: loss {first:.2f}, after {2 * STEPS} steps {last:.2f}",

@@ -177,7 +177,7 @@ def quicken(model: PreTrainedModel) -> None:
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Dropout:
-                setattr(module, name, ByteDropout(child.p))
+                setattr(module, name, ByteDropout(child.p).train(child.training))
 
 
 def keep_freed_memory() -> None:

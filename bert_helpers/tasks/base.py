@@ -12,10 +12,17 @@ import pandas as pd
 import torch
 from datasets import Dataset, DatasetDict
 from scipy.special import entr
-from transformers import BertConfig, BertPreTrainedModel, BertTokenizerFast, DataCollatorWithPadding, EvalPrediction
+from transformers import (
+    DataCollatorWithPadding,
+    EvalPrediction,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers.metrics import Measure
+from bert_helpers.models import has_head
 
 
 class Examples(NamedTuple):
@@ -44,12 +51,13 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
-    model_class: ClassVar[type[BertPreTrainedModel]]
+    model_class: ClassVar[type]  # AutoModelFor…, of any encoder
     pipeline: ClassVar[str]  # the Hub's name for what the model does
     fields: ClassVar[Mapping[str, str]]  # columns that the model reads -> parameter that names the user's column, or ""
     usage: ClassVar[str]  # Python for the model card, with {folder} and {length}
     sample_texts: ClassVar[Sequence[str]]  # for the card's command line
     prefix: ClassVar[str] = ""  # of its parameters in a notebook of several tasks
+    reads_words: ClassVar[bool] = False  # texts come as lists of words
     head: ClassVar[str] = "classifier"  # the model's new layer
     has_classes: ClassVar[bool] = False  # whether logits are of classes, for rows or for words
     numeric: ClassVar[bool] = False  # whether labels are numbers with a unit; the model learns them standardized
@@ -60,7 +68,7 @@ class Task(ABC):
         """Read and check a source; returns the splits train, validation and test in canonical columns."""
 
     @abstractmethod
-    def encode(self, dataset: DatasetDict, tokenizer: BertTokenizerFast, **options: object) -> DatasetDict:
+    def encode(self, dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, **options: object) -> DatasetDict:
         """Turn rows into token ids, with a column `length` and the labels under the model's names."""
 
     @abstractmethod
@@ -91,11 +99,11 @@ class Task(ABC):
         """Return the fields of the model's config that training rows decide."""
         return {}
 
-    def collator(self, tokenizer: BertTokenizerFast, **options: object) -> Callable[[list], dict]:
+    def collator(self, tokenizer: PreTrainedTokenizerBase, **options: object) -> Callable[[list], dict]:
         """Return the function that makes a padded batch of encoded rows."""
         return DataCollatorWithPadding(tokenizer, **options)
 
-    def compute_metrics(self, config: BertConfig) -> Callable[[EvalPrediction], dict[str, float]] | None:
+    def compute_metrics(self, config: PreTrainedConfig) -> Callable[[EvalPrediction], dict[str, float]] | None:
         """Return the scores shown while training, or None where logits become predictions after it only."""
 
         def scores(prediction: EvalPrediction) -> dict[str, float]:
@@ -114,13 +122,13 @@ class Task(ABC):
         """Return more rows of metrics, of parts of the rows: `value`, `low`, `high`, named "PART/METRIC"."""
         return None
 
-    def with_fields(self, rows: Dataset, tokenizer: BertTokenizerFast) -> Dataset:
+    def with_fields(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         """Return the rows with each field that `encode` reads, where new texts may come in another form."""
         return rows
 
-    def fits(self, config: BertConfig) -> bool:
+    def fits(self, config: PreTrainedConfig) -> bool:
         """Whether a saved model with this config is one of the task."""
-        return (config.architectures or [""])[0] == self.model_class.__name__
+        return has_head(config, self.model_class)
 
     def chance_loss(self, encoded: Dataset) -> float:
         """Return the loss of saying what the labels are on average, in nats: their entropy."""
@@ -128,7 +136,7 @@ class Task(ABC):
         shares = np.bincount(labels[labels >= 0]) / np.sum(labels >= 0)
         return float(entr(shares).sum())
 
-    def untrained_loss(self, model: BertPreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
+    def untrained_loss(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
         """Return the loss of a head whose logits are all 0."""
         return math.log(model.config.num_labels)
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 from datasets import ClassLabel, Dataset, DatasetDict
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import files
@@ -33,7 +33,7 @@ class Classification(Task):
     """Texts, each of one class."""
 
     name = "classification"
-    model_class = BertForSequenceClassification
+    model_class = AutoModelForSequenceClassification
     pipeline = "text-classification"
     fields: ClassVar = {"text": "TEXT_COLUMN"}
     usage = """\
@@ -125,7 +125,7 @@ print(classify("A text.", truncation=True, max_length={length}))"""
             tables.append(pd.concat([pd.DataFrame(table), logits], axis=1))
         return files.write_text(folder / "predictions.csv", pd.concat(tables).to_csv(index=False))
 
-    def fits(self, config: BertConfig) -> bool:
+    def fits(self, config: PreTrainedConfig) -> bool:
         """Whether a model is a sequence classifier of several outputs."""
         return super().fits(config) and config.num_labels > 1
 

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from transformers import (
+    AutoModelForTokenClassification,
     BatchEncoding,
-    BertConfig,
-    BertForTokenClassification,
-    BertTokenizerFast,
     DataCollatorForTokenClassification,
     EvalPrediction,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
 )
 from transformers.trainer_utils import PredictionOutput
 
@@ -24,14 +24,15 @@ from bert_helpers.readers import conll
 from bert_helpers.readers.source import SPLITS, source_name
 from bert_helpers.tasks import entities
 from bert_helpers.tasks.base import Examples, Task, class_fields
-from bert_helpers.tokenization import check_max_length, map_rows, stride_error
+from bert_helpers.tokenization import check_max_length, map_rows, special_ids, stride_error
 
 
 class EntityRecognition(Task):
     """Sentences of words, with the IOB2 tags of the entities in them."""
 
     name = "ner"
-    model_class = BertForTokenClassification
+    model_class = AutoModelForTokenClassification
+    reads_words = True
     pipeline = "token-classification"
     fields: ClassVar = {"text": "", "tokens": "TOKENS_COLUMN"}  # one of both: a text is split into words
     usage = """\
@@ -79,7 +80,7 @@ print(tag("A text with names."))"""
         return in_splits(splits, (train_size, validation_size, test_size), seed=seed, hold_out=sample_rows)
 
     def encode(
-        self, dataset: DatasetDict, tokenizer: BertTokenizerFast, *, max_length: int = 128, stride: int = 32
+        self, dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, *, max_length: int = 128, stride: int = 32
     ) -> DatasetDict:
         """Encode windows of a sentence's word pieces; every word has its label in exactly one of them.
 
@@ -90,17 +91,19 @@ print(tag("A text with names."))"""
         `sentences_from_windows`. Raises ParameterError when `max_length` or `stride` does not fit.
         """
         check_max_length(max_length, tokenizer)
-        if not 0 <= stride < max_length - 2:
-            raise stride_error(stride, max_length, max_length - 3)
+        before, after = special_ids(tokenizer)
+        room = max_length - len(before) - len(after)
+        if not 0 <= stride < room:
+            raise stride_error(stride, max_length, room - 1)
 
         def encode_rows(rows: dict[str, list], indices: list[int]) -> dict[str, list]:
             encoded = _pieces(rows["tokens"], tokenizer)
             windows: dict[str, list] = {"input_ids": [], "labels": [], "sentence": []}
             for i, sentence in enumerate(indices):
                 words = encoded["input_ids"][i], encoded.word_ids(i), rows["ner_tags"][i]
-                for ids, labels in word_windows(*words, max_length, stride):
-                    windows["input_ids"].append([tokenizer.cls_token_id, *ids, tokenizer.sep_token_id])
-                    windows["labels"].append([-100, *labels, -100])
+                for ids, labels in word_windows(*words, room, stride):
+                    windows["input_ids"].append([*before, *ids, *after])
+                    windows["labels"].append([*[-100] * len(before), *labels, *[-100] * len(after)])
                     windows["sentence"].append(sentence)
             windows["length"] = [len(ids) for ids in windows["input_ids"]]
             windows["attention_mask"] = [[1] * length for length in windows["length"]]
@@ -124,11 +127,11 @@ print(tag("A text with names."))"""
         """Return number and names of the tags."""
         return class_fields(train.features["ner_tags"].feature.names)
 
-    def collator(self, tokenizer: BertTokenizerFast, **options: object) -> Callable[[list], dict]:
+    def collator(self, tokenizer: PreTrainedTokenizerBase, **options: object) -> Callable[[list], dict]:
         """Return the collator that pads labels too."""
         return DataCollatorForTokenClassification(tokenizer, **options)
 
-    def compute_metrics(self, config: BertConfig) -> Callable[[EvalPrediction], dict[str, float]]:
+    def compute_metrics(self, config: PreTrainedConfig) -> Callable[[EvalPrediction], dict[str, float]]:
         """Return entity F1, precision, recall and token accuracy, by window; `measure` is by sentence."""
         names = list(config.id2label.values())
 
@@ -159,7 +162,7 @@ print(tag("A text with names."))"""
         by_type = entities.EntityMeasure(predictions, references).by_type(seed=seed)
         return by_type[["value", "low", "high"]].add_suffix("/f1", axis=0)
 
-    def with_fields(self, rows: Dataset, tokenizer: BertTokenizerFast) -> Dataset:
+    def with_fields(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         """Return rows of words; texts are split at blanks, and around every punctuation mark."""
         return rows if "tokens" in rows.column_names else Dataset.from_dict({"tokens": words(rows["text"], tokenizer)})
 
@@ -288,7 +291,7 @@ def predicted_tags(output: PredictionOutput, encoded: Dataset, names: Sequence[s
     return entities.named(tags, names)
 
 
-def words(texts: list[str], tokenizer: BertTokenizerFast) -> list[list[str]]:
+def words(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
     """Each text's words as the tokenizer splits them, in the text's own letters; one word for a text without any.
 
     >>> from bert_helpers import models
@@ -306,7 +309,7 @@ def words(texts: list[str], tokenizer: BertTokenizerFast) -> list[list[str]]:
 # --- windows -----------------------------------------------------------------------------------------------
 
 
-def _pieces(sentences: Sequence[Sequence[str]], tokenizer: BertTokenizerFast) -> BatchEncoding:
+def _pieces(sentences: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase) -> BatchEncoding:
     """The sentences' word pieces, [UNK] for words of which there are none: empty ones, blanks, control characters."""
     options = {"is_split_into_words": True, "add_special_tokens": False, "verbose": False}
     encoded = tokenizer(list(sentences), **options)
@@ -319,15 +322,14 @@ def _pieces(sentences: Sequence[Sequence[str]], tokenizer: BertTokenizerFast) ->
 
 
 def word_windows(
-    ids: Sequence[int], word_ids: Sequence[int], tags: Sequence[int], max_length: int, stride: int
+    ids: Sequence[int], word_ids: Sequence[int], tags: Sequence[int], room: int, stride: int
 ) -> list[tuple[list[int], list[int]]]:
-    """Pieces and labels of each window of one sentence that labels a word, without special tokens.
+    """Pieces and labels of each window of `room` pieces of one sentence that labels a word, without special tokens.
 
     `ids` and `word_ids` stand for the pieces of the whole sentence; `tags` for its words.
     """
     first = [i == 0 or word != word_ids[i - 1] for i, word in enumerate(word_ids)]
     labels = [tags[word] if begins else -100 for word, begins in zip(word_ids, first, strict=True)]
-    room = max_length - 2
     starts = list(range(0, max(1, len(ids) - stride), room - stride))
     cuts = [0, *(start + stride // 2 for start in starts[1:]), len(ids)]
     windows = []

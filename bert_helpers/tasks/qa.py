@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 from datasets import Dataset, DatasetDict, Features
 from scipy.special import log_softmax
-from transformers import BertConfig, BertForQuestionAnswering, BertPreTrainedModel, BertTokenizerFast
+from transformers import AutoModelForQuestionAnswering, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import files
@@ -41,7 +41,7 @@ class QuestionAnswering(Task):
 
     name = "qa"
     prefix = "QA_"
-    model_class = BertForQuestionAnswering
+    model_class = AutoModelForQuestionAnswering
     pipeline = "question-answering"
     fields: ClassVar = {"question": "", "context": ""}
     usage = """\
@@ -84,7 +84,7 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
         return in_splits(splits, sizes, seed=seed, hold_out=sample_contexts, sample=sample_rows)
 
     def encode(
-        self, dataset: DatasetDict, tokenizer: BertTokenizerFast, *, max_length: int = 384, stride: int = 128
+        self, dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, *, max_length: int = 384, stride: int = 128
     ) -> DatasetDict:
         """Encode windows of question and context, with the first reference's token positions in each.
 
@@ -131,7 +131,7 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
             groups=[context if title is None else title for title, context in zip(titles, contexts, strict=True)],
         )
 
-    def compute_metrics(self, config: BertConfig) -> None:
+    def compute_metrics(self, config: PreTrainedConfig) -> None:
         """Return None: answers are put together from windows after training only."""
 
     def predictions_and_references(
@@ -166,7 +166,7 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
         """Return the loss of any token being as likely as any other, in nats."""
         return float(np.log(np.asarray(encoded["length"])).mean())
 
-    def untrained_loss(self, model: BertPreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
+    def untrained_loss(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
         """Return the log of the tokens of a row, padding included."""
         return math.log(batch["input_ids"].shape[1])
 
@@ -262,7 +262,12 @@ def sample_contexts(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
 
 
 def question_windows(
-    questions: Sequence[str], contexts: Sequence[str], tokenizer: BertTokenizerFast, *, max_length: int, stride: int
+    questions: Sequence[str],
+    contexts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int,
+    stride: int,
 ) -> dict[str, list]:
     """[CLS] question [SEP] piece of the context [SEP], in windows of at most `max_length` tokens.
 
@@ -272,9 +277,10 @@ def question_windows(
     for, (0, 0) for tokens that are not of the context) and `example`, the number of its question.
     Raises ParameterError when `stride` leaves no room.
     """
-    room = (max_length - 3 - stride) // 2  # for the question, and at least as much for the step between windows
+    special = tokenizer.num_special_tokens_to_add(pair=True)
+    room = (max_length - special - stride) // 2  # for the question, and at least as much for the step between windows
     if stride < 0 or room < 1:
-        raise stride_error(stride, max_length, max_length - 5)
+        raise stride_error(stride, max_length, max_length - special - 2)
     encoded = tokenizer(
         _cut_words(questions, tokenizer, room),
         list(contexts),
@@ -284,13 +290,15 @@ def question_windows(
         return_overflowing_tokens=True,
     )
     return {
-        **{name: encoded[name] for name in ("input_ids", "token_type_ids", "attention_mask")},
-        "offset_mapping": [np.array(e.offsets) * np.array(e.type_ids)[:, None] for e in encoded.encodings],
+        **{name: encoded[name] for name in tokenizer.model_input_names if name in encoded},
+        "offset_mapping": [
+            np.array(e.offsets) * np.equal(np.array(e.sequence_ids, dtype=float), 1)[:, None] for e in encoded.encodings
+        ],
         "example": encoded["overflow_to_sample_mapping"],
     }
 
 
-def _cut_words(texts: Sequence[str], tokenizer: BertTokenizerFast, limit: int) -> list[str]:
+def _cut_words(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[str]:
     """Each text up to the last word that ends within `limit` tokens."""
     encodings = tokenizer(list(texts), add_special_tokens=False).encodings
     return [

@@ -16,11 +16,11 @@ import pandas as pd
 import torch
 from datasets import Dataset, DatasetDict, Value
 from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    BertPreTrainedModel,
-    BertTokenizerFast,
+    AutoModelForSequenceClassification,
     DataCollatorWithPadding,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 from transformers.trainer_utils import PredictionOutput
 
@@ -42,7 +42,7 @@ class Regression(Task):
 
     name = "regression"
     prefix = "STS_"
-    model_class = BertForSequenceClassification
+    model_class = AutoModelForSequenceClassification
     pipeline = "text-classification"
     fields: ClassVar = {"text": "TEXT_COLUMN", "text_pair": "PAIR_COLUMN"}
     usage = """\
@@ -121,7 +121,7 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
         table = pd.DataFrame({"label": rows["test"]["label"], "predicted": np.ravel(predictions)})
         return files.write_text(folder / "predictions.csv", table.to_csv(index_label="row"))
 
-    def fits(self, config: BertConfig) -> bool:
+    def fits(self, config: PreTrainedConfig) -> bool:
         """Whether a model is a sequence classifier of one output."""
         return super().fits(config) and config.num_labels == 1
 
@@ -129,7 +129,7 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
         """Return the variance of the standardized scores."""
         return 1.0
 
-    def untrained_loss(self, model: BertPreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
+    def untrained_loss(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
         """Return the mean square of the standardized scores."""
         return float(models.standardize(batch["labels"].float(), model.config).square().mean())
 
@@ -212,7 +212,7 @@ def target_scale(labels: Sequence[float]) -> dict[str, float]:
     return {"target_mean": mean, "target_deviation": deviation}
 
 
-def fold_scale(model: BertForSequenceClassification) -> None:
+def fold_scale(model: PreTrainedModel) -> None:
     """Move the scale into the head's weights: the model then says the user's units by itself, in any program.
 
     For the end of training: on that scale further training would start over with a badly scaled target.
@@ -220,15 +220,16 @@ def fold_scale(model: BertForSequenceClassification) -> None:
     config = model.config
     mean, deviation = getattr(config, "target_mean", 0.0), getattr(config, "target_deviation", 1.0)
     with torch.no_grad():
-        model.classifier.weight.mul_(deviation)
-        model.classifier.bias.mul_(deviation).add_(mean)
+        layer = models.output_layer(model)
+        layer.weight.mul_(deviation)
+        layer.bias.mul_(deviation).add_(mean)
     config.target_mean, config.target_deviation = 0.0, 1.0
 
 
 def baselines(
     dataset: DatasetDict,
-    encoder: BertPreTrainedModel,
-    tokenizer: BertTokenizerFast,
+    encoder: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     *,
     split: str = "test",
     batch_size: int = 64,
@@ -251,8 +252,8 @@ def baselines(
 def cosines(
     texts: Sequence[str],
     others: Sequence[str],
-    encoder: BertPreTrainedModel,
-    tokenizer: BertTokenizerFast,
+    encoder: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     *,
     batch_size: int = 64,
 ) -> np.ndarray:
@@ -263,7 +264,7 @@ def cosines(
 
 @torch.inference_mode()
 def embeddings(
-    texts: Sequence[str], encoder: BertPreTrainedModel, tokenizer: BertTokenizerFast, *, batch_size: int = 64
+    texts: Sequence[str], encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_size: int = 64
 ) -> np.ndarray:
     """Mean of each text's last hidden states over its tokens, of length 1: (texts, hidden size).
 

@@ -1,0 +1,111 @@
+"""Every family of encoders, every task: it learns, is saved and read back, predicts, is diagnosed and has a card."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from encoders import FAMILIES, make_encoder
+from transformers import AutoModel, AutoTokenizer
+
+from bert_helpers import models, prediction, runs
+from bert_helpers.diagnosis import diagnose
+from bert_helpers.machine import kernels
+from bert_helpers.report import cards
+from bert_helpers.tasks.registry import TASKS
+
+PARAMETERS = {"EPOCHS": 4, "BATCH_SIZE": 16, "LEARNING_RATE": 1e-3, "MAX_LENGTH": 64, "STRIDE": 8, "DROPOUT": 0.0,
+              "PRECISION": "fp32", "SEED": 0}  # fmt: skip
+NEW = {
+    "classification": {"text": ["A fine film.", "Dull."]},
+    "regression": {"text": ["One.", "Two."], "text_pair": ["The first.", "A dog."]},
+    "ner": {"text": ["Bo lives in Brask.", "Nobody."]},
+    "qa": {"question": ["Who lives there?"], "context": ["Bo lives in Brask."]},
+}
+
+
+@pytest.fixture(scope="session")
+def encoder_of(tmp_path_factory):
+    """The folder of a family's tiny encoder."""
+    texts, made = list(TASKS["classification"].load("sample")["train"]["text"])[:300], {}
+
+    def make(family):
+        if family not in made:
+            made[family] = make_encoder(family, tmp_path_factory.mktemp(family), texts)
+        return made[family]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def few_rows():
+    return {task: spec.load("sample", train_size=16, validation_size=4, test_size=4) for task, spec in TASKS.items()}
+
+
+@pytest.mark.parametrize("task", NEW)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_encoder_learns_is_read_back_predicts_is_diagnosed_and_has_a_card(
+    family, task, encoder_of, few_rows, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    parameters = {**PARAMETERS, "MODEL": str(encoder_of(family)), "DATA": "sample", "OUTPUT_DIR": "run"}
+    run = runs.prepare(few_rows[task], parameters, task=task)
+    before = run.trainer.predict(run.encoded["train"]).metrics["test_loss"]
+    run = runs.finish(run)
+    assert run.trainer.predict(run.encoded["train"]).metrics["test_loss"] < before
+    assert isinstance(diagnose.diagnose(run), list)
+    runs.save(run, tmp_path / "run", publish=cards.publish)
+    assert (tmp_path / "run/model/README.md").is_file()
+    predictor = prediction.load(tmp_path / "run")
+    assert predictor.task == task
+    reread = runs.make_trainer(task, predictor.model, run.encoded, predictor.tokenizer, parameters, tmp_path / "again")
+    expected, found = (np.asarray(t.predict(run.encoded["test"]).predictions) for t in (run.trainer, reread))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    table = prediction.predict(predictor, Dataset.from_dict(NEW[task]), precision="fp32")
+    assert len(table) == len(next(iter(NEW[task].values())))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_token_ids_and_states_are_those_of_transformers_own_example(family, encoder_of, few_rows):
+    folder = encoder_of(family)
+    tokenizer, plain = models.load_tokenizer(str(folder)), AutoTokenizer.from_pretrained(folder)
+    rows = few_rows["classification"]
+    ours = TASKS["classification"].encode(rows, tokenizer, max_length=40)["train"]["input_ids"]
+    assert list(ours) == plain(list(rows["train"]["text"]), truncation=True, max_length=40)["input_ids"]
+    pairs = few_rows["regression"]["train"]
+    ours = TASKS["regression"].encode(few_rows["regression"], tokenizer, max_length=60)["train"]
+    theirs = plain(list(pairs["text"]), list(pairs["text_pair"]), truncation="longest_first", max_length=60)
+    assert list(ours["input_ids"]) == theirs["input_ids"]
+    assert ("token_type_ids" in ours.column_names) == ("token_type_ids" in theirs)
+    batch = plain(list(rows["train"]["text"]), truncation=True, max_length=40, padding=True, return_tensors="pt")
+    quick = AutoModel.from_pretrained(folder).eval()
+    expected = AutoModel.from_pretrained(folder).eval()(**batch).last_hidden_state
+    kernels.quicken(quick)
+    seen = batch["attention_mask"].bool()
+    torch.testing.assert_close(quick(**batch).last_hidden_state[seen], expected[seen], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_as_many_tokens_as_the_model_has_positions_for_and_no_more(family, encoder_of):
+    folder = str(encoder_of(family))
+    limit = models.load_tokenizer(folder).model_max_length
+    assert limit in (64, 66)
+    model, ids = AutoModel.from_pretrained(folder), torch.full((1, limit), 9)
+    assert model(input_ids=ids).last_hidden_state.shape[1] == limit
+    if limit == 64:  # positions count from an offset
+        with pytest.raises((IndexError, RuntimeError)):
+            model(input_ids=torch.full((1, limit + 1), 9))
+
+
+def test_a_new_head_in_place_of_another_is_said(encoder_of, tmp_path):
+    folder = encoder_of("roberta")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = models.load_model(str(folder), TASKS["classification"].model_class, num_labels=3)
+    models.save_model(model, models.load_tokenizer(str(folder)), tmp_path / "three")
+    with pytest.warns(UserWarning, match="the head is new; the files have another, classifier"):
+        model = models.load_model(str(tmp_path / "three"), TASKS["classification"].model_class, num_labels=2)
+    assert models.output_layer(model).out_features == 2
+    with pytest.warns(UserWarning, match="the head is new"):
+        models.load_model(str(tmp_path / "three"), TASKS["qa"].model_class)
