@@ -312,8 +312,8 @@ def _check_is_encoder(name: str, folder: Path) -> None:
     if kind not in CONFIG_MAPPING:
         raise ModelError(f"a {kind!r} model, which Transformers {version} does not know", source=name)
     if CONFIG_MAPPING[kind] not in MODEL_FOR_MASKED_LM_MAPPING or CONFIG_MAPPING[kind]().is_encoder_decoder:
-        problem = f"a {kind!r} model generates text; this project fine-tunes encoders"
-        raise ModelError(problem, source=name, fix="take BERT or a relative: docs/models.md has a table")
+        problem = f"a {kind!r} model is no encoder of texts; this project fine-tunes BERT and its relatives"
+        raise ModelError(problem, source=name, fix="docs/models.md has a table of those")
     index = folder / "model.safetensors.index.json"
     shards = _fields(index).get("weight_map")
     for shard in shards.values() if isinstance(shards, dict) else ():

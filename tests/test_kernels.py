@@ -100,29 +100,24 @@ def test_bf16_is_as_near_to_fp32_as_sdpa_is(length):
 
 
 def test_attention_by_length_is_without_dropout_and_eager_attention_keeps_it(tiny_bert):
-    for attention, left in (("sdpa", 0.0), ("eager", 0.25)):
+    for attention, same in (("sdpa", True), ("eager", False)):
         model = BertForTokenClassification.from_pretrained(
-            tiny_bert, attn_implementation=attention, attention_probs_dropout_prob=0.25
+            tiny_bert, attn_implementation=attention, attention_probs_dropout_prob=0.25, hidden_dropout_prob=0.0
         )
         kernels.quicken(model)
-        assert {layer.attention.self.dropout.p for layer in model.bert.encoder.layer} == {left}
-        assert {layer.output.dropout.p for layer in model.bert.encoder.layer} == {0.1}
+        for rows in (batch(7), batch(7, left=True)):  # the second is left to SDPA
+            one, other = (model.train()(**rows).logits for _ in range(2))
+            assert torch.equal(one, other) == same
 
 
-def test_attention_dropout_is_left_to_sdpa(tiny_bert, monkeypatch):
-    calls = []
-    monkeypatch.setattr(kernels, "sdpa_attention_forward", lambda *a, **k: calls.append(k["dropout"]) or SDPA(*a, **k))
-    model = load(tiny_bert).train()
-    for layer in model.bert.encoder.layer:
-        layer.attention.self.dropout.p = 0.25
-    model(**batch(7))
-    assert set(calls) == {0.25}
-    calls.clear()
-    model.eval()(**batch(7))
-    assert calls == []
-
-
-SDPA = kernels.sdpa_attention_forward
+def test_masks_that_differ_between_queries_are_left_to_sdpa(tiny_bert):
+    model = load(tiny_bert).eval()
+    query = torch.rand(1, 4, 9, 8)
+    causal = torch.ones(9, 9).tril().bool()[None, None]
+    expected = torch.nn.functional.scaled_dot_product_attention(query, query, query, attn_mask=causal).transpose(1, 2)
+    layer = model.bert.encoder.layer[0].attention.self
+    found, _ = kernels.attention_by_length(layer, query, query, query, causal)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -162,6 +157,6 @@ def test_every_dropout_of_a_model_is_replaced_and_no_weight_renamed(tiny_bert):
     model = load(tiny_bert, hidden_dropout_prob=0.3)
     layers = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     assert {type(layer) for layer in layers} == {ByteDropout}
-    assert {layer.p for layer in layers} == {0.3, 0.0}  # hidden, attention
+    assert {layer.p for layer in layers} == {0.3, 0.1}  # hidden, attention
     plain = BertForTokenClassification(model.config)
     assert plain.state_dict().keys() == model.state_dict().keys()

@@ -149,11 +149,12 @@ def test_pickled_weights_are_refused(copy):
         load(copy)
 
 
-def test_another_architecture_is_refused(copy):
+@pytest.mark.parametrize("kind", ["gpt2", "t5", "bart", "llama", "vit", "nonsense", None])
+def test_what_is_no_encoder_of_texts_is_refused(kind, copy):
     config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({**config, "model_type": "roberta"}))
+    (copy / "config.json").write_text(json.dumps({**config, "model_type": kind}))
     for function in (load, models.load_tokenizer):
-        with pytest.raises(ModelError, match="'roberta' model"):
+        with pytest.raises(ModelError, match=f"{kind!r} model"):
             function(str(copy))
 
 
