@@ -78,7 +78,7 @@ PARAMETERS: dict[str, Parameter] = {
         3,
         "passes over the training rows",
         (1, 1000),
-        defaults={"classification": 6, "regression": 8, "ner": 10, "qa": 4},
+        defaults={"classification": 6, "regression": 8, "ner": 10},
     ),
     "BATCH_SIZE": Parameter(16, "rows of a forward pass", (1, 4096), predicts=True),
     "GRADIENT_ACCUMULATION": Parameter(1, "batches per optimizer step", (1, 4096)),

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from bert_helpers import data
+from bert_helpers.tasks.qa import AnswerMeasure
 from bert_helpers.tasks.registry import TASKS
 
 KINDS = {"", "mixed", "irony", "negation", "part", "plot"}
@@ -20,6 +21,15 @@ KINDS = {"", "mixed", "irony", "negation", "part", "plot"}
 @pytest.fixture(scope="module")
 def reviews():
     return TASKS["classification"].load("sample")
+
+
+@pytest.fixture(scope="module")
+def questions():
+    return TASKS["qa"].load("sample")
+
+
+def is_short(context):
+    return len(context.split()) <= 65
 
 
 def five_grams(text):
@@ -70,3 +80,44 @@ def test_sample_files_are_plain_utf8_lines():
             row = json.loads(line)
             assert row["text"] == row["text"].strip()
             assert "\n" not in row["text"]
+
+
+def test_questions_sizes_and_contexts_of_one_split_each(questions):
+    assert {name: len(split) for name, split in questions.items()} == {"train": 593, "validation": 130, "test": 236}
+    contexts = {name: set(split["context"]) for name, split in questions.items()}
+    assert {name: len(split) for name, split in contexts.items()} == {"train": 100, "validation": 25, "test": 43}
+    assert len(set.union(*contexts.values())) == 168
+    short = {name: sum(map(is_short, split["context"])) for name, split in questions.items()}
+    assert short == {"train": 493, "validation": 80, "test": 136}
+    titles = [set(split["title"]) for split in questions.values()]
+    assert len(set.union(*titles)) == 168
+    for split in questions.values():
+        for context in split["context"]:
+            assert 30 <= len(context.split()) <= 160
+
+
+def test_no_two_contexts_share_a_tenth_of_their_five_grams(questions):
+    contexts = {context for split in questions.values() for context in split["context"]}
+    grams = [five_grams(context) for context in contexts]
+    assert all(len(a & b) < 0.1 * len(a) for i, a in enumerate(grams) for b in grams[:i])
+
+
+def test_answers_are_whole_words_and_those_on_short_contexts_are_short(questions):
+    for split in questions.values():
+        for row in split:
+            for text, start in zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True):
+                around = row["context"][max(start - 1, 0) : start + len(text) + 1]
+                assert re.fullmatch(r"(^|\W)?" + re.escape(text) + r"(\W|$)?", around), (row["id"], text)
+            if is_short(row["context"]):
+                assert len(row["answers"]["text"][0].split()) <= 7, row["id"]
+
+
+def test_a_questions_words_are_needed_for_its_answer(questions):
+    """The context's first span of the answer's own kind is the answer to few of the questions only."""
+    number, name = r"\W?\d[\d.,]*(?: [a-z]+)?", r"[A-Z]\w+(?: [A-Z]\w+)*"
+    test = questions["test"]
+    firsts = [
+        re.search(number if re.search(r"\d", row["answers"]["text"][0]) else name, row["context"])[0] for row in test
+    ]
+    measure = AnswerMeasure(firsts, [row["text"] for row in test["answers"]])
+    assert measure.statistic(np.ones(len(test)))["f1"] < 0.25

@@ -89,16 +89,6 @@ def words(n, seed):
 # --- loading -----------------------------------------------------------------------------------------------
 
 
-def test_the_sample_is_whole_and_its_contexts_lie_in_one_split_each():
-    dataset = TASKS["qa"].load("sample")
-    assert {name: len(split) for name, split in dataset.items()} == {"train": 300, "validation": 50, "test": 100}
-    contexts = [set(split["context"]) for split in dataset.values()]
-    assert [len(c) for c in contexts] == [60, 10, 20]
-    assert len(set.union(*contexts)) == 90
-    assert all(60 <= len(context.split()) <= 160 for context in set.union(*contexts))
-    assert sum(len(r["answers"]["text"]) > 1 for split in dataset.values() for r in split) > 100
-
-
 WRITERS = {
     "questions.json": lambda path, rows: path.write_text(json.dumps(squad(rows)), encoding="utf-8"),
     "bom.json": lambda path, rows: path.write_text(json.dumps(squad(rows)), encoding="utf-8-sig"),
