@@ -173,6 +173,18 @@ def training_parameters(task: str, given: Mapping[str, object]) -> dict[str, obj
     return complete(of_training(task), given)
 
 
+def training_options(task: str, text: str) -> dict[str, object]:
+    """Return all parameters of a training from one text of options, as a notebook of several tasks has it.
+
+    Raises ParameterError, as `complete` does.
+
+    >>> training_options("qa", "epochs 2, stride 16")["STRIDE"]
+    16
+    """
+    pairs = [pair.strip().partition(" ") for pair in text.split(",") if pair.strip()]
+    return training_parameters(task, {name.upper(): value.strip() for name, _, value in pairs})
+
+
 def of_predicting() -> dict[str, object]:
     """Return the parameters that `predict` takes, and their defaults: columns are "", as in the run."""
     rows = {name: row for name, row in PARAMETERS.items() if row.predicts}

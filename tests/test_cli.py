@@ -542,6 +542,9 @@ def test_options_and_defaults_are_the_parameters_of_the_notebook(task):
     cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
     namespace = {}
     exec(next(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])), namespace)
+    if prefix:  # its options are one text
+        given = parameters.training_options(task, namespace[f"{prefix}OPTIONS"])
+        namespace |= {prefix + name: value for name, value in given.items()}
     ours = parameters.of_training(task)
     for name, value in ours.items():
         if name != "OUTPUT_DIR":  # a training must not replace the notebook's results

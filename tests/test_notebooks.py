@@ -88,7 +88,7 @@ def test_a_tagger_on_a_file_and_a_transfer_set_of_ones_own(tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_of_ones_own_is_diagnosed_and_mended(tiny, tmp_path):
+def test_a_run_of_ones_own_is_diagnosed_and_fixed(tiny, tmp_path):
     rows = [
         {"body": f"it was {'grand' if i % 2 else 'grim'} on day {i} of {97 * i % 1000}", "mood": "ab"[i % 2]}
         for i in range(240)
@@ -133,8 +133,8 @@ def write_evaluation_data(folder):
     return {
         **{"DATA": "texts.csv", "TEXT_COLUMN": "body", "LABEL_COLUMN": "mood", "SLICE_COLUMN": "shop"},
         **{"TRANSFER_DATA": "elsewhere.csv", "IMBALANCE": 3, "QA_DATA": "questions.json", "STS_DATA": "pairs.csv"},
-        **{"STS_TEXT_COLUMN": "a", "STS_PAIR_COLUMN": "b", "STS_LABEL_COLUMN": "score", "STS_HIGH": 1.0},
-        **{"QA_MAX_LENGTH": 32, "QA_STRIDE": 8, "STS_MAX_LENGTH": 32, "QA_EPOCHS": 1, "STS_EPOCHS": 1},
+        "STS_OPTIONS": "text_column a, pair_column b, label_column score, high 1, max_length 32, epochs 1",
+        "QA_OPTIONS": "max_length 32, stride 8, epochs 1",
     }
 
 

@@ -17,20 +17,39 @@ def test_the_epochs_of_learning_curves_are_whole_and_were_all_trained(epochs):
         assert set(ticks) <= set(range(epochs <= 18, epochs + 1))  # the margin of a long axis reaches over 0
 
 
-def test_a_reliability_diagram_has_a_panel_for_each_table_all_on_one_scale():
+def test_a_reliability_diagram_has_the_bins_of_two_tables_in_one_panel_and_their_rows_below():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 200)
     logits = np.stack([1.0 - labels, labels], axis=1) + rng.normal(size=(200, 2))
-    tables = {f"$times {factor}": calibration.reliability(factor * logits, labels) for factor in (1, 2, 3)}
+    tables = {f"$times {factor}": calibration.reliability(factor * logits, labels) for factor in (1, 2)}
     figure = plots.reliability_diagram(tables)
     figure.draw_without_rendering()
-    assert [axis.get_title() for axis in figure.axes] == [rf"\$times {factor}" for factor in (1, 2, 3)]
-    assert len({(axis.get_xlim(), axis.get_ylim()) for axis in figure.axes}) == 1
-    for axis, table in zip(figure.axes, tables.values(), strict=True):
-        points = axis.containers[0].lines[0].get_xydata()
+    axis, counts = figure.axes
+    names = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert names[1:] == [rf"\$times {factor}, 95% intervals" for factor in (1, 2)]
+    for container, table in zip(axis.containers, tables.values(), strict=True):
+        points = container.lines[0].get_xydata()
         assert np.allclose(points, table[["confidence", "accuracy"]])
         assert axis.get_xlim()[0] < points[:, 0].min()
-        assert axis.get_ylim()[0] < table.low.min()
+    assert counts.get_ylim()[1] > tables["$times 1"].rows.max()
+
+
+def test_resamples_show_the_measured_value_between_the_ends_of_the_interval():
+    values = np.random.default_rng(0).binomial(50, 0.8, 500) / 50
+    (axis,) = plots.resamples(values, value=0.8, low=0.7, high=0.9, name="accuracy").axes
+    assert [line.get_xdata()[0] for line in axis.lines] == [0.8, 0.7, 0.9]
+    assert sum(patch.get_height() for patch in axis.patches) == 500
+
+
+def test_residuals_are_shown_against_the_prediction():
+    _, right = plots.residuals([1.0, 3.0], [2.0, 2.5]).axes
+    assert right.collections[0].get_offsets().tolist() == [[1.0, 1.0], [3.0, -0.5]]
+
+
+def test_risk_and_coverage_are_compared_with_the_error_rate_of_all_rows():
+    logits = np.array([[3.0, 0.0], [2.0, 0.0], [1.0, 0.0], [0.5, 0.0]])
+    (axis,) = plots.risk_coverage({"model": calibration.risk_coverage(logits, np.array([0, 0, 0, 1]))}).axes
+    assert axis.lines[1].get_ydata()[0] == 0.25
 
 
 def test_a_table_of_sentences_is_cut_between_words():

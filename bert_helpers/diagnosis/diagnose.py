@@ -53,13 +53,22 @@ def diagnose(
     )
 
 
+def first_fix(found: Iterable[Finding]) -> Mapping[str, object]:
+    """Return the fix of the first finding that a new training can prove; an empty one if there is none."""
+    return next((finding.fix for finding in found if retrainable(finding.fix)), {})
+
+
 def retrain(run: Run, fix: Mapping[str, object]) -> Run:
     """Train the run again with a finding's `fix`, on the fixed training rows and with its parameters; same test rows.
 
+    Without a fix it is the run itself.
+
     Raises ParameterError for a fix whose effect a new training does not show (`retrainable`).
     """
+    if not fix:
+        return run
     if not retrainable(fix):
-        names = ", ".join(fix) or "nothing"
+        names = ", ".join(fix)
         raise ParameterError(f"the fix changes {names}: no new training on the same test rows can show what it does.")
     dataset = fixes.apply_fix(run.dataset, fix, seed=run.parameters["SEED"])
     folder = f"{run.parameters['OUTPUT_DIR']}/retrained"  # the run's own checkpoints stay

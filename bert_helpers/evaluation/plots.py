@@ -83,20 +83,26 @@ def learning_rate_range(table: pd.DataFrame, *, chosen: float | None = None) -> 
     return figure
 
 
-def small_multiples(histories: Mapping[str, pd.DataFrame], *, columns: int = 3) -> Figure:
-    """How do sick runs look beside a healthy one? Both losses by epoch of each `training.history`, one scale."""
+def small_multiples(histories: Mapping[str, pd.DataFrame], *, chance: float | None = None, columns: int = 3) -> Figure:
+    """How do sick runs differ from a healthy one? Both losses by epoch of each `training.history`, on one scale.
+
+    A dotted line marks `chance`, the loss of guessing.
+    """
     rows = -(-len(histories) // columns)
     figure, axes = _figure(3.1 * columns, 2.3 * rows, columns, rows, sharey=True)
     for axis, (name, history) in zip(axes, histories.items(), strict=False):
         for split, colour, marker in (("train", BLUE, "o"), ("validation", ORANGE, "s")):
             axis.plot(history.index, history[f"{split}_loss"], color=colour, marker=marker, markersize=3, label=split)
+        if chance is not None:
+            axis.axhline(chance, color="grey", linestyle=":", linewidth=1, label=f"guessing: {chance:.2f}")
         axis.set_title(*_literal([name]), fontsize="medium")
+        axis.set_ylim(bottom=0)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axis in axes[len(histories) :]:
         axis.set_visible(False)
-    axes[0].legend(frameon=False)
+    axes[0].legend(frameon=False, fontsize="small")
     figure.supxlabel("epoch", fontsize="medium")
-    figure.supylabel("loss (nats)", fontsize="medium")
+    figure.supylabel("loss", fontsize="medium")
     return figure
 
 
@@ -196,26 +202,38 @@ def type_confusion(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
 
 
 def reliability_diagram(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Is 80% confident right 80% of the time? `calibration.reliability` tables by name, a panel each."""
-    figure, axes = _figure(width=0.8 + 3.4 * len(tables), height=3.8, columns=len(tables), sharey=True)
-    lowest = min(min(table.confidence.min(), table.low.min()) for table in tables.values()) - 0.03
-    for axis, (name, table) in zip(axes, tables.items(), strict=True):
-        axis.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1, label="perfectly calibrated")
+    """Is 80% confident right 80% of the time? One or two `calibration.reliability` tables by name, in one panel.
+
+    Below, how many rows each bin has, at its place: most are nearly certain.
+    """
+    figure = Figure(figsize=(5.6, 5.2), layout="constrained", facecolor="white")
+    axis, counts = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    lowest = min(table.confidence.min() for table in tables.values())
+    axis.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1, label="perfectly calibrated")
+    for (name, table), colour, marker in zip(tables.items(), (BLUE, ORANGE), ("o", "s"), strict=False):
         errors = [(table.accuracy - table.low).clip(lower=0), (table.high - table.accuracy).clip(lower=0)]
-        axis.errorbar(table.confidence, table.accuracy, errors, color=BLUE, fmt="o", capsize=2, label="a bin, 95%")
-        axis.set(
-            xlim=(lowest, 1.02), ylim=(lowest, 1.02), title=_literal([name])[0], xlabel="mean confidence in the bin"
-        )
-    axes[0].set_ylabel("accuracy in the bin")
-    axes[0].legend(frameon=False)
+        label = f"{_literal([name])[0]}, 95% intervals"
+        axis.errorbar(table.confidence, table.accuracy, errors, color=colour, marker=marker, capsize=2, label=label)
+        counts.vlines(table.confidence, 0, table.rows, color=colour, linewidth=3, alpha=0.6)
+    axis.set(xlim=(np.floor(20 * lowest) / 20, 1.01), ylim=(0, 1.02), ylabel="accuracy in the bin")
+    axis.legend(frameon=False, loc="lower right", fontsize="small")
+    counts.set(xlabel="mean confidence in the bin", ylabel="rows")
+    counts.set_ylim(bottom=0)
+    for part in (axis, counts):
+        part.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def risk_coverage(curves: Mapping[str, pd.DataFrame]) -> Figure:
-    """How many errors are left if the least confident are refused? `calibration.risk_coverage` by name, one or two."""
+    """How many errors are left if the least confident are refused? `calibration.risk_coverage` by name, one or two.
+
+    A dashed line marks the error rate over all rows, which confidence that says nothing would have everywhere.
+    """
     figure, (axis,) = _figure()
     for (name, curve), colour, style in zip(curves.items(), (BLUE, ORANGE), ("-", "--"), strict=False):
         axis.plot(curve.coverage, curve.risk, color=colour, linestyle=style, label=name)
+        overall = curve.risk.iloc[-1]
+        axis.axhline(overall, color="grey", linestyle="--", linewidth=1, label=f"all texts answered: {overall:.3f}")
     axis.set(xlabel="coverage: share of the texts answered", ylabel="error rate of the answers", xlim=(0, 1.01))
     axis.set_ylim(bottom=0)
     axis.set_title("Risk and coverage")
@@ -223,11 +241,33 @@ def risk_coverage(curves: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def residuals(predictions: Sequence[float], labels: Sequence[float]) -> Figure:
-    """Where on the scale is the model wrong, and to which side? Prediction minus label over the label."""
+def resamples(values: Sequence[float], *, value: float, low: float, high: float, name: str) -> Figure:
+    """Where do the resampled values of a metric lie? A histogram, the measured `value` and the interval's ends."""
     figure, (axis,) = _figure()
+    # Values of so few rows are multiples of 1/rows; a bin per value shows no gaps that are not there.
+    distinct = np.unique(values)
+    width = max(float(np.diff(distinct).min(initial=1.0)) if len(distinct) > 1 else 1.0, np.ptp(values) / 60)
+    axis.hist(values, bins=np.arange(min(values) - width / 2, max(values) + width, width), color=BLUE, alpha=0.7)
+    axis.axvline(value, color="black", linewidth=1.5, label=f"measured: {value:.3f}")
+    for end, label in ((low, f"95% interval: {low:.3f} to {high:.3f}"), (high, None)):
+        axis.axvline(end, color=ORANGE, linestyle="--", label=label)
+    axis.set(xlabel=f"{name} of the resampled rows", ylabel="resamples")
+    axis.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def residuals(predictions: Sequence[float], labels: Sequence[float]) -> Figure:
+    """Where is the model wrong, and to which side? Truth over prediction with the diagonal, and what is left over it.
+
+    Against the truth the residuals of every imperfect model lean; against the prediction they should not.
+    """
+    figure, (left, right) = _figure(width=8.4, height=3.6, columns=2)
     predictions, labels = np.asarray(predictions).reshape(-1), np.asarray(labels)
-    axis.axhline(0, color="grey", linestyle="--", linewidth=1)
-    axis.scatter(labels, predictions - labels, color=BLUE, s=12, alpha=0.5, linewidths=0)
-    axis.set(xlabel="true score", ylabel="predicted minus true score", title="Residuals")
+    ends = [min(predictions.min(), labels.min()), max(predictions.max(), labels.max())]
+    left.plot(ends, ends, color="grey", linestyle="--", linewidth=1)
+    right.axhline(0, color="grey", linestyle="--", linewidth=1)
+    left.scatter(predictions, labels, color=BLUE, s=14, alpha=0.5, linewidths=0)
+    right.scatter(predictions, labels - predictions, color=BLUE, s=14, alpha=0.5, linewidths=0)
+    left.set(xlabel="predicted score", ylabel="true score", title="Predicted and true")
+    right.set(xlabel="predicted score", ylabel="true minus predicted score", title="Residuals")
     return figure
