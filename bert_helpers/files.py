@@ -1,6 +1,6 @@
 """Files of this project: written whole or not at all, and read back with their types checked.
 
-The only module that writes, besides the libraries' own savers, which fill folders that this module hands out.
+Every file of a result is written here, or by a library's own saver into a folder that this module hands out.
 """
 
 import glob

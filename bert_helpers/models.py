@@ -123,6 +123,8 @@ def load_model(
     or a scale for several outputs.
     """
     folder = locate(name)
+    if not trained:  # of a model of another task, "problem_type" would choose the loss
+        config = {"problem_type": None, **config}
     with _errors(name), torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
         settings = AutoConfig.from_pretrained(folder, **config)

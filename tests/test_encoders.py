@@ -1,6 +1,7 @@
 """Every family of encoders, every task: it learns, is saved and read back, predicts, is diagnosed and has a card."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,6 +97,16 @@ def test_as_many_tokens_as_the_model_has_positions_for_and_no_more(family, encod
     if limit == 64:  # positions count from an offset
         with pytest.raises((IndexError, RuntimeError)):
             model(input_ids=torch.full((1, limit + 1), 9))
+
+
+def test_a_model_of_another_task_learns_with_the_loss_of_the_new_one(encoder_of, few_rows, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    start = str(encoder_of("distilbert"))
+    for task in ("regression", "classification", "regression"):
+        parameters = {**PARAMETERS, "EPOCHS": 1, "MODEL": start, "DATA": "sample", "OUTPUT_DIR": task}
+        runs.save(runs.finish(runs.prepare(few_rows[task], parameters, task=task)), tmp_path / task)
+        start = str(tmp_path / task / "model")
+        assert runs.task_of(Path(start)) == task
 
 
 def test_a_new_head_in_place_of_another_is_said(encoder_of, tmp_path):
