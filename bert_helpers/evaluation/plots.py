@@ -96,8 +96,8 @@ def small_multiples(histories: Mapping[str, pd.DataFrame], *, chance: float | No
         if chance is not None:
             axis.axhline(chance, color="grey", linestyle=":", linewidth=1, label=f"guessing: {chance:.2f}")
         axis.set_title(*_literal([name]), fontsize="medium")
-        axis.set_ylim(bottom=0)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes[0].set_ylim(bottom=0)  # of all, once all are drawn
     for axis in axes[len(histories) :]:
         axis.set_visible(False)
     axes[0].legend(frameon=False, fontsize="small")
