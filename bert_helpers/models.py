@@ -148,9 +148,10 @@ def load_model(
     other = sorted(key for key in info["unexpected_keys"] if "pooler" not in key)
     if lost and (misshapen or other):
         warnings.warn(f"{name}: the head is new; the files have another, {(misshapen or other)[0]}", stacklevel=2)
-    if hasattr(model.config, "target_mean"):
-        if model.config.num_labels != 1:
-            raise ModelError(f"the model has {model.config.num_labels} outputs, not one: load it with num_labels=1.")
+    outputs = model.config.num_labels
+    if outputs != 1 and "target_mean" in config:
+        raise ModelError(f"the model has {outputs} outputs, not one: load it with num_labels=1.")
+    if outputs == 1 and hasattr(model.config, "target_mean"):
         model.register_forward_pre_hook(_standardize_labels, with_kwargs=True)
         model.register_forward_hook(_scores_in_the_datas_units)
     return model
@@ -214,7 +215,7 @@ def load_trained(
     if not has_head(config, model_class):
         architecture = (config.architectures or ["model without a head"])[0]
         needed = model_class.__name__.removeprefix("AutoModel")
-        raise ModelError(f"{name}: a {architecture} where one {needed} is needed; it is of another task.")
+        raise ModelError(f"{name}: a {architecture}, not one {needed}; it is of another task.")
     if num_labels not in (None, config.num_labels):
         raise ModelError(
             f"{name}: has {config.num_labels} outputs where {num_labels} are needed; it is of another task."

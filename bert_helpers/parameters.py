@@ -117,6 +117,7 @@ PARAMETERS: dict[str, Parameter] = {
         "folder for model, history, predictions and record",
         required=True,
     ),
+    "OPTIONS": Parameter("", "of a training in a notebook of several: names and values, with commas between", tasks=()),
     "TRAINED": Parameter("", "folder of a fine-tuned model, in place of training one", tasks=()),
     "SLICE_COLUMN": Parameter("", "column to break the numbers down by", tasks=()),
     "TRANSFER_DATA": Parameter("", "rows of another domain, to test on as well", tasks=()),

@@ -16,7 +16,7 @@ from bert_helpers.machine import kernels
 from bert_helpers.report import cards
 from bert_helpers.tasks.registry import TASKS
 
-PARAMETERS = {"EPOCHS": 4, "BATCH_SIZE": 16, "LEARNING_RATE": 1e-3, "MAX_LENGTH": 64, "STRIDE": 8, "DROPOUT": 0.0,
+PARAMETERS = {"EPOCHS": 4, "BATCH_SIZE": 16, "LEARNING_RATE": 1e-4, "MAX_LENGTH": 64, "STRIDE": 8, "DROPOUT": 0.0,
               "PRECISION": "fp32", "SEED": 0}  # fmt: skip
 NEW = {
     "classification": {"text": ["A fine film.", "Dull."]},

@@ -15,6 +15,7 @@ from transformers import BertForSequenceClassification, BertForTokenClassificati
 
 from bert_helpers import TrainingError, models, tokenization
 from bert_helpers.diagnosis import checks_run
+from bert_helpers.machine import checkpoints
 from bert_helpers.tasks.registry import TASKS
 
 
@@ -86,6 +87,7 @@ class Fails(torch.autograd.Function):
 
 def curve(trainer):
     trainer.train()
+    checkpoints.discard(trainer)  # the next one is the same training
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
     return [entry["loss"] for entry in log], [entry["grad_norm"] for entry in log]
 

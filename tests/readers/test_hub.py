@@ -238,7 +238,7 @@ def hub(tiny_bert, executed):
     hub.push("models", "owner/tiny-bert", bert)
     hub.moved["tiny-bert"] = "owner/tiny-bert"
     hub.push("models", "owner/pickled", {**without("model.safetensors"), "pytorch_model.bin": b"\x80\x02N."})
-    hub.push("models", "owner/roberta", with_config(model_type="roberta"))
+    hub.push("models", "owner/decoder", with_config(model_type="gpt2"))
     hub.push("models", "owner/own-type", {**with_config(model_type="own", auto_map=auto), "own.py": code})
     own_code = {**with_config(auto_map=auto), "tokenizer_config.json": json.dumps(tokenizer).encode(), "own.py": code}
     hub.push("models", "owner/own-code", own_code)
@@ -409,13 +409,13 @@ def test_the_revision_picks_the_weights(client, hub):
         ("owner/reviews", "no such model on the Hub"),  # a dataset's name
         ("owner/tiny-bert@v9", "has no revision 'v9'"),
         ("not a name!", "no name for a repository"),
-        ("owner/roberta", "a 'roberta' model"),
+        ("owner/decoder", "a 'gpt2' model"),
         ("owner/own-type", "a 'own' model"),
         ("owner/own-code", "names code of the model's own (auto_map)"),
-        ("owner/broken-config", "config.json is not a model's config"),
+        ("owner/broken-config", "config.json is not JSON"),
     ],
 )
-def test_a_name_that_is_no_bert(client, hub, name, message):
+def test_a_name_that_is_no_encoder(client, hub, name, message):
     before = len(hub.log)
     assert message in refusal(client.tokenizer(name), "ModelError")
     assert message in refusal(client.model(name), "ModelError")
