@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from bert_helpers import TrainingError, training
+from bert_helpers import ParameterError, TrainingError, files, training
 from bert_helpers.machine import checkpoints
 
 
@@ -335,6 +336,26 @@ def test_of_two_runs_in_one_folder_the_second_is_refused_until_the_first_is_gone
     child.wait()
     trainer.train()
     assert equal(weights(trainer), undisturbed[0])
+
+
+def test_a_lock_or_an_owner_that_is_a_link_is_not_written_through(tiny_bert, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    for name in (".lock", ".owner"):
+        folder = tmp_path / name[1:]
+        folder.mkdir()
+        (folder / name).symlink_to(tmp_path / "mine")
+        with pytest.raises(ParameterError):
+            make(tiny_bert, folder).train()
+        assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_disk_that_is_too_small_is_named_before_training(tiny_bert, tmp_path, monkeypatch):
+    trainer = make(tiny_bert, tmp_path)
+    trainer.add_callback(At(1, lambda: pytest.fail("it trains")))
+    size = 8 * trainer.model.num_parameters()
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: SimpleNamespace(free=size - 1))
+    with pytest.raises(ParameterError, match="MB free where"):
+        trainer.train()
 
 
 RUN = """

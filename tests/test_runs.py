@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 
@@ -53,6 +54,23 @@ def leave(run, folder, name=""):
         "data": {run.task: described} if name else described,
     }
     files.write_json(folder / "metrics.json", record)
+
+
+def test_a_record_from_elsewhere_decides_neither_where_is_written_nor_how_many_processes_start(run, tmp_path):
+    mine = tmp_path / "mine"
+    leave(run, mine)
+    record = json.loads((mine / "metrics.json").read_text())
+    record["parameters"] |= {"OUTPUT_DIR": "../elsewhere", "DATALOADER_WORKERS": 200, "REPORT_TO": "wandb"}
+    (mine / "metrics.json").write_text(json.dumps(record))
+    read = runs.read(mine)
+    assert (files.base_folder() / read.parameters["OUTPUT_DIR"]).resolve() == mine.resolve()
+    assert (read.parameters["DATALOADER_WORKERS"], read.parameters["REPORT_TO"]) == (0, "none")
+    for name, value in {"BATCH_SIZE": 10**9, "EPOCHS": "many", "LEARNING_RATE": True, "PRECISION": "fp1"}.items():
+        record["parameters"] |= {name: value}
+        (mine / "metrics.json").write_text(json.dumps(record))
+        with pytest.raises(DataError, match=f"its record says that {name}"):
+            runs.read(mine)
+        record["parameters"] |= {name: run.parameters[name]}
 
 
 def test_a_run_has_curves_and_logits_in_the_order_of_the_rows(run):
