@@ -281,9 +281,10 @@ class CheckpointCallback(TrainerCallback):
         if threading.current_thread() is not threading.main_thread():  # signals come to the main thread only
             yield
             return
-        numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+            numbers.append(signal.SIGHUP)
         before = {number: signal.getsignal(number) for number in numbers}
-        before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}  # nohup
 
         def stop(number: int, frame: object) -> None:
             self.stopped_by = signal.Signals(number).name
