@@ -78,7 +78,7 @@ def gather(trainer: Trainer, model_class: type[PreTrainedModel]) -> None:
     """
     if trainer.is_fsdp_enabled:
         state = trainer.accelerator.get_state_dict(trainer.model)
-        trainer.model = model_class(trainer.model.config)
+        trainer.model = model_class.from_config(trainer.model.config)
         if trainer.is_world_process_zero():
             trainer.model.load_state_dict(state)
 

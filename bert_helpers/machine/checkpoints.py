@@ -76,6 +76,7 @@ def resume(trainer: Trainer, start: Callable[[str | None], TrainOutput], *, minu
         newest, skipped = newest_valid(own, identity, processes=trainer.args.world_size) if first else (None, {})
         for name, reason in skipped.items():
             warnings.warn(f"{name} is passed over: {reason}", stacklevel=3)
+            shutil.rmtree(own / name)  # before any process writes there again
         if first:
             check_room(folder, _size_on_disk(trainer))
             for other in _other_runs(folder, own):
@@ -115,8 +116,8 @@ def discard(trainer: Trainer) -> None:
 
 def _keep(trainer: Trainer, output: TrainOutput) -> None:
     """Save the trained model and what a `Trainer` says of its training: a third of a checkpoint."""
-    with whole_or_removed(trainer.checkpoint_folder / FINISHED) as finished:
-        if trainer.is_world_process_zero():
+    if trainer.is_world_process_zero():
+        with whole_or_removed(trainer.checkpoint_folder / FINISHED) as finished:
             finished.mkdir(parents=True)
             save_model(trainer.accelerator.unwrap_model(trainer.model), finished / "model.safetensors")
             trainer.state.save_to_json(str(finished / "trainer_state.json"))
@@ -156,15 +157,11 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def whole_or_removed(checkpoint: Path) -> Iterator[Path]:
-    """Remove a checkpoint for which there is no room while it is written, and name it in a ParameterError.
-
-    What a killed process has left in its place goes first.
-    """
+    """Remove a checkpoint for which there is no room while it is written, and name it in a ParameterError."""
     if checkpoint.is_symlink():
         raise ParameterError("is a link", source=str(checkpoint), fix="remove it")
     try:
         with writing(checkpoint):
-            shutil.rmtree(checkpoint, ignore_errors=True)
             yield checkpoint
     except ParameterError:
         shutil.rmtree(checkpoint, ignore_errors=True)
