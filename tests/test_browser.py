@@ -120,7 +120,7 @@ def write_with_a_tiny_model(source, target, bert):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    given = {**cheaper(notebooks.declared_parameters(source, {})), "MODEL": str(bert)}
+    given = {**cheaper(notebooks.declared_parameters(source, {})), "MODEL": str(bert), "RUN_MODEL": str(bert)}
     (parameters,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     for name, value in given.items():
         line = re.compile(rf"^({name}: \w+ = ).*$", re.MULTILINE)
