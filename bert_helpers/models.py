@@ -7,7 +7,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib import metadata
@@ -139,15 +139,7 @@ def load_model(
             output_loading_info=True,
             ignore_mismatched_sizes=not trained,
         )
-    misshapen = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
-    lost = sorted({*info["missing_keys"], *misshapen})
-    encoder = [key for key in lost if key.startswith(f"{model.base_model_prefix}.") and "pooler" not in key]
-    if encoder or (trained and lost):
-        first = (encoder or lost)[0]
-        raise ModelError(f"{len(encoder or lost)} weights are missing or misshapen, first {first!r}", source=name)
-    other = sorted(key for key in info["unexpected_keys"] if "pooler" not in key)
-    if lost and (misshapen or other):
-        warnings.warn(f"{name}: the head is new; the files have another, {(misshapen or other)[0]}", stacklevel=2)
+    _account_for_weights(name, model.base_model_prefix, info, trained=trained)
     outputs = model.config.num_labels
     if outputs != 1 and "target_mean" in config:
         raise ModelError(f"the model has {outputs} outputs, not one: load it with num_labels=1.")
@@ -155,6 +147,22 @@ def load_model(
         model.register_forward_pre_hook(_standardize_labels, with_kwargs=True)
         model.register_forward_hook(_scores_in_the_datas_units)
     return model
+
+
+def _account_for_weights(name: str, prefix: str, info: Mapping[str, Iterable], *, trained: bool) -> None:
+    """Raise ModelError for weights of the encoder that the files lack, say where a new head takes another's place.
+
+    `prefix` begins the names of the encoder's weights. Of a trained model, the files must have every weight.
+    """
+    misshapen = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
+    lost = sorted({*info["missing_keys"], *misshapen})
+    encoder = [key for key in lost if key.startswith(f"{prefix}.") and "pooler" not in key]
+    if encoder or (trained and lost):
+        first = (encoder or lost)[0]
+        raise ModelError(f"{len(encoder or lost)} weights are missing or misshapen, first {first!r}", source=name)
+    other = sorted(key for key in info["unexpected_keys"] if "pooler" not in key)
+    if lost and (misshapen or other):
+        warnings.warn(f"{name}: the head is new; the files have another, {(misshapen or other)[0]}", stacklevel=3)
 
 
 def dropout_field(name: str, value: float) -> dict[str, float]:

@@ -1,10 +1,8 @@
-"""Run the numbered notebooks headless with papermill, two at a time, then say in one table what came out."""
+"""Run the numbered notebooks headless with papermill, then say in one table what came out."""
 
 import ast
 import os
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +16,8 @@ from bert_helpers.errors import ParameterError
 from bert_helpers.parameters import complete
 
 EXECUTED = Path("results/notebooks")
-# Notebooks that read what another one leaves in results/, if both run
-AFTER = {"02_debug.ipynb": "01_fine_tune.ipynb", "03_evaluate.ipynb": "01_fine_tune.ipynb"}
+# Sockets in the file system, which nobody else can read; over TCP the kernel warns of eavesdropping.
+LOCAL = Config() if os.name == "nt" else Config({"KernelManager": {"transport": "ipc"}})
 
 
 def run_notebooks(notebooks: Sequence[Path], parameters: Mapping[str, object] | None = None) -> list[dict[str, object]]:
@@ -30,38 +28,11 @@ def run_notebooks(notebooks: Sequence[Path], parameters: Mapping[str, object] | 
     notebook that fails does not keep the others from running. Returns one row per notebook: `notebook`, `seconds`,
     `error` (None if it ran through), `record` (path of its metrics.json).
 
-    On a CPU two run at a time, each on half of the cores: on two cores that takes three quarters of the time.
-
     Raises ParameterError when a notebook is not there, or a parameter is unknown, of another type, or out of range.
     """
     checked = [declared_parameters(path, parameters or {}) for path in notebooks]
     EXECUTED.mkdir(parents=True, exist_ok=True)
-    at_once = min(len(notebooks), _notebooks_at_once())
-    if at_once > 1:
-        os.environ.setdefault("OMP_NUM_THREADS", str((os.cpu_count() or 1) // at_once))
-    free, rows = threading.Semaphore(at_once), {}
-    ended = {path.name: threading.Event() for path in notebooks}
-
-    def run(path: Path, values: Mapping[str, object]) -> None:
-        if AFTER.get(path.name) in ended:
-            ended[AFTER[path.name]].wait()
-        with free:
-            rows[path] = _run(path, values, list(parameters or {}), progress_bar=at_once == 1)
-        ended[path.name].set()
-
-    # Daemons: after Ctrl-C nothing waits for them, and kernels end when their parent has.
-    threads = [threading.Thread(target=run, args=pair, daemon=True) for pair in zip(notebooks, checked, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return [rows[path] for path in notebooks]
-
-
-def _notebooks_at_once() -> int:
-    import torch  # seconds, which a refusal of parameters need not wait for
-
-    return 1 if torch.cuda.is_available() or torch.backends.mps.is_available() else min(2, os.cpu_count() or 1)
+    return [_run(path, values, list(parameters or {})) for path, values in zip(notebooks, checked, strict=True)]
 
 
 def read_parameters(path: Path) -> dict[str, object]:
@@ -89,21 +60,20 @@ def declared_parameters(path: Path, given: Mapping[str, object]) -> dict[str, ob
     return complete({name: ast.literal_eval(parameter["default"]) for name, parameter in declared.items()}, given)
 
 
-def _run(path: Path, values: Mapping[str, object], given: Sequence[str], *, progress_bar: bool) -> dict[str, object]:
-    from bert_helpers import records  # as above
+def _run(path: Path, values: Mapping[str, object], given: Sequence[str]) -> dict[str, object]:
+    from bert_helpers import records  # PyTorch comes with it, and a refusal of parameters need not wait for that
 
     print(f"{path.name}: started", file=sys.stderr, flush=True)
     started, error = time.perf_counter(), None
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            papermill.execute_notebook(
-                path,
-                EXECUTED / path.name,
-                parameters={name: values[name] for name in given},
-                kernel_name="python3",
-                progress_bar=progress_bar,
-                config=_sockets(Path(folder)),
-            )
+        papermill.execute_notebook(
+            path,
+            EXECUTED / path.name,
+            parameters={name: values[name] for name in given},
+            kernel_name="python3",
+            progress_bar=True,
+            config=LOCAL,
+        )
     except PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"
     except Exception as failure:  # a kernel that died, a full disk: the other notebooks go on
@@ -112,14 +82,6 @@ def _run(path: Path, values: Mapping[str, object], given: Sequence[str], *, prog
     print(f"{path.name}: {'failed after' if error else 'done in'} {seconds:.0f} s", file=sys.stderr, flush=True)
     record = Path(values["OUTPUT_DIR"]) / records.NAME
     return {"notebook": path.name, "seconds": seconds, "error": error, "record": record}
-
-
-def _sockets(folder: Path) -> Config:
-    """Return the settings of a kernel that is reached over files in `folder`, which nobody else can read.
-
-    Over TCP the kernel warns of eavesdropping. Two kernels that begin at once may not share a folder.
-    """
-    return Config() if os.name == "nt" else Config({"KernelManager": {"transport": "ipc", "ip": str(folder / "ipc")}})
 
 
 def summary(rows: Sequence[dict[str, object]]) -> str:

@@ -71,17 +71,7 @@ def resume(trainer: Trainer, start: Callable[[str | None], TrainOutput], *, minu
     """
     folder, first = check_writable(Path(trainer.args.output_dir)), trainer.is_world_process_zero()
     with _alone_in(folder) if first else nullcontext():
-        identity = run_identity(trainer) if first else ""
-        own = folder / identity[:NAME_LENGTH]
-        newest, skipped = newest_valid(own, identity, processes=trainer.args.world_size) if first else (None, {})
-        for name, reason in skipped.items():
-            warnings.warn(f"{name} is passed over: {reason}", stacklevel=3)
-            shutil.rmtree(own / name)  # before any process writes there again
-        if first:
-            check_room(folder, _size_on_disk(trainer))
-            for other in _other_runs(folder, own):
-                warnings.warn(f"{other} holds checkpoints of another run, which stay: {OTHER}", stacklevel=3)
-        (identity, newest) = broadcast_object_list([identity, newest])
+        identity, newest = broadcast_object_list([*_choose(trainer, folder)] if first else [None, None])
         trainer.identity, trainer.checkpoint_folder = identity, folder / identity[:NAME_LENGTH]
         if newest is not None and newest.name == FINISHED:
             warnings.warn(f"this run has been trained before and was not saved: {newest} is taken", stacklevel=3)
@@ -103,6 +93,20 @@ def resume(trainer: Trainer, start: Callable[[str | None], TrainOutput], *, minu
         if callback.stopped_by:
             callback.interrupt("after the last step")
     return output
+
+
+def _choose(trainer: Trainer, folder: Path) -> tuple[str, Path | None]:
+    """Return the run's identity and the checkpoint to go on from, and say what is passed over or of other runs."""
+    identity = run_identity(trainer)
+    own = folder / identity[:NAME_LENGTH]
+    newest, skipped = newest_valid(own, identity, processes=trainer.args.world_size)
+    for name, reason in skipped.items():
+        warnings.warn(f"{name} is passed over: {reason}", stacklevel=4)
+        shutil.rmtree(own / name)  # before any process writes there again
+    check_room(folder, _size_on_disk(trainer))
+    for other in _other_runs(folder, own):
+        warnings.warn(f"{other} holds checkpoints of another run, which stay: {OTHER}", stacklevel=4)
+    return identity, newest
 
 
 def discard(trainer: Trainer) -> None:
