@@ -42,7 +42,7 @@ test-browser: $(VENV)/installed
 	$(BIN)/python -m pytest -m browser -rP tests/test_browser.py $(if $(ONLY),-k $(ONLY))
 
 say-run:
-	$(call minutes,10,14)
+	$(call minutes,10,13)
 say-test:
 	$(call minutes,12,18)
 say-test-quick:
@@ -93,9 +93,10 @@ bench-gpu: $(VENV)/installed
 bench-faults: $(VENV)/installed
 	$(BIN)/python benchmarks/faults.py $(if $(SEEDS),--seeds $(SEEDS))
 
+# Without --no-compile pip compiles every module of every package: half of the time. Python compiles what it imports.
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -qq --disable-pip-version-check -e .
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile -e .
 	touch $@
 
 clean:
