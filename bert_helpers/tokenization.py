@@ -1,13 +1,18 @@
 """Rows to token ids. Nothing is padded here: the collator pads each batch to its own longest row."""
 
+from __future__ import annotations
+
 import uuid
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from datasets import Dataset, DatasetDict
-from transformers import PreTrainedTokenizerBase
 
 from bert_helpers.errors import ParameterError, parameter
+
+if TYPE_CHECKING:  # see tasks/base.py
+    from transformers import PreTrainedTokenizerBase
 
 
 def encode_texts(

@@ -23,8 +23,8 @@ ALL = {
 }
 MODULES = {name for name, path in ALL.items() if path.name not in ("__init__.py", "__main__.py")}
 
-LINES = 9_674  # of the whole package, code, docstrings and comments together
-NOTEBOOK_1_MODULES, NOTEBOOK_1_LINES = 34, 6_785  # what its imports load, `__init__` files left out
+LINES = 9_704  # of the whole package, code, docstrings and comments together
+NOTEBOOK_1_MODULES, NOTEBOOK_1_LINES = 34, 6_807  # what its imports load, `__init__` files left out
 TASK_SWITCHES = 1  # outside tasks/ and the table of parameters
 
 
@@ -124,7 +124,7 @@ def test_no_module_outside_tasks_asks_which_task_it_has_before_it():
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_imports_inside_functions_are_of_slow_libraries_or_lead_to_them(name):
-    """The command line's own modules are imported late, because PyTorch and papermill come with them."""
+    """Imported late are `models` by tasks, and the command line's own modules: PyTorch and papermill come with them."""
     tree = ast.parse(ALL[name].read_text(encoding="utf-8"))
     late = [
         module
@@ -132,4 +132,5 @@ def test_imports_inside_functions_are_of_slow_libraries_or_lead_to_them(name):
         if isinstance(node, ast.FunctionDef)
         for module in imported(ast.Module(node.body, []), late=True)
     ]
-    assert not late or name in ("bert_helpers.cli.main", "bert_helpers.cli.notebooks"), late
+    of_tasks = name.startswith("bert_helpers.tasks.") and set(late) == {"bert_helpers.models"}
+    assert not late or of_tasks or name in ("bert_helpers.cli.main", "bert_helpers.cli.notebooks"), late

@@ -1,28 +1,28 @@
-"""What a task must have: one class in one file for each, of which `tasks.registry.TASKS` holds an object."""
+"""What a task must have: one class in one file for each, of which `tasks.registry.TASKS` holds an object.
+
+Tasks import neither PyTorch nor Transformers, which take five seconds: rows are read, and refused, without them.
+"""
+
+from __future__ import annotations
 
 import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from datasets import Dataset, DatasetDict
 from scipy.special import entr
-from transformers import (
-    DataCollatorWithPadding,
-    EvalPrediction,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers.metrics import Measure
-from bert_helpers.models import has_head
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.trainer_utils import PredictionOutput
 
 
 class Examples(NamedTuple):
@@ -51,7 +51,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
-    model_class: ClassVar[type]  # AutoModelFor…, of any encoder
+    auto_class: ClassVar[str]  # name of Transformers' AutoModelFor…, of any encoder
     pipeline: ClassVar[str]  # the Hub's name for what the model does
     fields: ClassVar[Mapping[str, str]]  # columns that the model reads -> parameter that names the user's column, or ""
     usage: ClassVar[str]  # Python for the model card, with {folder} and {length}
@@ -62,6 +62,13 @@ class Task(ABC):
     has_classes: ClassVar[bool] = False  # whether logits are of classes, for rows or for words
     numeric: ClassVar[bool] = False  # whether labels are numbers with a unit; the model learns them standardized
     cuts_texts: ClassVar[bool] = False  # whether texts longer than MAX_LENGTH lose tokens, instead of making windows
+
+    @property
+    def model_class(self) -> type:
+        """Return the class of the models."""
+        import transformers  # PyTorch comes with its models
+
+        return getattr(transformers, self.auto_class)
 
     @abstractmethod
     def load(self, source: str | Path, **options: object) -> DatasetDict:
@@ -101,6 +108,8 @@ class Task(ABC):
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, **options: object) -> Callable[[list], dict]:
         """Return the function that makes a padded batch of encoded rows."""
+        from transformers import DataCollatorWithPadding  # as above
+
         return DataCollatorWithPadding(tokenizer, **options)
 
     def compute_metrics(self, config: PreTrainedConfig) -> Callable[[EvalPrediction], dict[str, float]] | None:
@@ -128,6 +137,8 @@ class Task(ABC):
 
     def fits(self, config: PreTrainedConfig) -> bool:
         """Whether a saved model with this config is one of the task."""
+        from bert_helpers.models import has_head  # as above
+
         return has_head(config, self.model_class)
 
     def chance_loss(self, encoded: Dataset) -> float:

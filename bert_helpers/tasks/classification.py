@@ -1,15 +1,15 @@
 """Texts and one class for each."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
 from datasets import ClassLabel, Dataset, DatasetDict
-from transformers import AutoModelForSequenceClassification, PreTrainedConfig
-from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import files
 from bert_helpers.data import (
@@ -28,12 +28,16 @@ from bert_helpers.readers.source import SPLITS, source_name
 from bert_helpers.tasks.base import Examples, Task, class_fields
 from bert_helpers.tokenization import encode_texts
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+    from transformers.trainer_utils import PredictionOutput
+
 
 class Classification(Task):
     """Texts, each of one class."""
 
     name = "classification"
-    model_class = AutoModelForSequenceClassification
+    auto_class = "AutoModelForSequenceClassification"
     pipeline = "text-classification"
     fields: ClassVar = {"text": "TEXT_COLUMN"}
     usage = """\

@@ -1,21 +1,14 @@
 """Sentences of words, with a tag for each word that says which entity it is part of."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
-from transformers import (
-    AutoModelForTokenClassification,
-    BatchEncoding,
-    DataCollatorForTokenClassification,
-    EvalPrediction,
-    PreTrainedConfig,
-    PreTrainedTokenizerBase,
-)
-from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import files
 from bert_helpers.data import CORRECT, in_splits, read_columns, sample_rows
@@ -26,12 +19,16 @@ from bert_helpers.tasks import entities
 from bert_helpers.tasks.base import Examples, Task, class_fields
 from bert_helpers.tokenization import check_max_length, map_rows, special_ids, stride_error
 
+if TYPE_CHECKING:
+    from transformers import BatchEncoding, EvalPrediction, PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers.trainer_utils import PredictionOutput
+
 
 class EntityRecognition(Task):
     """Sentences of words, with the IOB2 tags of the entities in them."""
 
     name = "ner"
-    model_class = AutoModelForTokenClassification
+    auto_class = "AutoModelForTokenClassification"
     reads_words = True
     pipeline = "token-classification"
     fields: ClassVar = {"text": "", "tokens": "TOKENS_COLUMN"}  # one of both: a text is split into words
@@ -129,6 +126,8 @@ print(tag("A text with names."))"""
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, **options: object) -> Callable[[list], dict]:
         """Return the collator that pads labels too."""
+        from transformers import DataCollatorForTokenClassification  # see tasks/base.py
+
         return DataCollatorForTokenClassification(tokenizer, **options)
 
     def compute_metrics(self, config: PreTrainedConfig) -> Callable[[EvalPrediction], dict[str, float]]:

@@ -1,5 +1,7 @@
 """Questions on contexts, with answers that stand in them."""
 
+from __future__ import annotations
+
 import math
 import re
 import string
@@ -8,16 +10,13 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import torch
 from datasets import Dataset, DatasetDict, Features
 from scipy.special import log_softmax
-from transformers import AutoModelForQuestionAnswering, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import files
 from bert_helpers.data import DAMAGED, LONGEST, TOO_LONG, bad_rows, in_splits, sample_rows
@@ -30,6 +29,11 @@ from bert_helpers.readers.source import no_column, read_source, source_name
 from bert_helpers.tasks.base import Examples, Task
 from bert_helpers.tokenization import check_max_length, map_rows, stride_error
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.trainer_utils import PredictionOutput
+
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 Window = tuple[np.ndarray, np.ndarray, np.ndarray]  # start logits and end logits (tokens,), offsets (tokens, 2)
@@ -41,7 +45,7 @@ class QuestionAnswering(Task):
 
     name = "qa"
     prefix = "QA_"
-    model_class = AutoModelForQuestionAnswering
+    auto_class = "AutoModelForQuestionAnswering"
     pipeline = "question-answering"
     fields: ClassVar = {"question": "", "context": ""}
     usage = """\

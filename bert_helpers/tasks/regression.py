@@ -5,26 +5,19 @@ checkpoints keep them, and `models.load_model` has the model itself apply them. 
 are in the user's units.
 """
 
+from __future__ import annotations
+
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 from datasets import Dataset, DatasetDict, Value
-from transformers import (
-    AutoModelForSequenceClassification,
-    DataCollatorWithPadding,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.trainer_utils import PredictionOutput
 
-from bert_helpers import files, models
+from bert_helpers import files
 from bert_helpers.data import CORRECT, bad_rows, check_texts, in_splits, read_columns, sample_by_label, values_of
 from bert_helpers.errors import DataError, ParameterError, parameter
 from bert_helpers.intervals import Metrics, Weights, ranker
@@ -34,6 +27,11 @@ from bert_helpers.readers.source import source_name
 from bert_helpers.tasks.base import Examples, Task
 from bert_helpers.tokenization import encode_pairs
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.trainer_utils import PredictionOutput
+
 LARGEST = 1e140  # beyond it sums of squares overflow
 
 
@@ -42,7 +40,7 @@ class Regression(Task):
 
     name = "regression"
     prefix = "STS_"
-    model_class = AutoModelForSequenceClassification
+    auto_class = "AutoModelForSequenceClassification"
     pipeline = "text-classification"
     fields: ClassVar = {"text": "TEXT_COLUMN", "text_pair": "PAIR_COLUMN"}
     usage = """\
@@ -131,7 +129,9 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
 
     def untrained_loss(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
         """Return the mean square of the standardized scores."""
-        return float(models.standardize(batch["labels"].float(), model.config).square().mean())
+        from bert_helpers.models import standardize  # see tasks/base.py
+
+        return float(standardize(batch["labels"].float(), model.config).square().mean())
 
 
 def _scored(dataset: Dataset, low: float, high: float, column: str) -> Dataset:
@@ -217,10 +217,14 @@ def fold_scale(model: PreTrainedModel) -> None:
 
     For the end of training: on that scale further training would start over with a badly scaled target.
     """
+    import torch  # see tasks/base.py
+
+    from bert_helpers.models import output_layer
+
     config = model.config
     mean, deviation = getattr(config, "target_mean", 0.0), getattr(config, "target_deviation", 1.0)
     with torch.no_grad():
-        layer = models.output_layer(model)
+        layer = output_layer(model)
         layer.weight.mul_(deviation)
         layer.bias.mul_(deviation).add_(mean)
     config.target_mean, config.target_deviation = 0.0, 1.0
@@ -262,7 +266,6 @@ def cosines(
     return (both[: len(texts)] * both[len(texts) :]).sum(axis=1)
 
 
-@torch.inference_mode()
 def embeddings(
     texts: Sequence[str], encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_size: int = 64
 ) -> np.ndarray:
@@ -271,6 +274,9 @@ def embeddings(
     `encoder` may have a head, which is not used. Texts are cut at the length the model takes. As sentence-transformers
     does for the packaged model (Reimers and Gurevych 2019).
     """
+    import torch  # see tasks/base.py
+    from transformers import DataCollatorWithPadding
+
     bert, collate = encoder.base_model.eval(), DataCollatorWithPadding(tokenizer)
     ids = tokenizer(list(texts), truncation=True)["input_ids"]
     order = np.argsort([len(row) for row in ids], kind="stable")  # texts of like length share a batch: little padding
@@ -279,6 +285,7 @@ def embeddings(
         rows = order[start : start + batch_size]
         batch = collate([{"input_ids": ids[row]} for row in rows]).to(bert.device)
         mask = batch["attention_mask"][..., None]
-        states = bert(**batch).last_hidden_state.float() * mask
+        with torch.inference_mode():
+            states = bert(**batch).last_hidden_state.float() * mask
         means[rows] = torch.nn.functional.normalize(states.sum(dim=1) / mask.sum(dim=1)).cpu().numpy()
     return means
