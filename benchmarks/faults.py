@@ -383,7 +383,7 @@ def score(setup: Setup, test: Dataset, tokenizer: BertTokenizerFast, trainer: Tr
     encoded = encode(setup, DatasetDict(test=test), tokenizer)["test"]
     output = trainer.predict(encoded)
     spec = TASKS[setup.task]
-    predictions, truth = spec.predictions_and_references(output, encoded, test)
+    predictions, truth = spec.predictions_and_references(output, encoded, test, trainer.model.config)
     if setup.task == "classification":
         measure = metrics.ClassificationMeasure(setup.change("logits", predictions), truth)
     else:

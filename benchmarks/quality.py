@@ -70,7 +70,7 @@ def judged(options, contender, spec, dataset, encoded):
     for seed in options.seeds:
         kept = np.load(path(options, contender, seed))
         output = PredictionOutput(kept["logits"], kept["labels"], {})
-        one, true = spec.predictions_and_references(output, encoded["test"], dataset["test"])
+        one, true = spec.predictions_and_references(output, encoded["test"], dataset["test"], None)
         predicted.append(one)
         truth.append(true)
         seconds.append(float(kept["seconds"]))

@@ -25,11 +25,6 @@ class Predictor:
     parameters: Mapping[str, object]  # those of its run, or MAX_LENGTH and STRIDE
 
     @property
-    def names(self) -> list[str]:
-        """Its classes, or tags, in the order of its outputs."""
-        return [self.model.config.id2label[i] for i in range(self.model.config.num_labels)]
-
-    @property
     def columns(self) -> dict[str, str]:
         """What its run called the columns of each field of a row: "text" in a column "message"."""
         return {field: self.parameters.get(name, field) for field, name in TASKS[self.task].fields.items()}
@@ -83,4 +78,4 @@ def predict(
         collator = task.collator(predictor.tokenizer)
         trainer = training.Trainer(predictor.model, args, collator, processing_class=predictor.tokenizer)
         output = trainer.predict(encoded)
-    return pd.DataFrame({**rows.to_dict(), **task.table(output, encoded, rows, predictor.names)})
+    return pd.DataFrame({**rows.to_dict(), **task.table(output, encoded, rows, predictor.model.config)})

@@ -57,8 +57,8 @@ class Run:
 
     def predictions_and_references(self) -> tuple[Sequence, Sequence]:
         """Return those of the test rows, as the task's measure takes them: logits, numbers, tags, answers."""
-        rows = self.dataset["test"]
-        return TASKS[self.task].predictions_and_references(self.test, self.encoded["test"], rows)
+        rows, config = self.dataset["test"], self.trainer.model.config
+        return TASKS[self.task].predictions_and_references(self.test, self.encoded["test"], rows, config)
 
     def measure(self) -> Measure:
         """Measure the predictions for the test rows."""
@@ -141,7 +141,7 @@ def make_trainer(
 
 
 def finish(run: Run, *, saved_later: bool = False) -> Run:
-    """Train it, and predict the validation and test rows.
+    """Train it, predict the validation and test rows, and fit on the former what the task fits, such as a threshold.
 
     With `saved_later` the trained model stays on disk until `save` has run, for a restart after a crash in between.
     """
@@ -150,7 +150,9 @@ def finish(run: Run, *, saved_later: bool = False) -> Run:
         checkpoints.discard(run.trainer)
     done = replace(run, log_history=run.trainer.state.log_history, history=training.history(run.trainer))
     _ = done.validation, done.test
-    training.gather(done.trainer, TASKS[run.task].model_class)
+    spec, config = TASKS[run.task], done.trainer.model.config
+    config.update(spec.fitted_fields(done.validation, run.encoded["validation"], run.dataset["validation"], config))
+    training.gather(done.trainer, spec.model_class)
     # Adam keeps two numbers a weight; of many runs in memory only the models are needed.
     done.trainer.optimizer = done.trainer.lr_scheduler = None
     return done

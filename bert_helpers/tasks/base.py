@@ -92,9 +92,9 @@ class Task(ABC):
 
     @abstractmethod
     def table(
-        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, names: Sequence[str]
+        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> dict[str, Sequence]:
-        """Return the columns that a prediction adds to its rows; `names` are the classes in the model's order."""
+        """Return the columns that a prediction adds to its rows; `config` is that of the trained model."""
 
     @abstractmethod
     def save_predictions(
@@ -104,6 +104,12 @@ class Task(ABC):
 
     def model_fields(self, train: Dataset) -> dict[str, object]:
         """Return the fields of the model's config that training rows decide."""
+        return {}
+
+    def fitted_fields(
+        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
+    ) -> dict[str, object]:
+        """Return the fields of the trained model's config that its output for the validation rows decides."""
         return {}
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, **options: object) -> Callable[[list], dict]:
@@ -122,9 +128,9 @@ class Task(ABC):
         return scores
 
     def predictions_and_references(
-        self, output: PredictionOutput, encoded: Dataset, rows: Dataset
+        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> tuple[Sequence, Sequence]:
-        """Return what `measure` takes, from the model's output for the encoded rows."""
+        """Return what `measure` takes, from the trained model's output for the encoded rows, and its config."""
         return output.predictions, np.asarray(rows["label"])
 
     def parts(self, predictions: Sequence, references: Sequence, seed: int) -> pd.DataFrame | None:
@@ -156,6 +162,11 @@ def options(function: Callable, parameters: Mapping[str, object]) -> dict[str, o
     """Return the keywords of a function that notebook parameters give: TRAIN_SIZE for `train_size`."""
     names = inspect.signature(function).parameters
     return {name: parameters[name.upper()] for name in names if name.upper() in parameters}
+
+
+def class_names(config: PreTrainedConfig) -> list[str]:
+    """Return the classes, or tags, in the order of the model's outputs."""
+    return [config.id2label[i] for i in range(config.num_labels)]
 
 
 def class_fields(names: Sequence[str]) -> dict[str, object]:

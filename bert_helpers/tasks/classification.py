@@ -25,7 +25,7 @@ from bert_helpers.data import (
 from bert_helpers.errors import DataError, parameter
 from bert_helpers.metrics import ClassificationMeasure, probabilities
 from bert_helpers.readers.source import SPLITS, source_name
-from bert_helpers.tasks.base import Examples, Task, class_fields
+from bert_helpers.tasks.base import Examples, Task, class_fields, class_names
 from bert_helpers.tokenization import encode_texts
 
 if TYPE_CHECKING:
@@ -99,10 +99,10 @@ print(classify("A text.", truncation=True, max_length={length}))"""
         return {"label": [0] * len(rows)}
 
     def table(
-        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, names: Sequence[str]
+        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> dict[str, Sequence]:
         """Return `label`, its `probability`, and `probability_…` of each class, by softmax."""
-        chances = probabilities(output.predictions).round(6)
+        chances, names = probabilities(output.predictions).round(6), class_names(config)
         each = {f"probability_{name}": chances[:, i] for i, name in enumerate(names)}
         labels = [names[i] for i in output.predictions.argmax(axis=1)]
         return {"label": labels, "probability": chances.max(axis=1), **each}

@@ -16,7 +16,7 @@ from bert_helpers.errors import DataError, parameter
 from bert_helpers.readers import conll
 from bert_helpers.readers.source import SPLITS, source_name
 from bert_helpers.tasks import entities
-from bert_helpers.tasks.base import Examples, Task, class_fields
+from bert_helpers.tasks.base import Examples, Task, class_fields, class_names
 from bert_helpers.tokenization import check_max_length, map_rows, special_ids, stride_error
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ print(tag("A text with names."))"""
         return scores
 
     def predictions_and_references(
-        self, output: PredictionOutput, encoded: Dataset, rows: Dataset
+        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> tuple[list[list[str]], list[list[str]]]:
         """Return the tags of every sentence's words, predicted and given."""
         names = rows.features["ner_tags"].feature.names
@@ -170,10 +170,10 @@ print(tag("A text with names."))"""
         return {"ner_tags": [[0] * len(words) for words in rows["tokens"]]}
 
     def table(
-        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, names: Sequence[str]
+        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> dict[str, Sequence]:
         """Return the lists `tags`, one of a word."""
-        return {"tags": predicted_tags(output, encoded, names)}
+        return {"tags": predicted_tags(output, encoded, class_names(config))}
 
     def save_predictions(
         self, folder: Path, predictions: entities.Tags, rows: DatasetDict, outputs: Mapping[str, PredictionOutput]

@@ -139,7 +139,7 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
         """Return None: answers are put together from windows after training only."""
 
     def predictions_and_references(
-        self, output: PredictionOutput, encoded: Dataset, rows: Dataset
+        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> tuple[list[str], list[list[str]]]:
         """Return the best answer to each question, and the texts of all its references."""
         answers = predicted_answers(output.predictions, encoded, list(rows["context"]))
@@ -154,7 +154,7 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
         return {"answers": [{"text": [text[:1]], "answer_start": [0]} for text in rows["context"]]}
 
     def table(
-        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, names: Sequence[str]
+        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> dict[str, Sequence]:
         """Return `answer`, its `start` and `end` (characters of the context, `end` exclusive), and `score`."""
         best = [answers[0] for answers in predicted_answers(output.predictions, encoded, list(rows["context"]))]

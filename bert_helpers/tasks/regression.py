@@ -107,7 +107,7 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
         return {"label": [0.0] * len(rows)}
 
     def table(
-        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, names: Sequence[str]
+        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> dict[str, Sequence]:
         """Return `score`, in the units of the training data."""
         return {"score": np.ravel(output.predictions).astype(float).round(6)}

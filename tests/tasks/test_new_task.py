@@ -63,8 +63,8 @@ class Paraphrases(Task):
     def placeholders(self, rows):
         return {"label": [0] * len(rows)}
 
-    def table(self, output, encoded, rows, names):
-        return {"same": [names[i] for i in output.predictions.argmax(axis=1)]}
+    def table(self, output, encoded, rows, config):
+        return {"same": [config.id2label[i] for i in output.predictions.argmax(axis=1)]}
 
     def save_predictions(self, folder, predictions, rows, outputs):
         return write_json(folder / "predictions.json", predictions.argmax(axis=1).tolist())
