@@ -1,8 +1,12 @@
+import re
+
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 
 from bert_helpers.evaluation import calibration, plots
+from bert_helpers.report import notebook_pages
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 6, 12, 40])
@@ -50,6 +54,27 @@ def test_risk_and_coverage_are_compared_with_the_error_rate_of_all_rows():
     logits = np.array([[3.0, 0.0], [2.0, 0.0], [1.0, 0.0], [0.5, 0.0]])
     (axis,) = plots.risk_coverage({"model": calibration.risk_coverage(logits, np.array([0, 0, 0, 1]))}).axes
     assert axis.lines[1].get_ydata()[0] == 0.25
+
+
+def test_a_figure_says_what_it_shows_and_a_page_keeps_that(tmp_path):
+    figures = {
+        "accuracy of the resampled rows; measured: 0.800": plots.resamples(
+            [0.7, 0.9], value=0.8, low=0.7, high=0.9, name="accuracy"
+        ),
+        "loss; epoch; &lt;b&gt;; train; validation": plots.small_multiples(
+            {"<b>": pd.DataFrame({"train_loss": [1.0], "validation_loss": [1.0]}, index=[1])}
+        ),
+    }
+    outputs = []
+    for figure in figures.values():
+        data, metadata = figure._repr_mimebundle_()
+        outputs.append(nbformat.v4.new_output("display_data", {"image/png": "aGk=", **data}, metadata=metadata))
+    cell = nbformat.v4.new_code_cell("draw()", outputs=outputs)
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "notebooks/a.ipynb")
+    (page,) = notebook_pages.write_pages(tmp_path)
+    for words in figures:
+        assert re.search(f'<img [^>]*alt="[^"]*{re.escape(words)}', page.page.read_text())
 
 
 def test_a_table_of_sentences_is_cut_between_words():

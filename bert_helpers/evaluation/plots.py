@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pandas.io.formats.style import Styler
@@ -18,10 +19,27 @@ LABELS = {"f1": "F1"}
 BLUE, ORANGE = "#0072b2", "#d55e00"  # of the Okabe-Ito palette: told apart by the colour-blind
 
 
+class Plot(Figure):
+    """A figure that describes itself, in a notebook and in the pages made of it, to who cannot see it."""
+
+    @property
+    def alt(self) -> str:
+        """What the axes say in words: title, what is over what, and the legend."""
+        parts, legends = [self.get_supylabel(), self.get_supxlabel()], [*self.legends]
+        for axis in filter(Axes.get_visible, self.axes):
+            parts += [axis.get_title(), axis.get_ylabel(), axis.get_xlabel()]
+            legends.append(axis.get_legend())
+        parts += [text.get_text() for legend in filter(None, legends) for text in legend.get_texts()]
+        return "Figure. " + "; ".join(filter(None, parts)).replace(r"\$", "$")
+
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict, dict]:
+        return {}, {"image/png": {"alt": self.alt}}  # the picture comes from matplotlib's own formatter
+
+
 def _figure(
     width: float = 6.4, height: float = 3.2, columns: int = 1, rows: int = 1, *, sharey: bool = False
 ) -> tuple[Figure, list]:
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    figure = Plot(figsize=(width, height), layout="constrained", facecolor="white")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
@@ -100,7 +118,9 @@ def small_multiples(histories: Mapping[str, pd.DataFrame], *, chance: float | No
     axes[0].set_ylim(bottom=0)  # of all, once all are drawn
     for axis in axes[len(histories) :]:
         axis.set_visible(False)
-    axes[0].legend(frameon=False, fontsize="small")
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3
+    )  # off the data
     figure.supxlabel("epoch", fontsize="medium")
     figure.supylabel("loss", fontsize="medium")
     return figure
@@ -206,7 +226,7 @@ def reliability_diagram(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
     Below, how many rows each bin has, at its place: most are nearly certain.
     """
-    figure = Figure(figsize=(5.6, 5.2), layout="constrained", facecolor="white")
+    figure = Plot(figsize=(5.6, 5.2), layout="constrained", facecolor="white")
     axis, counts = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     lowest = min(table.confidence.min() for table in tables.values())
     axis.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1, label="perfectly calibrated")
