@@ -17,7 +17,7 @@ from datasets import Dataset, DatasetDict, Json, Value
 from bert_helpers.errors import DataError, ParameterError, parameter
 from bert_helpers.parameters import column_parameter
 from bert_helpers.readers import tables
-from bert_helpers.readers.source import SPLITS, Format, no_column, read_source, source_name
+from bert_helpers.readers.source import SPLITS, Format, Reading, no_column, read_source, say_assumed, source_name
 
 # White space, control characters and the like: nothing of it reaches the model
 INVISIBLE = r"^[\s\p{C}\p{Z}]*$"
@@ -39,16 +39,19 @@ def read_columns(
     sample: str,
     formats: Sequence[Format] = tables.FORMATS,
     need_train: bool = True,
+    **reading: str | bool,
 ) -> dict[str, Dataset]:
     """Read a source's splits and give the columns their canonical names: `columns` has the user's names by these.
 
-    Other columns are kept, unless they have a canonical name. Raises DataError, ParameterError.
+    `reading` are options of `readers.source.Reading`. Other columns are kept, unless they have a canonical name. Raises
+    DataError, ParameterError.
     """
     for field, other in ((f, o) for o in columns for f in columns if f != o and columns[f] == columns[o]):
         problem = f"names the column {columns[field]!r}, as {parameter(column_parameter(other))} does"
         raise ParameterError(problem, parameter=column_parameter(field), fix="name two columns")
     wanted = {name: column_parameter(field) for field, name in columns.items()}
-    splits = read_source(source, sample=sample, formats=formats, wanted=wanted, need_train=need_train)
+    how = Reading(wanted, **reading)
+    splits = read_source(source, sample=sample, formats=formats, reading=how, need_train=need_train)
     return {name: rename_columns(split, columns) for name, split in splits.items()}
 
 
@@ -127,6 +130,7 @@ def in_splits(
     A missing validation or test split is taken from the training rows by `hold_out`; `sample` (as `hold_out`, if not
     given) chooses the rows of a split that has more. Raises DataError when there are too few rows.
     """
+    say_assumed(splits)
     wanted = dict(zip(SPLITS, sizes, strict=True))
     splits = split_missing(splits, wanted, seed=seed, sample=hold_out)
     return DatasetDict(

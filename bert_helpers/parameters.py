@@ -26,6 +26,7 @@ class Parameter:
     defaults: Mapping[str, object] = field(default_factory=dict)  # of the tasks whose default is another
     required: bool = False  # may not be empty
     predicts: bool = False  # `predict` takes it too
+    reads: bool = False  # says how files are read: a field of `readers.source.Reading`
     check: Callable[[str], object] | None = None  # raises ParameterError for a value that cannot be used
 
     @property
@@ -54,6 +55,19 @@ def trackers(names: str) -> list[str]:
     return chosen
 
 
+def _check_encoding(name: str) -> None:
+    try:
+        b"".decode(name or "utf-8")
+    except (LookupError, ValueError) as error:
+        fix = "name one that Python knows, such as utf-8, cp1252, gb18030"
+        raise _error("ENCODING", f"is {name!r}", fix) from error
+
+
+def _check_delimiter(sign: str) -> None:
+    if len(sign) > 1 and sign not in ("tab", r"\t"):
+        raise _error("DELIMITER", f"is {sign!r}", "it must be one character, or tab")
+
+
 # Tasks that read a text a row, and those whose logits are of classes
 TEXTS, CLASSES = ("classification", "regression"), ("classification", "ner")
 ROWS = (0, 10**9)
@@ -69,6 +83,25 @@ PARAMETERS: dict[str, Parameter] = {
     "LABEL_COLUMN": Parameter("label", "column of the class, or of the score", tasks=TEXTS),
     "TOKENS_COLUMN": Parameter("tokens", "column of the words", tasks=("ner",), predicts=True),
     "TAGS_COLUMN": Parameter("ner_tags", "column of their tags", tasks=("ner",)),
+    "ENCODING": Parameter(
+        "", "of text files, if not UTF-8 (cp1252 is tried by itself)", predicts=True, reads=True, check=_check_encoding
+    ),
+    "DELIMITER": Parameter(
+        "", "sign between the columns of a text file, or tab", predicts=True, reads=True, check=_check_delimiter
+    ),
+    "HEADER": Parameter(
+        "",
+        "whether the first line names the columns; without names, columns are numbers: 1, 2",
+        choices=("", "yes", "no"),
+        predicts=True,
+        reads=True,
+    ),
+    "SHEET": Parameter("", "of an Excel file: its name, or number from 1", predicts=True, reads=True),
+    "DROP_EMPTY": Parameter(False, "leave out rows without a text, or without a label", reads=True),
+    "DROP_LABELS": Parameter(
+        "", "labels whose rows are left out, with commas between, such as -", tasks=TEXTS, reads=True
+    ),
+    "KEEP_LABELS": Parameter("", "classes really called -, -1, nan, None or NA", tasks=TEXTS, reads=True),
     "LOW": Parameter(0.0, "lowest score there can be", tasks=("regression",)),
     "HIGH": Parameter(5.0, "highest score there can be", tasks=("regression",)),
     "TRAIN_SIZE": Parameter(0, "rows to train on, 0 for all", ROWS),
@@ -140,6 +173,11 @@ def of_training(task: str) -> dict[str, object]:
     return {name: row.of_task(task) for name, row in PARAMETERS.items() if row.tasks is None or task in row.tasks}
 
 
+def of_reading() -> dict[str, object]:
+    """Return the parameters that say how files are read, and their defaults."""
+    return {name: row.default for name, row in PARAMETERS.items() if row.reads}
+
+
 def column_parameter(field: str) -> str:
     """Return the parameter that names the column of a task's field, which is its default; "" if none does."""
     names = (name for name, row in PARAMETERS.items() if name.endswith("_COLUMN") and row.default == field)
@@ -203,7 +241,9 @@ def complete(defaults: Mapping[str, object], given: Mapping[str, object]) -> dic
 
 
 def read(value: object, kind: type) -> object:
-    """Read a number from the text of a command line; other text is left as it is, for the check to name."""
+    """Read a number or truth from the text of a command line; other text is left as it is, for the check to name."""
+    if kind is bool:
+        return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
     try:
         return kind(value) if isinstance(value, str) and kind in (int, float) else value
     except ValueError:
@@ -232,7 +272,7 @@ def check(name: str, value: object, kind: type | None = None) -> object:
     if row is None:
         return value
     if row.choices and value not in row.choices:
-        raise _error(name, f"is {value!r}", f"it must be one of {', '.join(row.choices)}")
+        raise _error(name, f"is {value!r}", f"it must be one of {', '.join(filter(None, row.choices))}")
     if row.required and not value.strip():
         raise _error(name, "is empty", "leave it out for the default")
     if row.range and not row.range[0] <= value <= row.range[1]:  # NaN lies nowhere

@@ -202,11 +202,11 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 def _add_parameter(parser: argparse.ArgumentParser, name: str, default: object) -> None:
     """Add the option of a parameter, with the words of the table and the default, as it is or in words."""
     row = parameters.PARAMETERS[name]
-    text = f"{row.help}: {', '.join(row.choices)}" if row.choices else row.help
+    text = f"{row.help}: {', '.join(filter(None, row.choices))}" if row.choices else row.help
     if row.type is bool:
         kind = {"action": "store_true", "help": text}
     else:
-        kind = {"metavar": row.type.__name__.upper(), "help": f"{text} ({default})"}
+        kind = {"metavar": row.type.__name__.upper(), "help": f"{text} ({default})" if default != "" else text}
     parser.add_argument(parameters.option_of(name), dest=name, default=argparse.SUPPRESS, **kind)
 
 

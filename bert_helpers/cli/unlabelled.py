@@ -60,14 +60,16 @@ def from_stream(content: bytes, columns: Columns) -> Dataset:
 
 def _read(path: Path, columns: Columns, formats: Sequence[source.Format]) -> Dataset:
     wanted = {columns[field]: column_parameter(field) for field in columns if field != "tokens"}
-    return _checked(source.read_source(path.absolute(), sample="", formats=formats, wanted=wanted)["train"], columns)
+    reading = source.Reading(wanted)
+    return _checked(source.read_source(path.absolute(), sample="", formats=formats, reading=reading)["train"], columns)
 
 
 def _names(columns: Columns) -> list[str]:
     return [column for field, column in columns.items() if field != "tokens"]
 
 
-def _read_lines(path: Path, wanted: Columns) -> Dataset:
+def _read_lines(path: Path, reading: source.Reading) -> Dataset:
+    wanted = reading.wanted
     try:
         text = path.read_bytes().decode("utf-8-sig").removesuffix("\n")
     except UnicodeDecodeError as error:

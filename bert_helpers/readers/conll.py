@@ -18,7 +18,7 @@ from datasets import Dataset
 
 from bert_helpers.errors import DataError, ParameterError
 from bert_helpers.readers import tables
-from bert_helpers.readers.source import Format, not_utf8, to_dataset, to_table
+from bert_helpers.readers.source import Format, Reading, not_utf8, to_dataset, to_table
 
 TAG = re.compile(r"O|[BIES]-\S+")
 WRITE_TAGS = "write O, or prefix and type as B-PER"
@@ -27,7 +27,7 @@ LINE = "line"  # column with the number of the line of each sentence's first wor
 NAME = "bert_helpers.conll"  # `info.builder_name` of what has that column; rows of other kinds may have one like it
 
 
-def read_conll(path: Path, wanted: Mapping[str, str]) -> Dataset:
+def read_conll(path: Path, reading: Reading) -> Dataset:
     """Read columns `tokens`, `ner_tags` and LINE, a row a sentence; a blank line ends a sentence.
 
     The tag stands in the last column, the word in the first, or in the second if the first counts the words of each

@@ -3,9 +3,12 @@
 This module finds the file and the format that recognises it; each format is read in a module of its own.
 """
 
+import codecs
+import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,26 +27,59 @@ SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validatio
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?")
 # What the first bytes of a file say that is not plain text, and what to do
 MAGIC = {b"\x1f\x8b": ("gzip data", "unpack it"), b"PK\x03\x04": ("a zip or Excel file", "unpack it or save it as CSV"),
-         b"\xff\xfe": ("UTF-16 text", "save it as UTF-8"), b"\xfe\xff": ("UTF-16 text", "save it as UTF-8"),
          b"PAR1": ("Parquet data", "name it .parquet")}  # fmt: skip
 SURROGATE = re.compile("[\ud800-\udfff]")
+HEAD = 100_000  # characters that a kind of file is recognised by
 MOST_COLUMNS = 2_000  # `datasets` takes a millisecond or two for each, whatever is done with the rows
 BATCH = 10_000  # rows that are Python objects at one time, before they become Arrow
 
-# Reads a file: its path, and the columns it must have with the parameter that names each ("" where none does)
-Reader = Callable[[Path, Mapping[str, str]], Dataset]
+BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass
+class Reading:
+    """What is needed of a file, how the user says it is written, and what was assumed where nothing was said.
+
+    `wanted` has the columns that are needed, each with the parameter that names it ("" where none does). The options
+    are parameters in lower case; empty, the reader finds out, and says so by `assume` unless every file is so.
+    """
+
+    wanted: Mapping[str, str] = field(default_factory=dict)
+    encoding: str = ""
+    delimiter: str = ""
+    header: str = ""
+    sheet: str = ""
+    drop_empty: bool = False
+    drop_labels: str = ""
+    keep_labels: str = ""
+    assumed: dict[str, str] = field(default_factory=dict, init=False)
+
+    def assume(self, what: str, value: str) -> None:
+        """Note what was assumed of this file: `assume("encoding", "cp1252")`."""
+        self.assumed[what] = value
+
+
+Reader = Callable[[Path, Reading], Dataset]
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: the endings of names by which it is recognised, and the function that reads one."""
+    """A kind of file: how it is recognised, and the function that reads one.
+
+    By the ending of its name ("" for a name without), and, where others have that ending too, by how its text begins.
+    """
 
     suffixes: tuple[str, ...]
     read: Reader
     is_text: bool = True
+    looks: Callable[[str], bool] | None = None  # whether the first HEAD characters of a text are of this kind
 
     def recognises(self, path: Path) -> bool:
-        return path.suffix.lower() in self.suffixes
+        if path.suffix.lower() not in self.suffixes:
+            return False
+        return self.looks is None or self.looks(head(path))
 
 
 def source_name(dataset: Dataset) -> str:
@@ -51,33 +87,58 @@ def source_name(dataset: Dataset) -> str:
     return dataset.info.description or "data"
 
 
+def note(dataset: Dataset, what: str, value: str) -> None:
+    """Note what was assumed of a split that is read already; it stays with the rows, whatever is made of them."""
+    notes = assumed({"": dataset})
+    notes.setdefault(source_name(dataset), {})[what] = value
+    dataset.info.citation = json.dumps(notes, ensure_ascii=False)
+
+
+def assumed(splits: Mapping[str, Dataset]) -> dict[str, dict[str, str]]:
+    """Return what was assumed in reading these splits, by file: {"spam.csv": {"encoding": "cp1252"}}."""
+    notes: dict[str, dict[str, str]] = {}
+    for split in splits.values():  # `info.citation` is the one text beside the description that every copy keeps
+        for name, values in json.loads(split.info.citation or "{}").items():
+            notes.setdefault(name, {}).update(values)
+    return notes
+
+
+def say_assumed(splits: Mapping[str, Dataset]) -> None:
+    """Say in one line what was assumed in reading these splits."""
+    files: dict[str, list[str]] = {}  # names, by what holds for them
+    for name, values in assumed(splits).items():
+        files.setdefault(", ".join(f"{what} {value}" for what, value in values.items()), []).append(name)
+    if files:
+        LOGGER.warning("assumed: %s", "; ".join(f"{', '.join(names)}: {what}" for what, names in files.items()))
+
+
 def read_source(
     source: str | Path,
     *,
     sample: str,
     formats: Sequence[Format],
-    wanted: Mapping[str, str] | None = None,
+    reading: Reading | None = None,
     need_train: bool = True,
 ) -> dict[str, Dataset]:
     """Read the raw splits of a source; `sample` names the packaged folder that "sample" stands for.
 
-    The first of `formats` that recognises a file reads it. `wanted` has the columns that are needed, each with the
-    notebook parameter that names it; in a delimited file they decide the delimiter. Without `need_train` any split
-    will do. Each split's `info.description` is the name of its file, for messages. Raises DataError.
+    The first of `formats` that recognises a file reads it, as `reading` says. Without `need_train` any split will do.
+    Each split's `info.description` is the name of its file, for messages. Raises DataError.
     """
+    reading = reading or Reading()
     if not str(source).strip():
         raise DataError("no data: the source is empty", fix='give "sample", a file or folder, or a Hub id')
     path = SAMPLES / sample if str(source) == "sample" else local_path(source)
     try:
         if path.is_file():
-            return {"train": _read_file(path, formats, wanted or {})}
+            return {"train": _read_file(path, formats, reading)}
         if path.is_dir():
             files = _split_files(path, formats)
             if not files or (need_train and "train" not in files):
                 endings = " / ".join(_suffixes(formats))
                 fix = f"name the files train, validation, test + {endings}"
                 raise DataError("no train file in the folder", source=str(source), fix=fix)
-            return {name: _read_file(file, formats, wanted or {}) for name, file in files.items()}
+            return {name: _read_file(file, formats, reading) for name, file in files.items()}
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror or error})", source=str(source)) from error
     if path.is_symlink():
@@ -108,7 +169,7 @@ def _split_files(folder: Path, formats: Sequence[Format]) -> dict[str, Path]:
     return files
 
 
-def _read_file(path: Path, formats: Sequence[Format], wanted: Mapping[str, str]) -> Dataset:
+def _read_file(path: Path, formats: Sequence[Format], reading: Reading) -> Dataset:
     kind = next((kind for kind in formats if kind.recognises(path)), None)
     if kind is None:
         fix = f"known are {', '.join(_suffixes(formats))}"
@@ -122,10 +183,13 @@ def _read_file(path: Path, formats: Sequence[Format], wanted: Mapping[str, str])
     for magic, (what, fix) in MAGIC.items() if kind.is_text else ():
         if start.startswith(magic):
             raise DataError(f"not a text file but {what}", source=path.name, fix=fix)
-    dataset = kind.read(path, wanted)
+    reading = replace(reading)  # what is assumed is so of one file
+    dataset = kind.read(path, reading)
     if len(dataset) == 0:
         raise DataError("the file holds no rows", source=path.name)
     dataset.info.description = path.name
+    for what, value in reading.assumed.items():
+        note(dataset, what, value)
     return dataset
 
 
@@ -145,6 +209,61 @@ def _read_hub(repo: str, config: str | None, revision: str | None) -> dict[str, 
 
 
 # --- for the readers --------------------------------------------------------------------------------------
+
+
+def head(path: Path) -> str:
+    """Return the first HEAD characters of a text file, whatever is wrong with it."""
+    with path.open("rb") as file:
+        start = file.read(HEAD)
+    encoding = next((name for mark, name in BOMS.items() if start.startswith(mark)), "utf-8")
+    return start.decode(encoding, errors="replace")
+
+
+def text_of(path: Path, reading: Reading) -> bytes:
+    """Return the text of a file as UTF-8 without a byte order mark, from the encoding that it has.
+
+    That is what ENCODING says, or else the byte order mark; else UTF-8, and where that is impossible cp1252 or, if a
+    byte is none there, Latin-1. Bytes that are UTF-8 in places only, or too many for a western language, may be text
+    of several encodings. Raises DataError.
+    """
+    content = path.read_bytes()
+    bom = next((mark for mark in BOMS if content.startswith(mark)), b"")
+    name = reading.encoding or BOMS.get(bom, "utf-8")
+    if codecs.lookup(name).name == "utf-8" or name == "utf-8-sig":
+        content = content.removeprefix(codecs.BOM_UTF8)
+        if _is_utf8(content):
+            return content
+        if reading.encoding or bom or (name := _western(content)) is None:
+            raise not_utf8(path.name, content)
+    if not reading.encoding:
+        reading.assume("encoding", name)
+    try:
+        return content.decode(name).removeprefix("\ufeff").encode()
+    except (UnicodeError, LookupError) as error:
+        problem = f"is not {name} ({hub.innermost_reason(error)})"
+        raise DataError(problem, source=path.name, fix="name another", parameter="ENCODING") from error
+
+
+def _is_utf8(content: bytes) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(content), 1 << 20):  # in parts: as `str` it may take four times the memory
+            decoder.decode(content[start : start + (1 << 20)], final=start + (1 << 20) >= len(content))
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _western(content: bytes) -> str | None:
+    """Return cp1252 or latin-1 for bytes that are not all UTF-8 and may be western text, else None.
+
+    Western text has accents on some of its letters, and hardly two bytes in a row that would be a character in UTF-8.
+    """
+    high, plain = re.sub(rb"[^\x80-\xff]", b"", content), len(re.findall(rb"[A-Za-z]", content))
+    pairs = sum(map(len, re.findall(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}", content)))
+    if b"\0" in content or len(high) > plain / 4 or pairs > len(high) / 10:
+        return None
+    return "latin-1" if re.search(rb"[\x81\x8d\x8f\x90\x9d]", high) else "cp1252"
 
 
 def to_table(rows: Iterator[Sequence], schema: pa.Schema) -> pa.Table:
@@ -188,7 +307,8 @@ def not_utf8(name: str, content: bytes) -> DataError:
             line.decode()
         except UnicodeDecodeError as bad:
             at = {"source": name, "row": number, "unit": "line"}
-            return DataError(f"byte {bad.start + 1} is not UTF-8", fix="save the file as UTF-8", **at)
+            fix = f"save the file as UTF-8, or name its encoding by {parameter('ENCODING')}"
+            return DataError(f"byte {bad.start + 1} is not UTF-8", fix=fix, parameter="ENCODING", **at)
     raise AssertionError(f"{name} is UTF-8")
 
 

@@ -1,7 +1,7 @@
 """Questions in SQuAD's JSON: an object with data > paragraphs > context and qas. Recognised by its ending .json."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from datasets import Dataset, Features, List, Value
@@ -9,7 +9,7 @@ from datasets import Dataset, Features, List, Value
 from bert_helpers.errors import DataError
 from bert_helpers.readers import tables
 from bert_helpers.readers.hub import innermost_reason
-from bert_helpers.readers.source import Format, not_utf8
+from bert_helpers.readers.source import Format, Reading, not_utf8
 
 QUESTIONS = Features(
     {
@@ -20,7 +20,7 @@ QUESTIONS = Features(
 SHAPE = "data > paragraphs > context and qas > id, question, answers > text, answer_start"
 
 
-def read_squad(path: Path, wanted: Mapping[str, str]) -> Dataset:
+def read_squad(path: Path, reading: Reading) -> Dataset:
     """Read a row a question (columns: QUESTIONS) from SQuAD's articles, paragraphs and questions. Raises DataError."""
     rows: list[dict[str, object]] = []
     nested = True
@@ -68,7 +68,7 @@ def _rows(content: dict) -> Iterator[dict[str, object]]:
                 }
 
 
-def _refuse_table(path: Path, wanted: Mapping[str, str]) -> Dataset:
+def _refuse_table(path: Path, reading: Reading) -> Dataset:
     raise DataError(
         "questions are not read from a table",
         source=path.name,

@@ -26,10 +26,11 @@ from bert_helpers.readers.hub import innermost_reason
 from bert_helpers.readers.source import (
     BATCH,
     Format,
+    Reading,
     check_width,
     no_column,
-    not_utf8,
     plain_features,
+    text_of,
     to_dataset,
     to_table,
 )
@@ -52,7 +53,7 @@ class Layout(NamedTuple):
         return csv.reader(lines, delimiter=self.delimiter, quoting=self.quoting, strict=True)
 
 
-def read_delimited(path: Path, wanted: Mapping[str, str], *, headerless: bool = False) -> Dataset:
+def read_delimited(path: Path, reading: Reading, *, headerless: bool = False) -> Dataset:
     """Read the rows of a CSV or TSV file (UTF-8) in one pass. Every cell is text: "007" stays "007", "null" a word.
 
     The delimiter is the one under which the header has all `wanted` columns. With `headerless`, a first line of as
@@ -62,8 +63,8 @@ def read_delimited(path: Path, wanted: Mapping[str, str], *, headerless: bool = 
     """
     before = csv.field_size_limit(2**31 - 1)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            layout = _find_layout(path, file.read(HEAD), wanted, headerless)
+        with io.StringIO(text_of(path, reading).decode(), newline="") as file:
+            layout = _find_layout(path, file.read(HEAD), reading.wanted, headerless)
             try:
                 return to_dataset(_read_rows(path, file, layout))
             except csv.Error as error:
@@ -71,8 +72,6 @@ def read_delimited(path: Path, wanted: Mapping[str, str], *, headerless: bool = 
                     raise _bad_rows(path, file, layout, HEAD) from error
                 # In a tab-separated file that is not quoted by the rules, as STS-B's, marks are text.
                 return to_dataset(_read_rows(path, file, layout._replace(quoting=csv.QUOTE_NONE)))
-    except UnicodeDecodeError as error:
-        raise not_utf8(path.name, path.read_bytes()) from error
     finally:
         csv.field_size_limit(before)
 
@@ -191,7 +190,7 @@ def to_number(value: object) -> float | None:
 # --- JSON -------------------------------------------------------------------------------------------------
 
 
-def read_json(path: Path, wanted: Mapping[str, str]) -> Dataset:
+def read_json(path: Path, reading: Reading) -> Dataset:
     """Read the rows of JSON Lines or, in a .json file, of an array of objects (or one object).
 
     A column whose values have no type in common is kept as `datasets.Json`. Raises DataError with the line or item
@@ -200,7 +199,7 @@ def read_json(path: Path, wanted: Mapping[str, str]) -> Dataset:
     columns: dict[str, list[pa.Array]] = {}
     total = 0
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with io.StringIO(text_of(path, reading).decode()) as file:
             unit, rows = _json_rows(path, file)
             while batch := list(islice(rows, BATCH)):
                 if bad := [number for number, row in batch if not isinstance(row, dict)]:
@@ -219,8 +218,6 @@ def read_json(path: Path, wanted: Mapping[str, str]) -> Dataset:
                 for arrays in columns.values():  # columns that no row of this batch has
                     arrays += [pa.nulls(len(batch))] * (sum(map(len, arrays)) < total)
         return to_dataset(pa.table({name: _joined(arrays) for name, arrays in columns.items()}))
-    except UnicodeDecodeError as error:
-        raise not_utf8(path.name, path.read_bytes()) from error
     except RecursionError as error:
         raise DataError("JSON in too many brackets", source=path.name, fix="write rows without deep nesting") from error
 
@@ -292,7 +289,7 @@ def _joined(arrays: Sequence[pa.Array]) -> pa.ChunkedArray:
 # --- Parquet ----------------------------------------------------------------------------------------------
 
 
-def read_parquet(path: Path, wanted: Mapping[str, str]) -> Dataset:
+def read_parquet(path: Path, reading: Reading) -> Dataset:
     """Read the rows of a Parquet file; what it declares of its columns is believed as `plain_features` says.
 
     Raises DataError for a file that is damaged, unpacks to far more than it is, or holds what Python has no value for.

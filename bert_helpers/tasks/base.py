@@ -18,6 +18,7 @@ from datasets import Dataset, DatasetDict
 from scipy.special import entr
 
 from bert_helpers.metrics import Measure
+from bert_helpers.parameters import of_reading
 
 if TYPE_CHECKING:
     import torch
@@ -159,8 +160,13 @@ class Task(ABC):
 
 
 def options(function: Callable, parameters: Mapping[str, object]) -> dict[str, object]:
-    """Return the keywords of a function that notebook parameters give: TRAIN_SIZE for `train_size`."""
-    names = inspect.signature(function).parameters
+    """Return the keywords of a function that notebook parameters give: TRAIN_SIZE for `train_size`.
+
+    `**reading` takes all that say how files are read.
+    """
+    names = {*inspect.signature(function).parameters}
+    if "reading" in names:
+        names |= {name.lower() for name in of_reading()}
     return {name: parameters[name.upper()] for name in names if name.upper() in parameters}
 
 

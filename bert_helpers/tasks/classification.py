@@ -61,6 +61,7 @@ print(classify("A text.", truncation=True, max_length={length}))"""
         validation_size: int = 0,
         test_size: int = 0,
         seed: int = 0,
+        **reading: str | bool,
     ) -> DatasetDict:
         """Read texts and labels from `source`, as splits train, validation and test with columns `text` and `label`.
 
@@ -72,7 +73,7 @@ print(classify("A text.", truncation=True, max_length={length}))"""
         Raises DataError, naming the file, row and column, when the data cannot be used.
         """
         columns = {"text": text_column, "label": label_column}
-        splits = read_columns(source, columns, sample="reviews")
+        splits = read_columns(source, columns, sample="reviews", **reading)
         for split in splits.values():
             check_texts(split, "text", text_column)
         splits = _class_labels(splits, label_column)

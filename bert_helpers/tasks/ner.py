@@ -51,6 +51,7 @@ print(tag("A text with names."))"""
         validation_size: int = 0,
         test_size: int = 0,
         seed: int = 0,
+        **reading: str | bool,
     ) -> DatasetDict:
         """Read words and entity tags from `source`, as splits train, validation and test.
 
@@ -63,7 +64,7 @@ print(tag("A text with names."))"""
         Raises DataError, naming the file and the line or row.
         """
         columns = {"tokens": tokens_column, "ner_tags": tags_column}
-        splits = _tagged(read_columns(source, columns, sample="ner", formats=conll.FORMATS), types)
+        splits = _tagged(read_columns(source, columns, sample="ner", formats=conll.FORMATS, **reading), types)
         names = conll.tag_names(splits["train"]["ner_tags"])
         if len(names) == 1:
             raise DataError(

@@ -25,7 +25,7 @@ from bert_helpers.intervals import Metrics, Weights
 from bert_helpers.metrics import Measure
 from bert_helpers.readers import squad
 from bert_helpers.readers.hub import innermost_reason
-from bert_helpers.readers.source import no_column, read_source, source_name
+from bert_helpers.readers.source import Reading, no_column, read_source, source_name
 from bert_helpers.tasks.base import Examples, Task
 from bert_helpers.tokenization import check_max_length, map_rows, stride_error
 
@@ -69,6 +69,7 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
         validation_size: int = 0,
         test_size: int = 0,
         seed: int = 0,
+        **reading: str | bool,
     ) -> DatasetDict:
         """Read questions and contexts from `source`, as splits train, validation and test in SQuAD's columns.
 
@@ -80,7 +81,7 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
 
         Raises DataError, naming the file and the question's id, when the data cannot be used.
         """
-        splits = read_source(source, sample="qa", formats=squad.FORMATS)
+        splits = read_source(source, sample="qa", formats=squad.FORMATS, reading=Reading(**reading))
         splits = {name: _question_columns(split) for name, split in splits.items()}
         for split in splits.values():
             check_questions(split)

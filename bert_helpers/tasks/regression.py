@@ -67,6 +67,7 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
         validation_size: int = 0,
         test_size: int = 0,
         seed: int = 0,
+        **reading: str | bool,
     ) -> DatasetDict:
         """Read scored pairs of texts from `source`, as splits with columns `text`, `text_pair` and `label` (float).
 
@@ -78,7 +79,8 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
         if not low < high:
             raise ParameterError(f"is {low:g}", parameter="LOW", fix=f"it must lie below {parameter('HIGH')}, {high:g}")
         columns = {"text": text_column, "text_pair": pair_column, "label": label_column}
-        splits = read_columns(source, columns, sample="similarity", formats=(tables.HEADERLESS, *tables.FORMATS))
+        formats = (tables.HEADERLESS, *tables.FORMATS)
+        splits = read_columns(source, columns, sample="similarity", formats=formats, **reading)
         # GLUE withholds its test labels: every score is -1.
         if low > -1 and "test" in splits and set(map(tables.to_number, splits["test"]["label"])) == {-1}:
             name = source_name(splits.pop("test"))

@@ -13,6 +13,7 @@ from seqeval.scheme import IOB2
 
 from bert_helpers import DataError, ParameterError, models, training
 from bert_helpers.readers import conll, source
+from bert_helpers.readers.source import Reading
 from bert_helpers.tasks import entities, ner
 from bert_helpers.tasks.registry import TASKS
 
@@ -118,13 +119,13 @@ def write(path, content):
     ],
 )
 def test_columns_are_read_whatever_separates_them(content, tmp_path):
-    rows = conll.read_conll(write(tmp_path / "a.conll", content), {})
+    rows = conll.read_conll(write(tmp_path / "a.conll", content), Reading())
     assert rows["tokens"] == WORDS
     assert rows["ner_tags"] == TAGS
 
 
 def test_a_hash_that_is_a_word_is_no_comment(tmp_path):
-    rows = conll.read_conll(write(tmp_path / "a", "#rain\tO\n#\tO\nBrask\tB-LOC\n"), {})
+    rows = conll.read_conll(write(tmp_path / "a", "#rain\tO\n#\tO\nBrask\tB-LOC\n"), Reading())
     assert rows.to_list() == [{"tokens": ["#rain", "#", "Brask"], "ner_tags": ["O", "O", "B-LOC"], conll.LINE: 1}]
 
 
@@ -186,7 +187,7 @@ def test_types_are_renamed_and_dropped(tmp_path):
 def test_a_column_that_numbers_the_words_is_not_taken_for_them(tmp_path):
     path = tmp_path / "a.conll"
     path.write_text("# text\n1\tMaria\tN\tB-PER\n2\tsang\tV\tO\n\n1\tGo\tV\tO\n")
-    rows = conll.read_conll(path, {})
+    rows = conll.read_conll(path, Reading())
     assert rows.to_dict() == {
         "tokens": [["Maria", "sang"], ["Go"]],
         "ner_tags": [["B-PER", "O"], ["O"]],
@@ -194,9 +195,9 @@ def test_a_column_that_numbers_the_words_is_not_taken_for_them(tmp_path):
     }
     path.write_text("1999 N O\n2 N O\n\n7 N B-NUM\n")
     with pytest.raises(DataError, match=r"a.conll, line 1 .*: the first column holds numbers, which neither are"):
-        conll.read_conll(path, {})
+        conll.read_conll(path, Reading())
     path.write_text("1 O\n2 O\n\n1 B-NUM\n")  # two columns: there are no other words
-    assert conll.read_conll(path, {})["tokens"][0] == ["1", "2"]
+    assert conll.read_conll(path, Reading())["tokens"][0] == ["1", "2"]
 
 
 def test_files_named_as_conll_2003_names_them_are_splits_and_the_scheme_is_reported(tmp_path):
