@@ -47,6 +47,7 @@ def of_parts(parts: pd.DataFrame) -> dict[str, dict]:
     if known.empty:
         return {}
     metric = known.index[0].rpartition("/")[2]
+    known = known[known.index.str.endswith(f"/{metric}")]
     return _worst(known.rename(index=lambda name: name.removesuffix(f"/{metric}")), metric)
 
 

@@ -31,17 +31,20 @@ from bert_helpers.tokenization import check_max_length, map_rows, stride_error
 
 if TYPE_CHECKING:
     import torch
+    from tokenizers import Encoding
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
     from transformers.trainer_utils import PredictionOutput
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 ARTICLES = re.compile(r"\b(a|an|the)\b")
-Window = tuple[np.ndarray, np.ndarray, np.ndarray]  # start logits and end logits (tokens,), offsets (tokens, 2)
-Answer = dict[str, float | int | str]  # score, start, end, answer
+THRESHOLD = "null_score_diff_threshold"  # SQuAD 2.0's name for it, as a field of a model's config; None: no such rows
+# Start logits and end logits (tokens,), offsets (tokens, 2), place of the token that stands for "no answer"
+Window = tuple[np.ndarray, np.ndarray, np.ndarray, int]
+Answer = dict[str, float | int | str]  # score, start, end, answer, null_score_difference
 
 
 class QuestionAnswering(Task):
-    """Questions on contexts, each answered by a slice of its context."""
+    """Questions on contexts, each answered by a slice of its context, or by none where some have no answer."""
 
     name = "qa"
     prefix = "QA_"
@@ -75,9 +78,9 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
 
         `source` is "sample", a .json file in SQuAD's format, JSON Lines or Parquet with the columns, a folder of such
         files (one per split: train, validation or dev, test), or a Hub id. Columns: `id`, `question`, `context`,
-        `answers` (a dict of the lists `text` and `answer_start`, the latter in characters), and `title` where there is
-        one. The sizes draw that many questions (0 = all). A missing split is taken from the training rows by context,
-        so that no context lies in two splits.
+        `answers` (a dict of the lists `text` and `answer_start`, the latter in characters; empty lists where the
+        context does not answer the question), and `title` where there is one. The sizes draw that many questions
+        (0 = all). A missing split is taken from the training rows by context, so that no context lies in two splits.
 
         Raises DataError, naming the file and the question's id, when the data cannot be used.
         """
@@ -94,9 +97,10 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
         """Encode windows of question and context, with the first reference's token positions in each.
 
         Rows of the result, one a window: those of `question_windows` (`input_ids`, `token_type_ids`, `attention_mask`,
-        `offset_mapping`, `example`: the row of the split it belongs to), `start_positions` and `end_positions` (tokens
-        of the window, both inclusive; 0, the position of [CLS], where the answer is not whole in it), `length`
-        (tokens). Raises ParameterError when `max_length` or `stride` does not fit.
+        `offset_mapping`, `no_answer`, `example`: the row of the split it belongs to), `start_positions` and
+        `end_positions` (tokens of the window, both inclusive; `no_answer`, the place of [CLS], where the answer is not
+        whole in it), `has_answer` (whether the question has one), `length` (tokens). Raises ParameterError when
+        `max_length` or `stride` does not fit.
         """
         check_max_length(max_length, tokenizer)
 
@@ -105,14 +109,17 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
                 rows["question"], rows["context"], tokenizer, max_length=max_length, stride=stride
             )
             positions: list[tuple[int, int]] = []
-            by_example = groupby(zip(windows["example"], windows["offset_mapping"], strict=True), key=itemgetter(0))
-            for example, group in by_example:
+            columns = (windows[name] for name in ("example", "offset_mapping", "no_answer"))
+            for example, group in groupby(zip(*columns, strict=True), key=itemgetter(0)):
                 answers = rows["answers"][example]
-                start, text = answers["answer_start"][0], answers["text"][0]
-                positions += _answer_positions([offsets for _, offsets in group], start, start + len(text))
+                spans = zip(answers["answer_start"], answers["text"], strict=True)
+                start, end = next(((start, start + len(text)) for start, text in spans), (0, 0))
+                _, offsets, places = zip(*group, strict=True)
+                positions += _answer_positions(offsets, places, start, end)
             return {
                 **windows,
                 "example": [indices[example] for example in windows["example"]],
+                "has_answer": [bool(rows["answers"][example]["text"]) for example in windows["example"]],
                 "start_positions": [start for start, _ in positions],
                 "end_positions": [end for _, end in positions],
                 "length": [len(ids) for ids in windows["input_ids"]],
@@ -126,15 +133,29 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
         )
 
     def examples(self, split: Dataset) -> Examples:
-        """Return questions with their contexts, where answers begin, the contexts, and the articles they are from."""
+        """Return questions with their contexts, where answers begin (-1: none), contexts, and their articles."""
         contexts = list(split["context"])
         titles = split["title"] if "title" in split.column_names else contexts
         return Examples(
             texts=[f"{question} {context}" for question, context in zip(split["question"], contexts, strict=True)],
-            labels=[answers["answer_start"][0] for answers in split["answers"]],
+            labels=[next(iter(answers["answer_start"]), -1) for answers in split["answers"]],
             passages=contexts,
             groups=[context if title is None else title for title, context in zip(titles, contexts, strict=True)],
         )
+
+    def model_fields(self, train: Dataset) -> dict[str, object]:
+        """Return the threshold of "no answer" until one is fitted: None where every question has an answer."""
+        return {THRESHOLD: 0.0 if any(not answers["text"] for answers in train["answers"]) else None}
+
+    def fitted_fields(
+        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
+    ) -> dict[str, object]:
+        """Return the threshold of "no answer" with the best F1, where some of the rows have an answer and some none."""
+        references = [answers["text"] for answers in rows["answers"]]
+        if len({bool(texts) for texts in references}) < 2:
+            return {}
+        best = [answers[0] for answers in predicted_answers(output.predictions, encoded, list(rows["context"]))]
+        return {THRESHOLD: fit_threshold(best, references)}
 
     def compute_metrics(self, config: PreTrainedConfig) -> None:
         """Return None: answers are put together from windows after training only."""
@@ -142,8 +163,8 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
     def predictions_and_references(
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> tuple[list[str], list[list[str]]]:
-        """Return the best answer to each question, and the texts of all its references."""
-        answers = predicted_answers(output.predictions, encoded, list(rows["context"]))
+        """Return the best answer to each question, "" for none, and the texts of all its references."""
+        answers = predicted_answers(output.predictions, encoded, list(rows["context"]), **no_answer_options(config))
         return [best[0]["answer"] for best in answers], [row["text"] for row in rows["answers"]]
 
     def measure(self, predictions: Sequence[str], references: Sequence[Sequence[str]], rows: Dataset) -> Measure:
@@ -157,9 +178,14 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
     def table(
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> dict[str, Sequence]:
-        """Return `answer`, its `start` and `end` (characters of the context, `end` exclusive), and `score`."""
-        best = [answers[0] for answers in predicted_answers(output.predictions, encoded, list(rows["context"]))]
-        return {name: [answer[name] for answer in best] for name in ("answer", "start", "end", "score")}
+        """Return `answer`, its `start` and `end` (characters of the context, `end` exclusive), and `score`.
+
+        Of a model that was trained on questions without an answer also `null_score_difference`; `answer` is "" for one.
+        """
+        options = no_answer_options(config)
+        answers = predicted_answers(output.predictions, encoded, list(rows["context"]), **options)
+        names = ("answer", "start", "end", "score", *(["null_score_difference"] if options else []))
+        return {name: [best[0][name] for best in answers] for name in names}
 
     def save_predictions(
         self, folder: Path, predictions: Sequence[str], rows: DatasetDict, outputs: Mapping[str, PredictionOutput]
@@ -229,10 +255,12 @@ def _question_fault(
             return "damaged", f"{DAMAGED} ({name})", "correct or delete the question"
         if len(text) >= LONGEST:
             return "long", f"{TOO_LONG} ({name})", "split it, or correct the file"
-    texts, starts = ((answers or {}).get(name) or [] for name in ("text", "answer_start"))
-    if not texts or len(texts) != len(starts):
-        problem = f"{len(texts)} answer texts and {len(starts)} values of answer_start; at least one of both is needed"
-        return "counts", problem, "delete the questions without an answer (SQuAD 2.0 has them)"
+    texts, starts = ((answers or {}).get(name) for name in ("text", "answer_start"))
+    if texts is None or starts is None:
+        return "null", "the answers are null", "give empty lists where the context does not answer the question"
+    if len(texts) != len(starts):
+        problem = f"{len(texts)} answer texts and {len(starts)} values of answer_start"
+        return "counts", problem, "give as many of one as of the other"
     for text, start in zip(texts, starts, strict=True):
         if not (text and text.strip()):
             return "answer empty", "an answer is empty", "fill it or delete it"
@@ -273,13 +301,16 @@ def question_windows(
     *,
     max_length: int,
     stride: int,
+    align_to_words: bool = False,
 ) -> dict[str, list]:
     """[CLS] question [SEP] piece of the context [SEP], in windows of at most `max_length` tokens.
 
     Neighbouring windows share `stride` tokens of the context, so that an answer of up to so many stands whole in one.
-    A question longer than half of the remaining tokens loses its last words. Of each window: `input_ids`,
-    `token_type_ids`, `attention_mask`, `offset_mapping` (tokens, 2: the characters of the context that a token stands
-    for, (0, 0) for tokens that are not of the context) and `example`, the number of its question.
+    Where the two do not fit into one, a question longer than half of the remaining tokens loses its last words. Of each
+    window: `input_ids`, `token_type_ids`, `attention_mask`, `offset_mapping` (tokens, 2: the characters of the context
+    that a token stands for, (0, 0) for tokens that are not of the context), `no_answer` (the place of the first special
+    token, such as [CLS], which stands for "no answer") and `example`, the number of its question. With `align_to_words`
+    a token stands for the whole word that it is a piece of, as the tokenizer sees words.
     Raises ParameterError when `stride` leaves no room.
     """
     special = tokenizer.num_special_tokens_to_add(pair=True)
@@ -287,7 +318,7 @@ def question_windows(
     if stride < 0 or room < 1:
         raise stride_error(stride, max_length, max_length - special - 2)
     encoded = tokenizer(
-        _cut_words(questions, tokenizer, room),
+        _cut_words(questions, contexts, tokenizer, room, max_length - special),
         list(contexts),
         truncation="only_second",
         max_length=max_length,
@@ -296,40 +327,65 @@ def question_windows(
     )
     return {
         **{name: encoded[name] for name in tokenizer.model_input_names if name in encoded},
-        "offset_mapping": [
-            np.array(e.offsets) * np.equal(np.array(e.sequence_ids, dtype=float), 1)[:, None] for e in encoded.encodings
-        ],
+        "offset_mapping": [_offsets(e, align_to_words) for e in encoded.encodings],
+        "no_answer": [e.sequence_ids.index(None) for e in encoded.encodings],
         "example": encoded["overflow_to_sample_mapping"],
     }
 
 
-def _cut_words(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[str]:
-    """Each text up to the last word that ends within `limit` tokens."""
-    encodings = tokenizer(list(texts), add_special_tokens=False).encodings
-    return [
-        text if len(e.ids) <= limit else text[: e.word_to_chars(e.word_ids[limit])[0]]
-        for text, e in zip(texts, encodings, strict=True)
-    ]
+def _offsets(encoding: Encoding, align_to_words: bool) -> np.ndarray:
+    """Characters of the context (tokens, 2), (0, 0) for tokens that are not of it."""
+    of_context = np.equal(np.array(encoding.sequence_ids, dtype=float), 1)
+    offsets = np.array(encoding.offsets) * of_context[:, None]
+    if align_to_words:
+        for i in np.flatnonzero(offsets[:, 1]):
+            offsets[i] = encoding.word_to_chars(encoding.word_ids[i], 1)
+    return offsets
 
 
-def _answer_positions(windows: Sequence[np.ndarray], start: int, end: int) -> list[tuple[int, int]]:
-    """First and last token of the context's characters `start` to `end` in each window's offsets (tokens, 2)."""
+def _cut_words(
+    questions: Sequence[str], contexts: Sequence[str], tokenizer: PreTrainedTokenizerBase, room: int, whole: int
+) -> list[str]:
+    """Each question up to the last word within `room` tokens; all of it where both texts fit into `whole` tokens."""
+    encodings = tokenizer(list(questions), add_special_tokens=False).encodings
+    cut = list(questions)
+    for i, e in enumerate(encodings):
+        if len(e.ids) > room:
+            context = tokenizer(contexts[i], add_special_tokens=False, verbose=False)["input_ids"]
+            if len(e.ids) + len(context) > whole:
+                cut[i] = cut[i][: e.word_to_chars(e.word_ids[room])[0]]
+    return cut
+
+
+def _answer_positions(
+    windows: Sequence[np.ndarray], places: Sequence[int], start: int, end: int
+) -> list[tuple[int, int]]:
+    """First and last token of the context's characters `start` to `end` in each window's offsets (tokens, 2).
+
+    `places` are those of each window's token for "no answer", twice, where they are not all in it.
+    """
     tokens = [np.flatnonzero((offsets[:, 0] < end) & (offsets[:, 1] > start)) for offsets in windows]
     reach = [(w[t[0], 0], w[t[-1], 1]) if len(t) else None for w, t in zip(windows, tokens, strict=True)]
     seen = [span for span in reach if span]
     # Whole is the answer where its tokens reach as far to both sides as they do in any window.
     whole = (min(first for first, _ in seen), max(last for _, last in seen)) if seen else ()
-    return [(int(t[0]), int(t[-1])) if span == whole else (0, 0) for t, span in zip(tokens, reach, strict=True)]
+    return [
+        (int(t[0]), int(t[-1])) if span == whole else (place, place)
+        for t, span, place in zip(tokens, reach, places, strict=True)
+    ]
 
 
 def lost_answers(encoded: Dataset) -> dict[str, float]:
-    """Share of the questions of one encoded split whose answer is whole in no window, and not in the first one.
+    """Share of the answers of one encoded split that are whole in no window, and not in the first one.
 
     `windows` is what training with all windows loses, `truncation` what cutting contexts off at `max_length` would.
     """
-    example = np.asarray(encoded["example"])
-    found = np.asarray(encoded["start_positions"]) > 0
-    first = np.append(True, example[1:] != example[:-1])
+    names = ("example", "start_positions", "no_answer", "has_answer")
+    example, start, place, answered = (np.asarray(encoded[name]) for name in names)
+    if not answered.any():
+        return {"windows": 0.0, "truncation": 0.0}
+    found = start != place
+    first = np.append(True, example[1:] != example[:-1]) & answered
     return {
         "windows": 1 - len(np.unique(example[found])) / int(first.sum()),
         "truncation": float(1 - found[first].mean()),
@@ -346,47 +402,93 @@ def best_answers(
     top_k: int = 1,
     max_answer_length: int = 30,
     handle_impossible_answer: bool = False,
+    null_score_diff_threshold: float = 0.0,
 ) -> list[Answer]:
     """The `top_k` best spans of `context` over all of its windows, best first; `answer` is `context[start:end]`.
 
     A span's score is the probability of its first token as start times that of its last token as end, both by softmax
     over [CLS] and the window's context tokens; a span that stands in several windows has the best of its scores.
-    Allowed are spans of 1 to `max_answer_length` tokens. "No answer" scores the product over windows of what [CLS]
-    gets; it competes, as an empty answer at 0, if `handle_impossible_answer`, or where there is no span at all.
+    Allowed are spans of 1 to `max_answer_length` tokens.
+
+    "No answer" is an empty answer at 0. With `handle_impossible_answer` it is the first where `null_score_difference`
+    of the best span is more than the threshold, as in SQuAD 2.0's evaluation (Rajpurkar et al. 2018): the null score,
+    the sum of the two logits of [CLS] in the window where it is least, minus the sum of the span's. Its score is the
+    least probability over windows: one that holds the answer is enough. Where there is no span at all it is the only
+    answer, with score 0 if an answer was asked for.
+
     Logits and offsets are those of `question_windows`, the logits padded to any length.
     """
     scores: dict[tuple[int, int], float] = {}
-    impossible = 0.0
-    for start_logits, end_logits, offsets in windows:
-        no_answer, log_scores, spans = _window_spans(start_logits, end_logits, offsets, max_answer_length)
-        impossible += no_answer
+    sums: dict[tuple[int, int], float] = {}  # of logits
+    impossible, null_score = 0.0, np.inf
+    for window in windows:
+        no_answer, log_scores, scale, spans = _window_spans(*window, max_answer_length=max_answer_length)
+        impossible, null_score = min(impossible, no_answer), min(null_score, no_answer + scale)
         # Tokens of one character share their offsets: go on until `top_k` spans differ.
         taken: set[tuple[int, int]] = set()
         for i in np.argsort(-log_scores, kind="stable"):
             span = (int(spans[i, 0]), int(spans[i, 1]))
             if span not in taken:
-                scores[span] = max(log_scores[i], scores.get(span, -np.inf))
+                if log_scores[i] > scores.get(span, -np.inf):
+                    scores[span], sums[span] = log_scores[i], log_scores[i] + scale
                 taken.add(span)
             if len(taken) == top_k:
                 break
-    if handle_impossible_answer or not scores:
-        scores[0, 0] = impossible
     best = sorted(scores, key=lambda span: (-scores[span], span))[:top_k]
-    return [{"score": float(np.exp(scores[i, j])), "start": i, "end": j, "answer": context[i:j]} for i, j in best]
+    answers = [_answer(context, span, np.exp(scores[span]), null_score - sums[span]) for span in best]
+    if handle_impossible_answer or not answers:
+        difference = answers[0]["null_score_difference"] if answers else np.inf
+        none = _answer(context, (0, 0), np.exp(impossible) if handle_impossible_answer else 0.0, difference)
+        better = sum(answer["score"] >= none["score"] for answer in answers)
+        answers.insert(0 if difference > null_score_diff_threshold else max(1, better), none)
+    return answers[:top_k]
+
+
+def _answer(context: str, span: tuple[int, int], score: float, difference: float) -> Answer:
+    start, end = span
+    answer = {"score": float(score), "start": start, "end": end, "answer": context[start:end]}
+    return {**answer, "null_score_difference": float(difference)}
 
 
 def _window_spans(
-    start_logits: np.ndarray, end_logits: np.ndarray, offsets: np.ndarray, max_answer_length: int
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """Log score of [CLS], and of every allowed span, with the spans' characters (spans, 2)."""
-    tokens = np.append(0, np.flatnonzero(offsets[:, 1]))
-    start, end = (log_softmax(np.asarray(x, dtype=np.float64)[tokens]) for x in (start_logits, end_logits))
+    start_logits: np.ndarray, end_logits: np.ndarray, offsets: np.ndarray, no_answer: int, max_answer_length: int
+) -> tuple[float, np.ndarray, float, np.ndarray]:
+    """Log score of [CLS], of every allowed span, what makes them sums of logits, the spans' characters (spans, 2)."""
+    tokens = np.append(no_answer, np.flatnonzero(offsets[:, 1]))
+    logits = [np.asarray(x, dtype=np.float64)[tokens] for x in (start_logits, end_logits)]
+    start, end = (log_softmax(x) for x in logits)
     n = len(tokens)
     first = np.repeat(np.arange(1, n), max_answer_length)
     last = first + np.tile(np.arange(max_answer_length), n - 1)
     first, last = first[last < n], last[last < n]
     spans = np.column_stack([offsets[tokens[first], 0], offsets[tokens[last], 1]])
-    return start[0] + end[0], start[first] + end[last], spans
+    none = start[0] + end[0]
+    return none, start[first] + end[last], logits[0][0] + logits[1][0] - none, spans
+
+
+def no_answer_options(config: PreTrainedConfig | None) -> dict[str, object]:
+    """Return the options of `best_answers` by which a model that was trained to give no answer may do so."""
+    threshold = getattr(config, THRESHOLD, None)
+    return {} if threshold is None else {"handle_impossible_answer": True, THRESHOLD: threshold}
+
+
+def fit_threshold(best: Sequence[Answer], references: Sequence[Sequence[str]]) -> float:
+    """Return the threshold of the null score difference for which F1 is highest, halfway to the next difference.
+
+    `best` is the best span of each question, whose difference up to the threshold makes it the answer; `references`
+    are the texts of its answers, none where it has none.
+    """
+    differences = np.array([answer["null_score_difference"] for answer in best])
+    gains = np.array([
+        answer_scores(answer["answer"], texts, may_be_empty=True)[0] - answer_scores("", texts, may_be_empty=True)[0]
+        for answer, texts in zip(best, references, strict=True)
+    ])  # fmt: skip
+    values, place = np.unique(differences[np.isfinite(differences)], return_inverse=True)
+    # Of each number of values, from none, up to which there is an answer
+    sums = np.append(0, np.bincount(place, weights=gains[np.isfinite(differences)], minlength=len(values)).cumsum())
+    chosen = int(sums.argmax())
+    around = [values[0] - 2, *values, values[-1] + 2]
+    return float((around[chosen] + around[chosen + 1]) / 2)
 
 
 def predicted_answers(
@@ -405,7 +507,7 @@ def predicted_answers(
             f"{len(contexts)} contexts do not belong together."
         )
     offsets = (np.array(rows) for rows in encoded["offset_mapping"])
-    windows = zip(examples, start_logits, end_logits, offsets, strict=True)
+    windows = zip(examples, start_logits, end_logits, offsets, encoded["no_answer"], strict=True)
     return [
         best_answers(contexts[example], (window[1:] for window in group), **options)
         for example, group in groupby(windows, key=itemgetter(0))
@@ -416,15 +518,14 @@ def predicted_answers(
 
 
 class AnswerMeasure(Measure):
-    """One answer per question, with the question's references.
+    """One answer per question, "" for none, with the question's references, no text where it has no answer.
 
-    `f1` and `exact_match`, both as in SQuAD's evaluation, version 1.1 (Rajpurkar et al. 2016): the best over a
-    question's references, after `normalize_answer`; F1 is that of the two bags of words, and 0 for an answer without
-    words. `groups` names what is resampled, such as each question's context; questions without. Raises DataError when
-    lengths differ or a question has no reference.
+    `f1` and `exact_match`, both as in SQuAD's evaluation: of version 1.1 (Rajpurkar et al. 2016) where every question
+    has an answer, else of version 2.0 (Rajpurkar et al. 2018), which gives both also for the questions with an answer
+    and those without ("HasAns/f1"): see `answer_scores`. `groups` names what is resampled, such as each question's
+    context; questions without. Raises DataError when lengths differ.
     """
 
-    shares: ClassVar = {"f1": False, "exact_match": True}
     headline = ("f1", "exact_match")
 
     def __init__(
@@ -437,20 +538,41 @@ class AnswerMeasure(Measure):
         groups = range(len(predictions)) if groups is None else groups
         if not len(predictions) == len(references) == len(groups) > 0:
             raise DataError(f"{len(predictions)} answers, {len(references)} references and {len(groups)} groups.")
-        bare = next((i for i, texts in enumerate(references) if not len(texts)), None)
-        if bare is not None:
-            raise DataError(f"question {bare + 1} has no reference answer.")
-        scores = [
-            (max(word_f1(answer, text) for text in texts), max(exact_match(answer, text) for text in texts), 1)
+        answered = np.array([len(texts) > 0 for texts in references])
+        self.parts = {"": np.ones(len(answered))}
+        if not answered.all():
+            self.parts |= {"HasAns/": answered, "NoAns/": ~answered}
+        scores = np.array([
+            (*answer_scores(answer, texts, may_be_empty=not answered.all()), 1)
             for answer, texts in zip(predictions, references, strict=True)
-        ]
-        self.columns = sum_by_group(np.array(scores), groups)
+        ])  # fmt: skip
+        self.columns = sum_by_group(np.hstack([scores * of[:, None] for of in self.parts.values()]), groups)
         self.units, self.examples = len(self.columns), len(predictions)
+        self.shares = {f"{part}{name}": name != "f1" and not part for part in self.parts for name in self.headline}
 
     def statistic(self, weights: Weights) -> Metrics:
         """Return each metric (…) of weights (…, groups)."""
-        f1, exact, questions = np.moveaxis(weights @ self.columns, -1, 0)
-        return {"f1": f1 / questions, "exact_match": exact / questions}
+        values = {}
+        for i, part in enumerate(self.parts):
+            f1, exact, questions = np.moveaxis(weights @ self.columns[:, 3 * i : 3 * i + 3], -1, 0)
+            questions = np.where(questions > 0, questions, np.nan)
+            values |= {f"{part}f1": f1 / questions, f"{part}exact_match": exact / questions}
+        return values
+
+
+def answer_scores(answer: str, references: Sequence[str], *, may_be_empty: bool) -> tuple[float, bool]:
+    """Return F1 and exact match of an answer, the best over its references, after `normalize_answer`.
+
+    F1 is that of the two bags of words, and 0 for an answer without words. With `may_be_empty`, as in version 2.0 of
+    SQuAD's evaluation, references without words do not count, and a question without any is answered right by an answer
+    without words.
+    """
+    if may_be_empty:
+        references = [text for text in references if normalize_answer(text)]
+        if not references:
+            right = not normalize_answer(answer)
+            return float(right), right
+    return max(word_f1(answer, text) for text in references), max(exact_match(answer, text) for text in references)
 
 
 def normalize_answer(text: str) -> str:

@@ -1,6 +1,7 @@
 """The pipeline "extractive-qa", which Transformers 5 has no more; importing this module registers it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 
 import numpy as np
 import torch
@@ -8,20 +9,40 @@ from transformers import AutoModelForQuestionAnswering, PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
+from bert_helpers import models
 from bert_helpers.errors import DataError, ModelError, ParameterError
-from bert_helpers.tasks.qa import Answer, best_answers, question_windows
+from bert_helpers.tasks.qa import THRESHOLD, Answer, best_answers, no_answer_options, question_windows
 from bert_helpers.tokenization import check_max_length
+
+# What Transformers' "question-answering" called them
+FORMER_NAMES = {
+    "topk": "top_k",
+    "max_answer_len": "max_answer_length",
+    "max_seq_len": "max_length",
+    "doc_stride": "stride",
+}
+WINDOW_OPTIONS = ("max_length", "stride", "align_to_words")
+ANSWER_OPTIONS = ("top_k", "max_answer_length", "handle_impossible_answer", THRESHOLD)
+FORM = "an example is {'question': text, 'context': text}"
+Results = Answer | list[Answer]
 
 
 class ExtractiveQAPipeline(ChunkPipeline):
     """`pipeline("extractive-qa", model=…, tokenizer=…)`: answers as exact slices of a context.
 
-    Call it with `question=` and `context=` (strings, or lists of equal length, or one of each kind), with a dict
-    {"question", "context"}, or with a list of such dicts. Returns for each question a dict `score`, `start`, `end`,
-    `answer`, or for `top_k` > 1 a list of them, best first. Options, at construction or call: `top_k`,
-    `max_answer_length` and `handle_impossible_answer` of `best_answers`; `max_length` (384, or what the model takes)
-    and `stride` (a third of it) of the windows; `batch_size` (windows at a time).
-    Raises DataError for input of another form, ParameterError for an option out of range.
+    Call it with question and context, in this order or by name: strings, columns of equal length (lists, arrays, a
+    column of `datasets` or pandas), or one of each kind; with a dict {"question", "context"}; or with many such dicts.
+    Returns for each question a dict `score`, `start`, `end`, `answer`, or for `top_k` > 1 a list of them, best first:
+    for one example that, for many a list, for an iterator (a generator) an iterator that reads on as it is asked.
+
+    Options, at construction or call: `top_k`, `max_answer_length`, `handle_impossible_answer` ("no answer" is an empty
+    answer) and `null_score_diff_threshold` of `qa.best_answers`, the latter as fitted on the model's validation rows,
+    else 0; `max_length` (384, or what the model takes), `stride` (a third of it) and `align_to_words` of the windows;
+    `batch_size` (windows at a time). The names of Transformers' former "question-answering" work too: `topk`,
+    `max_answer_len`, `max_seq_len`, `doc_stride`. On purpose otherwise than there: many examples give a list, of one
+    element too; answers have up to 30 tokens, not 15; words are not completed unless `align_to_words`; "no answer"
+    scores the least over windows, not 1 minus what is left; a context without words gets an empty answer of score 0.
+    Raises DataError for input of another form, ParameterError for an option that is unknown or out of range.
     """
 
     _load_processor = False
@@ -34,85 +55,122 @@ class ExtractiveQAPipeline(ChunkPipeline):
             raise ModelError(f"a {type(model).__name__} has no start and end logits; load it for question answering.")
         super().__init__(model=model, **kwargs)
         self.model.eval()  # Trainer leaves its model in training mode, where dropout makes answers random
-        limit = self.model.config.max_position_embeddings
+        limit = models.positions(self.model.config)
         self.tokenizer.model_max_length = min(self.tokenizer.model_max_length, limit)  # 10**30 in some folders
+        # Some tokenizers give types to a model that has none.
+        known = inspect.signature(self.model.forward).parameters
+        self.inputs = [name for name in self.tokenizer.model_input_names if name in known]
 
     def _sanitize_parameters(self, **options: object) -> tuple[dict, dict, dict]:
-        options = {name: value for name, value in options.items() if value is not None}
+        options = {FORMER_NAMES.get(name, name): value for name, value in options.items() if value is not None}
+        for name in options:
+            if name not in (*WINDOW_OPTIONS, *ANSWER_OPTIONS):
+                raise ParameterError(f"{name} is no option; there are {', '.join((*WINDOW_OPTIONS, *ANSWER_OPTIONS))}.")
         for name in ("top_k", "max_answer_length"):
             if options.get(name, 1) < 1:
                 raise ParameterError(f"{name} is {options[name]}; it must be at least 1.")
-        windows = {name: options.pop(name) for name in ("max_length", "stride") if name in options}
+        windows = {name: options.pop(name) for name in WINDOW_OPTIONS if name in options}
         return windows, {}, options
 
     def __call__(
         self,
-        inputs: Mapping[str, str] | Iterable[Mapping[str, str]] | None = None,
-        *,
-        question: str | Sequence[str] | None = None,
-        context: str | Sequence[str] | None = None,
+        *inputs: object,
+        question: str | Iterable[str] | None = None,
+        context: str | Iterable[str] | None = None,
         **options: object,
-    ) -> Answer | list[Answer] | list[list[Answer]]:
-        if inputs is None:
-            inputs = _paired(question, context)
-        examples = [inputs] if isinstance(inputs, Mapping) else list(inputs)
-        for example in examples:
-            for name in ("question", "context"):
-                if not isinstance(example, Mapping) or not isinstance(example.get(name), str):
-                    form = "an example is {'question': text, 'context': text}"
-                    raise DataError(f"{form}; this one has no text {name!r}.")
-        return super().__call__(inputs if isinstance(inputs, Mapping) else examples, **options) if examples else []
+    ) -> Results | list[Results] | Iterator[Results]:
+        if len(inputs) == 1 and question is None and context is None:
+            examples = inputs[0]
+        elif len(inputs) in (0, 2) and (not inputs or (question is None and context is None)):
+            examples = _paired(*(inputs or (question, context)))
+        else:
+            raise DataError("give question and context, or examples.")
+        if isinstance(examples, Mapping):
+            return super().__call__(_checked(examples), **options)
+        if isinstance(examples, str) or not isinstance(examples, Iterable):
+            raise DataError(f"{FORM}; this one is {examples!r:.40}.")
+        if not isinstance(examples, Sized):
+            return super().__call__((_checked(example) for example in examples), **options)
+        examples = [_checked(example) for example in examples]
+        return super().__call__(examples, **options) if examples else []
 
     def preprocess(
-        self, example: Mapping[str, str], max_length: int | None = None, stride: int | None = None
+        self,
+        example: Mapping[str, str],
+        max_length: int | None = None,
+        stride: int | None = None,
+        align_to_words: bool = False,
     ) -> Iterator[dict[str, object]]:
         max_length = min(384, self.tokenizer.model_max_length) if max_length is None else max_length
         stride = max_length // 3 if stride is None else stride
         check_max_length(max_length, self.tokenizer)
         windows = question_windows(
-            [example["question"]], [example["context"]], self.tokenizer, max_length=max_length, stride=stride
+            [example["question"]],
+            [example["context"]],
+            self.tokenizer,
+            max_length=max_length,
+            stride=stride,
+            align_to_words=align_to_words,
         )
         for i in range(len(windows["input_ids"])):
             yield {
-                **{name: torch.tensor([windows[name][i]]) for name in self.tokenizer.model_input_names},
+                **{name: torch.tensor([windows[name][i]]) for name in self.inputs},
                 "offset_mapping": windows["offset_mapping"][i],  # an array: batched into a list, not padded
+                "no_answer": windows["no_answer"][i],
                 "context": example["context"],
                 "is_last": i == len(windows["input_ids"]) - 1,
             }
 
     def _forward(self, window: dict[str, object]) -> dict[str, object]:
-        output = self.model(**{name: window[name] for name in self.tokenizer.model_input_names})
+        # Of a batch that was padded on the left, the padding moves to the right: places count from the first token.
+        order = window["attention_mask"].argsort(dim=1, descending=True, stable=True)
+        output = self.model(**{name: window[name].gather(1, order) for name in self.inputs})
         # Unbatching reads the size of the batch from the first value.
-        rest = {name: window[name] for name in ("offset_mapping", "context", "is_last")}
+        rest = {name: window[name] for name in ("offset_mapping", "no_answer", "context", "is_last")}
         return {"start_logits": output.start_logits.float(), "end_logits": output.end_logits.float(), **rest}
 
-    def postprocess(
-        self, windows: Sequence[dict[str, object]], top_k: int = 1, **options: object
-    ) -> Answer | list[Answer]:
+    def postprocess(self, windows: Sequence[dict[str, object]], top_k: int = 1, **options: object) -> Results:
+        fitted = {name: value for name, value in no_answer_options(self.model.config).items() if name == THRESHOLD}
         answers = best_answers(
             windows[0]["context"],
             (
-                (w["start_logits"][0].numpy(), w["end_logits"][0].numpy(), np.reshape(w["offset_mapping"], (-1, 2)))
+                (
+                    w["start_logits"][0].numpy(),
+                    w["end_logits"][0].numpy(),
+                    np.reshape(w["offset_mapping"], (-1, 2)),
+                    w["no_answer"],
+                )
                 for w in windows
             ),
             top_k=top_k,
-            **options,
+            **{**fitted, **options},
         )
+        answers = [{name: answer[name] for name in ("score", "start", "end", "answer")} for answer in answers]
         return answers[0] if top_k == 1 else answers
 
 
-def _paired(
-    question: str | Sequence[str] | None, context: str | Sequence[str] | None
-) -> Mapping[str, str] | list[Mapping[str, str]]:
-    """Examples from the two keywords; one question goes with every context, one context with every question."""
-    lengths = {len(given) for given in (question, context) if isinstance(given, (list, tuple))}
+def _paired(question: str | Iterable[str] | None, context: str | Iterable[str] | None) -> Mapping | list[Mapping]:
+    """Examples from the two; one question goes with every context, one context with every question."""
+    columns = {
+        name: given if given is None or isinstance(given, str) else list(given)
+        for name, given in (("question", question), ("context", context))
+    }
+    lengths = {len(given) for given in columns.values() if isinstance(given, list)}
     if not lengths:
-        return {"question": question, "context": context}
+        return columns
     if len(lengths) > 1:
-        raise DataError(f"{len(question)} questions and {len(context)} contexts; give as many of one as of the other.")
+        numbers = f"{len(columns['question'])} questions and {len(columns['context'])} contexts"
+        raise DataError(f"{numbers}; give as many of one as of the other.")
     n = lengths.pop()
-    question, context = (list(x) if isinstance(x, (list, tuple)) else [x] * n for x in (question, context))
-    return [{"question": q, "context": c} for q, c in zip(question, context, strict=True)]
+    rows = zip(*(given if isinstance(given, list) else [given] * n for given in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _checked(example: object) -> dict[str, str]:
+    for name in ("question", "context"):
+        if not isinstance(example, Mapping) or not isinstance(example.get(name), str):
+            raise DataError(f"{FORM}; this one has no text {name!r}.")
+    return {"question": example["question"], "context": example["context"]}
 
 
 PIPELINE_REGISTRY.register_pipeline(
