@@ -7,23 +7,31 @@ import codecs
 import json
 import logging
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
-from datasets import ClassLabel, Dataset, DatasetInfo, Features, List
+from datasets import (
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    DatasetInfo,
+    Features,
+    List,
+    concatenate_datasets,
+    load_from_disk,
+)
 from datasets.fingerprint import generate_random_fingerprint
 
 from bert_helpers.errors import DataError, parameter
 from bert_helpers.files import local_path
-from bert_helpers.readers import hub
+from bert_helpers.readers import folders, hub
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 SPLITS = ("train", "validation", "test")
-SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
-               "dev": "validation", "testa": "validation", "test": "test", "testb": "test"}  # fmt: skip
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?")
 # What the first bytes of a file say that is not plain text, and what to do
 MAGIC = {b"\x1f\x8b": ("gzip data", "unpack it"), b"PK\x03\x04": ("a zip or Excel file", "unpack it or save it as CSV"),
@@ -44,9 +52,11 @@ class Reading:
 
     `wanted` has the columns that are needed, each with the parameter that names it ("" where none does). The options
     are parameters in lower case; empty, the reader finds out, and says so by `assume` unless every file is so.
+    `labels` are those of `wanted` that a file may lack: a split without labels is left out later.
     """
 
     wanted: Mapping[str, str] = field(default_factory=dict)
+    labels: frozenset[str] = frozenset()
     encoding: str = ""
     delimiter: str = ""
     header: str = ""
@@ -69,17 +79,22 @@ class Format:
     """A kind of file: how it is recognised, and the function that reads one.
 
     By the ending of its name ("" for a name without), and, where others have that ending too, by how its text begins.
+    A format of several files, as brat's, is recognised by `is_folder`, which is asked of a split's folder, or of the
+    source itself; `read` then gets the folder.
     """
 
     suffixes: tuple[str, ...]
     read: Reader
     is_text: bool = True
     looks: Callable[[str], bool] | None = None  # whether the first HEAD characters of a text are of this kind
+    is_folder: Callable[[Path], bool] | None = None
 
     def recognises(self, path: Path) -> bool:
+        if self.is_folder or path.is_dir():
+            return bool(self.is_folder) and path.is_dir() and self.is_folder(path)
         if path.suffix.lower() not in self.suffixes:
             return False
-        return self.looks is None or self.looks(head(path))
+        return self.looks is None or (path.is_file() and self.looks(head(path)))
 
 
 def source_name(dataset: Dataset) -> str:
@@ -130,15 +145,14 @@ def read_source(
         raise DataError("no data: the source is empty", fix='give "sample", a file or folder, or a Hub id')
     path = SAMPLES / sample if str(source) == "sample" else local_path(source)
     try:
-        if path.is_file():
-            return {"train": _read_file(path, formats, reading)}
-        if path.is_dir():
-            files = _split_files(path, formats)
-            if not files or (need_train and "train" not in files):
-                endings = " / ".join(_suffixes(formats))
-                fix = f"name the files train, validation, test + {endings}"
-                raise DataError("no train file in the folder", source=str(source), fix=fix)
-            return {name: _read_file(file, formats, reading) for name, file in files.items()}
+        if path.is_file() and path.suffix.lower() in folders.ARCHIVES:
+            with tempfile.TemporaryDirectory() as folder:
+                inner = folders.unpack(path, Path(folder))
+                return _read_path(inner, formats, reading, need_train, str(source))
+        if path.exists():
+            return _read_path(path, formats, reading, need_train, str(source))
+        if config := folders.card_configs(path.parent).get(path.name):
+            return _read_files(folders.config_files(path.parent, config), formats, reading, path.parent)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror or error})", source=str(source)) from error
     if path.is_symlink():
@@ -155,18 +169,63 @@ def _suffixes(formats: Iterable[Format]) -> list[str]:
     return list(dict.fromkeys(suffix for kind in formats for suffix in kind.suffixes))
 
 
-def _split_files(folder: Path, formats: Sequence[Format]) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
-        # train.csv; eng.train
-        name = SPLIT_NAMES.get(file.stem.lower()) or SPLIT_NAMES.get(file.suffix.lower()[1:])
-        if name is None or not any(kind.recognises(file) for kind in formats):
-            continue
-        if name in files:
-            problem = f"both {files[name].name} and {file.name} hold the {name} split"
-            raise DataError(problem, source=str(folder), fix="keep one")
-        files[name] = file
-    return files
+def _read_path(
+    path: Path, formats: Sequence[Format], reading: Reading, need_train: bool, source: str
+) -> dict[str, Dataset]:
+    """Read a file, or what lies in a folder: a data set that `datasets` saved, a format's own folders, files."""
+    if not path.is_dir():
+        return _read_files({"train": [path]}, formats, reading, path.parent)
+    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        return _read_saved(path, source)
+
+    def recognises(path: Path) -> bool:
+        return any(kind.recognises(path) for kind in formats)
+
+    files = {split: [sub] for sub in sorted(path.iterdir()) if (split := folders.split_of(sub.name)) and sub.is_dir()
+             and recognises(sub)}  # fmt: skip
+    files = files or ({"train": [path]} if recognises(path) else {})
+    if not files and (configs := folders.card_configs(path)):
+        config = next((config for config in configs.values() if config.get("default")), next(iter(configs.values())))
+        if len(configs) > 1 and not config.get("default"):
+            fix = f"name one: {path.name}/{next(iter(configs))}"
+            raise DataError(f"its card has the configs {', '.join(configs)}"[:300], source=source, fix=fix)
+        files = folders.config_files(path, config)
+    files = files or folders.split_files(path, recognises)
+    if not files and len(only := folders.data_files(path, recognises)) == 1:
+        files = {"train": only}
+    if not files or (need_train and "train" not in files):
+        endings = " / ".join(filter(None, _suffixes(formats)))
+        raise DataError(
+            "no train file in the folder", source=source, fix=f"name the files train, validation, test + {endings}"
+        )
+    return _read_files(files, formats, reading, path)
+
+
+def _read_files(
+    files: Mapping[str, Sequence[Path]], formats: Sequence[Format], reading: Reading, folder: Path
+) -> dict[str, Dataset]:
+    """Read the files of each split, in the usual order of splits."""
+    splits = {}
+    for split in sorted(files, key=SPLITS.index):
+        asked = replace(reading, labels=reading.labels if split != "train" else frozenset())
+        parts = [_read_file(file, formats, asked) for file in files[split]]
+        splits[split] = parts[0]
+        if len(parts) > 1:
+            notes = assumed(dict(zip(map(str, files[split]), parts, strict=True)))
+            splits[split] = concatenate_datasets(parts)
+            splits[split].info.citation = json.dumps(notes, ensure_ascii=False)
+            splits[split].info.description = f"{files[split][0].relative_to(folder)} and {len(parts) - 1} more"
+    return splits
+
+
+def _read_saved(path: Path, source: str) -> dict[str, Dataset]:
+    """Read what `save_to_disk` wrote: a data set, or one for each split."""
+    try:
+        loaded = load_from_disk(str(path), keep_in_memory=True)
+    except Exception as error:  # a dozen types, for whatever is wrong in a file
+        problem = f"not a readable data set of save_to_disk ({hub.innermost_reason(error)})"
+        raise DataError(problem, source=source, fix="save it anew") from error
+    return _plain_splits(loaded if isinstance(loaded, DatasetDict) else DatasetDict(train=loaded), path.name)
 
 
 def _read_file(path: Path, formats: Sequence[Format], reading: Reading) -> Dataset:
@@ -174,15 +233,8 @@ def _read_file(path: Path, formats: Sequence[Format], reading: Reading) -> Datas
     if kind is None:
         fix = f"known are {', '.join(_suffixes(formats))}"
         raise DataError("unknown kind of file", source=path.name, fix=fix)
-    if not path.is_file():  # a pipe of that name in a folder would wait for its other end
-        raise DataError("not a file", source=path.name)
-    with path.open("rb") as file:
-        start = file.read(4)
-    if not start:
-        raise DataError("the file is empty", source=path.name)
-    for magic, (what, fix) in MAGIC.items() if kind.is_text else ():
-        if start.startswith(magic):
-            raise DataError(f"not a text file but {what}", source=path.name, fix=fix)
+    if not kind.is_folder:
+        _check_start(path, kind)
     reading = replace(reading)  # what is assumed is so of one file
     dataset = kind.read(path, reading)
     if len(dataset) == 0:
@@ -193,16 +245,33 @@ def _read_file(path: Path, formats: Sequence[Format], reading: Reading) -> Datas
     return dataset
 
 
+def _check_start(path: Path, kind: Format) -> None:
+    if not path.is_file():  # a pipe of that name in a folder would wait for its other end
+        raise DataError("not a file", source=path.name)
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not start:
+        raise DataError("the file is empty", source=path.name)
+    for magic, (what, fix) in MAGIC.items() if kind.is_text else ():
+        if start.startswith(magic):
+            raise DataError(f"not a text file but {what}", source=path.name, fix=fix)
+
+
 def _read_hub(repo: str, config: str | None, revision: str | None) -> dict[str, Dataset]:
-    loaded = hub.read_hub(repo, config, revision)
+    return _plain_splits(hub.read_hub(repo, config, revision), repo)
+
+
+def _plain_splits(loaded: DatasetDict, source: str) -> dict[str, Dataset]:
+    """Take the splits that have a known name, without features that would decode anything."""
     # "validation" before "dev", where there are both
-    named = {SPLIT_NAMES[name]: loaded[name] for name in sorted(loaded, key=SPLITS.__contains__) if name in SPLIT_NAMES}
+    known = sorted(folders.WORDS.keys() & loaded.keys(), key=SPLITS.__contains__)
+    named = {folders.WORDS[name]: loaded[name] for name in known}
     splits = {name: named[name] for name in SPLITS if name in named}
     if "train" not in splits:
-        raise DataError(f"no train split; it has {', '.join(loaded)}", source=repo)
+        raise DataError(f"no train split; it has {', '.join(loaded)}", source=source)
     for name, split in splits.items():
         features = plain_features(split.data.schema, split.features)
-        info = DatasetInfo(description=f"{repo}, {name} split", features=features)
+        info = DatasetInfo(description=f"{source}, {name} split", features=features)
         table = split.data.replace_schema_metadata(None)
         splits[name] = Dataset(table, info=info, fingerprint=split._fingerprint)
     return splits

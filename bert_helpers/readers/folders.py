@@ -1,0 +1,136 @@
+"""Which files of a folder or an archive hold which split: by their names, as people and the Hub name them, or its card.
+
+The words for splits are those of `datasets`; its patterns are not used, as names of files may hold their signs.
+"""
+
+import gzip
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import yaml
+from datasets.data_files import FILES_TO_IGNORE, SPLIT_KEYWORDS
+
+from bert_helpers.errors import DataError
+
+WORDS = {word: str(split) for split, words in SPLIT_KEYWORDS.items() for word in words}
+WORDS |= {"testa": "validation", "testb": "test"}
+SHARD = re.compile(r"-\d{5}-of-\d{5}")
+NO_DATA = re.compile(r"readme|licen[cs]e|notice|citation|requirements|makefile", re.IGNORECASE)
+ARCHIVES = (".gz", ".zip")
+UNPACKED = 200_000_000  # bytes that any archive may unpack to; a larger one to a hundred times its size
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a name speaks of: train.csv, eng.testa, train-v2.0.json, NER-de-train.tsv."""
+    found = {WORDS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in WORDS}
+    return found.pop() if len(found) == 1 else None
+
+
+def data_files(folder: Path, recognises: Callable[[Path], bool], *, below: bool = False) -> list[Path]:
+    """List the files of a folder, or of all folders below it too, that may hold data and that a reader recognises."""
+    files = sorted(folder.rglob("*") if below else folder.iterdir())
+    return [
+        file
+        for file in files
+        if not any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
+        and file.name not in FILES_TO_IGNORE
+        and not NO_DATA.match(file.name)
+        and not file.is_dir()
+        and recognises(file)
+    ]
+
+
+def split_files(folder: Path, recognises: Callable[[Path], bool]) -> dict[str, list[Path]]:
+    """Find the files of each split, of those that a reader recognises; several are shards of one table.
+
+    They lie in the folder itself, or else below it, and their own names or those of folders say the split. Raises
+    DataError where several claim one split.
+    """
+    found: dict[str, list[Path]] = {}
+    for below in (False, True):
+        for file in data_files(folder, recognises, below=below) if not found else ():
+            names = reversed(file.relative_to(folder).parts)
+            if split := next(filter(None, map(split_of, names)), None):
+                found.setdefault(split, []).append(file)
+    return {split: _one_table(files, split, folder) for split, files in found.items()}
+
+
+def _one_table(files: list[Path], split: str, folder: Path) -> list[Path]:
+    """Keep the file that is named as the split alone, or all where they are shards."""
+    exact = [file for file in files if {file.stem.lower(), file.suffix.lower()[1:]} & WORDS.keys()]
+    files = exact if len(exact) == 1 else files
+    shards = {(file.parent, SHARD.sub("", file.name) if split_of(file.name) else file.suffix) for file in files}
+    if len(files) > 1 and (len(shards) > 1 or any(split_of(f.name) and not SHARD.search(f.name) for f in files)):
+        problem = f"both {files[0].name} and {files[1].name} hold the {split} split"
+        raise DataError(problem, source=str(folder), fix="keep one")
+    return files
+
+
+# --- the card ---------------------------------------------------------------------------------------------
+
+
+def card_configs(folder: Path) -> dict[str, dict]:
+    """Return what the card of a data set (README.md) says of its configs: names, files by split, options of reading."""
+    card = folder / "README.md"
+    if not card.is_file() or not (front := re.match(r"---\n(.*?)\n---", card.read_text("utf-8", "replace"), re.DOTALL)):
+        return {}
+    try:
+        configs = yaml.safe_load(front[1]).get("configs") or []
+        return {config["config_name"]: config for config in configs if config.get("data_files")}
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+        return {}  # somebody's README, not a card
+
+
+def config_files(folder: Path, config: dict) -> dict[str, list[Path]]:
+    """Return the files of each split that a config of a card names, by patterns. None lies outside the folder."""
+    entries = config["data_files"]
+    if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
+        entries = [{"split": "train", "path": entries}]
+    found = {}
+    for entry in entries:
+        patterns = [entry["path"]] if isinstance(entry["path"], str) else entry["path"]
+        files = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
+        split = split_of(str(entry["split"]))
+        if split and files and all(file.resolve().is_relative_to(folder.resolve()) for file in files):
+            found[split] = files
+    return found
+
+
+# --- archives ---------------------------------------------------------------------------------------------
+
+
+def unpack(path: Path, folder: Path) -> Path:
+    """Unpack a .gz or .zip into a folder; return the one file that it holds, or the folder. Raises DataError."""
+    limit = UNPACKED + 100 * path.stat().st_size
+    try:
+        for name, packed in _members(path):
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as file:
+                while part := packed.read(1 << 20):
+                    limit -= len(part)
+                    if limit < 0:
+                        raise DataError("unpacks to far more than it is", source=path.name, fix="unpack it yourself")
+                    file.write(part)
+    except (zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, RuntimeError, NotImplementedError) as error:
+        raise DataError(f"cannot be unpacked ({error})", source=path.name, fix="unpack it yourself") from error
+    files = [file for file in folder.rglob("*") if file.is_file() and not NO_DATA.match(file.name)]
+    return files[0] if len(files) == 1 else folder
+
+
+def _members(path: Path) -> Iterator[tuple[str, BinaryIO]]:
+    if path.suffix.lower() == ".gz":
+        with gzip.open(path) as packed:
+            yield path.stem, packed
+        return
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            name = Path(member.filename)
+            if member.is_dir() or any(part.startswith((".", "__")) for part in name.parts):
+                continue  # __MACOSX, and ways out of the folder
+            with archive.open(member) as packed:
+                yield name.as_posix().lstrip("/"), packed
