@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 
 MARK = "\x1a"  # around the name of a parameter inside a text; no text of a user's has this control character
-SHOWN = 9  # rows that are named; of the others the message gives the number
+SHOWN = 10  # rows that are named; of the others the message gives the number
+LONGEST = 1_900  # characters of a sentence; what is cut is foreign, such as a type of a thousand fields
 
 
 # Control characters but tab and line feed, marks of writing direction, and half characters (lone surrogates)
@@ -57,16 +58,16 @@ class BertHelpersError(ValueError):
 
     def sentence(self, spell: Callable[[str], str] = str) -> str:
         """The error in one sentence; `spell` turns the name of a notebook parameter into the interface's own."""
-        place = ", ".join(part for part in (self.source, self._rows(), self._column()) if part)
+        place = ", ".join(_cut(part, 300) for part in (self.source, self._rows(), self._column()) if part)
         fix = self.fix
         if self.parameter and self.source and MARK not in self.fix:
             fix = f"{fix or 'name the right one'} by {parameter(self.parameter)}"
         subject = f"{place}: " if place else f"{parameter(self.parameter)} " if self.parameter else ""
-        text = f"{subject}{self.problem}" + (f"; {fix}" if fix else "")
-        parts = text.split(MARK)
-        parts[1::2] = map(spell, parts[1::2])
-        text = visible("".join(parts)).replace("\n", "\\n")  # the name of a file may have any sign
-        return text if text.endswith((".", "?", ")")) else f"{text}."
+        subject, problem, fix = (
+            _spelled(part, spell) for part in (subject, self.problem, fix and f"; {_cut(fix, 400)}")
+        )
+        text = _cut(subject + _cut(problem, max(300, LONGEST - len(subject) - len(fix))) + fix, LONGEST)
+        return text if text.endswith((".", "?", ")", "…")) else f"{text}."
 
     def _rows(self) -> str:
         if not self.rows:
@@ -79,6 +80,16 @@ class BertHelpersError(ValueError):
 
     def _column(self) -> str:
         return f"column {self.column!r}" if self.column is not None and repr(self.column) not in self.problem else ""
+
+
+def _spelled(text: str, spell: Callable[[str], str]) -> str:
+    parts = text.split(MARK)
+    parts[1::2] = map(spell, parts[1::2])
+    return visible("".join(parts)).replace("\n", "\\n")  # the name of a file may have any sign
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 class DataError(BertHelpersError):

@@ -3,27 +3,30 @@
 import os
 import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
-import torch
 from datasets import DatasetDict
 
 from bert_helpers import files
 from bert_helpers.data import fingerprint
-from bert_helpers.errors import DataError
+from bert_helpers.errors import DataError, parameter
+from bert_helpers.readers import tables
+from bert_helpers.readers.source import HUB_ID, assumed
 
 NAME = "metrics.json"
+ASK = f"Say where its data lies by {parameter('RUN_DATA')}."
+PLACES = ".places.json"  # beside it: where data lies on this machine that the record cannot name; for no other eyes
 LIBRARIES = ("torch", "transformers", "datasets", "scikit-learn", "numpy")
 PATHS = ("DATA", "MODEL", "TRAINED", "RUN", "OUTPUT_DIR")  # what the names of parameters end in that may be paths
 
 TEXT, NUMBER = (str, None), (float, None)
 SCORE = {"value": NUMBER, "low": NUMBER, "high": NUMBER}
 KNOWN = {"value": float, "low": float, "high": float}
-DATA = {"source": TEXT, "fingerprint": TEXT, "rows": ({...: int}, None)}
+DATA = {"source": TEXT, "fingerprint": TEXT, "rows": ({...: int}, None), "assumed": ({...: {...: str}}, None)}
 FINDINGS = [{"finding": str, "symptom": str}]
 LIMITS = {
     "calibration": ({"ece": KNOWN, "by_chance": float, "temperature": float, "scaled": KNOWN, "rows": int}, None),
@@ -146,7 +149,7 @@ def make(
     return Record(
         metrics=files.plain(metrics.to_dict(orient="index")),
         parameters={k: _portable(v) if k.endswith(PATHS) else v for k, v in files.plain(parameters).items()},
-        data=data,
+        data=_without_places(data) if _leads(str(parameters.get("OUTPUT_DIR", ""))) else data,
         tasks=list(tasks),
         model=_portable(model),
         precision=versions.pop("precision"),
@@ -184,10 +187,16 @@ def written_by_run(folder: Path) -> dict[str, str]:
 
 
 def write(folder: Path, record: Record) -> Path:
-    """Write `metrics.json` into a `new_run`, last of its files, of which it keeps the digests."""
+    """Write `metrics.json` into a `new_run`, last of its files, of which it keeps the digests.
+
+    Absolute places of data go to another file: the record may be shown to anybody.
+    """
     known = {**(record.files or {}), **files.written_files(folder)}
     known.pop(NAME, None)
     content = {name: value for name, value in asdict(replace(record, files=known or None)).items() if value is not None}
+    parts = content["data"] if record.has_several_tasks else dict.fromkeys(record.tasks[:1], content["data"])
+    if places := {task: part.pop("place") for task, part in parts.items() if "place" in part}:
+        files.write_json(folder / PLACES, places)
     return files.write_json(folder / NAME, content)
 
 
@@ -211,6 +220,18 @@ def read(folder: Path) -> Record:
     return replace(record, tasks=list(record.data)) if record.has_several_tasks and not record.tasks else record
 
 
+def check_run(folder: Path) -> None:
+    """Raise DataError unless a finished run left history and model in the folder."""
+    files.finish_replacing(folder)
+    for name in ("history.json", "model"):
+        if not (folder / name).exists():
+            if (folder / "checkpoints").is_dir():
+                fix = "its training has not ended; give the same command again, it goes on"
+            else:
+                fix = "a run's folder has history.json, model and metrics.json"
+            raise DataError(f"no {name}", source=folder.name, fix=fix)
+
+
 def read_history(path: Path) -> list[dict[str, object]]:
     """Read a run's history.json: what its Trainer logged. Raises DataError."""
     return files.read_json(path, LOG)
@@ -224,6 +245,8 @@ def environment(precision: str) -> dict[str, str]:
 
 def device_name() -> str:
     """Return the accelerator's name, or the number of CPU threads PyTorch uses."""
+    import torch  # takes a second, and a record is read without
+
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     if torch.backends.mps.is_available():
@@ -232,12 +255,65 @@ def device_name() -> str:
 
 
 def describe_data(source: str, dataset: DatasetDict) -> dict[str, object]:
-    """Return where a run's data came from, its fingerprint, and the number of rows of each split."""
+    """Return where a run's data came from, its fingerprint, the rows of each split, and what was assumed of its files.
+
+    Also the `place` of a local file on this machine, which `write` keeps out of the record.
+    """
     rows = {name: len(split) for name, split in dataset.items()}
-    return {"source": _portable(source), "fingerprint": fingerprint(dataset), "rows": rows}
+    described = {"source": _portable(source), "fingerprint": fingerprint(dataset), "rows": rows}
+    if notes := assumed(dataset):
+        described["assumed"] = notes
+    if (path := _path(source)).exists() and source != "sample":
+        described["place"] = str(path)
+    return described
+
+
+def data_places(folder: Path, task: str, parameters: Mapping[str, object]) -> list[str]:
+    """List where the data of the run in `folder` may lie now, from its record's `parameters` of the task.
+
+    Where the record says, seen from here, and from where the run lay then; next to the run; where it lay on this
+    machine. What is no path (the sample, a data set on the Hub) stays as it is. Raises DataError for a file that is
+    in none of these places.
+    """
+    source, output = Path(str(parameters["DATA"])), Path(str(parameters["OUTPUT_DIR"]))
+    run = find(folder).parent.resolve()
+    if str(source) == "sample":
+        return ["sample"]
+    at = [files.base_folder(), *(parent for parent in run.parents if parent / output == run)]
+    places = [*(parent / source for parent in at), run / source.name, run.parent / source.name]
+    with suppress(DataError):
+        places.append(Path(files.read_json(run / PLACES, {...: str})[task]))
+    if found := [os.path.relpath(place, at[0]) for place in places if os.path.exists(place)]:
+        return list(dict.fromkeys(found))
+    is_file = any(source.suffix.lower() in kind.suffixes for kind in tables.FORMATS)
+    if is_file or not HUB_ID.fullmatch(str(source)):
+        raise DataError(f"{folder.name}: {source}: no such file here, nor where it was, nor next to the run. {ASK}")
+    return [str(source)]
+
+
+def _path(value: str) -> Path:
+    return Path(os.path.abspath(files.base_folder() / files.local_path(value)))
+
+
+def _leads(value: str) -> bool:
+    """Return whether what the record keeps of a path leads there from the base folder."""
+    return _path(str(_portable(value))) == _path(value)
+
+
+def _without_places(data: Mapping[str, object]) -> dict[str, object]:
+    """Return descriptions of data without the places that their sources lead to anyway."""
+    if all(isinstance(part, dict) for part in data.values()):
+        return {task: _without_places(part) for task, part in data.items()}
+    leads = _path(str(data.get("source"))) == Path(str(data.get("place")))
+    return {name: value for name, value in data.items() if name != "place" or not leads}
 
 
 def _portable(value: object) -> object:
-    """Keep the last part of an absolute path only: the whole says where somebody's files lie."""
-    absolute = isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute())
-    return Path(value).name if absolute else value
+    """Return an absolute path as seen from the base folder, or of one outside the last part.
+
+    The whole says where somebody's files lie.
+    """
+    if not (isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute())):
+        return value
+    path, base = files.local_path(value), files.base_folder()
+    return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name

@@ -17,7 +17,7 @@ from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import files, models, records, training
 from bert_helpers.data import fingerprint
-from bert_helpers.errors import DataError, ModelError, ParameterError, parameter
+from bert_helpers.errors import DataError, ModelError, ParameterError
 from bert_helpers.evaluation import comparison, limits
 from bert_helpers.machine import checkpoints
 from bert_helpers.metrics import Measure
@@ -241,22 +241,15 @@ def _limits(run: Run, table: pd.DataFrame) -> dict[str, dict]:
 def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     """The finished run that a notebook left in `folder`: model, history.json, and metrics.json there or one level up.
 
-    `source` and `model` say where its data and the model that it started from lie, if not where they did. (A record
-    keeps only the last part of an absolute path.)
+    `source` and `model` say where its data and the model that it started from lie, if not where they did: data is
+    looked for in `records.data_places`; of a model a record keeps only the last part of an absolute path.
 
     Nothing is written: the trainer's folder is gone when this returns.
 
     Raises DataError when a file is missing or broken, or the data is not what it was; ModelError for a model of no
     task.
     """
-    files.finish_replacing(folder)
-    missing = [name for name in ("history.json", "model") if not (folder / name).exists()]
-    if missing:
-        if (folder / "checkpoints").is_dir():
-            raise DataError(
-                f"{folder.name}: no {missing[0]}: its training has not ended; give the same command again, it goes on."
-            )
-        raise DataError(f"{folder.name}: no {missing[0]}; a run's folder has history.json, model and metrics.json.")
+    records.check_run(folder)
     log_history = records.read_history(folder / "history.json")
     if not log_history:
         raise DataError("its history.json is empty: the model was not trained by that run", source=folder.name)
@@ -268,16 +261,11 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     p = _complete(task, record.parameters)
     # The record may come from anywhere: it decides neither where to write nor how many processes start. And what is
     # read is nobody's experiment.
-    p |= {"MODEL": model or p["MODEL"], "DATA": source or p["DATA"], "REPORT_TO": "none", "DATALOADER_WORKERS": 0}
+    p |= {"MODEL": model or p["MODEL"], "REPORT_TO": "none", "DATALOADER_WORKERS": 0}
+    places = [source] if source else records.data_places(folder, task, p)
     p["OUTPUT_DIR"] = os.path.relpath(folder, files.base_folder())
     p = _checked(p, spec, folder)
-    where = f"Say where its data lies by {parameter('RUN_DATA')}."
-    try:
-        dataset = spec.load(files.resolve(p["DATA"]), **base.options(spec.load, p))
-    except DataError as error:
-        raise DataError(f"{folder.name}: {error} {where}") from error
-    if fingerprint(dataset) != record.data.get("fingerprint"):
-        raise DataError(f"{folder.name}: {p['DATA']} does not hold the rows of this run. {where}")
+    dataset = _load_again(folder, spec, p, places, record)
     tokenizer = models.load_tokenizer(str(folder / "model"))
     encoded = spec.encode(dataset, tokenizer, **base.options(spec.encode, p))
     trained = models.load_trained(str(folder / "model"), spec.model_class)
@@ -285,6 +273,25 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
         trainer = make_trainer(task, trained, encoded, tokenizer, p, Path(scratch))
     history = training.history_table(log_history)
     return Run(task, p, dataset, encoded, tokenizer, trainer, log_history, history)
+
+
+def _load_again(
+    folder: Path, task: base.Task, parameters: dict[str, object], places: Sequence[str], record: Record
+) -> DatasetDict:
+    """Load a run's data from the first of `places` that holds its rows, which becomes DATA. Raises DataError."""
+    known, errors = record.data.get("fingerprint") or "unknown", []
+    for place in places:
+        try:
+            dataset = task.load(files.resolve(place), **base.options(task.load, parameters))
+        except DataError as error:
+            errors.append(DataError(f"{folder.name}: {error} {records.ASK}"))
+            continue
+        if (found := fingerprint(dataset)) == known:
+            parameters["DATA"] = place
+            return dataset
+        which = f"their fingerprint is {found[:12]}, that of the run's {known[:12]}"
+        errors.append(DataError(f"{folder.name}: {place} does not hold the rows of this run: {which}. {records.ASK}"))
+    raise errors[0]
 
 
 def _checked(values: Mapping[str, object], task: base.Task, folder: Path) -> dict[str, object]:

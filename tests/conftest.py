@@ -25,7 +25,7 @@ from bert_helpers.tasks.registry import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
 # Modules that train, or start programs that take seconds; `make test-quick` leaves them out
-TRAINS = {"test_checkpoints", "test_cli", "test_encoders", "test_files", "test_names", "test_new_task",
+TRAINS = {"test_checkpoints", "test_cli", "test_encoders", "test_files", "test_inputs", "test_names", "test_new_task",
           "test_notebooks", "test_out_of_memory", "test_readme", "test_runs", "test_security", "test_sweep",
           "test_training"}  # fmt: skip
 collect_ignore = ["fsdp_on_cpu.py", "interrupted.py", "mutants.py", "sweep.py"]  # programs; doctests would import them

@@ -13,7 +13,7 @@ SENTENCES = [
     ({"problem": "it is empty", "row": [3, 7, 9]}, "row 3 (also rows 7, 9): it is empty."),
     (
         {"problem": "it is empty", "row": list(range(1, 13))},
-        "row 1 (also rows 2, 3, 4, 5, 6, 7, 8, 9 and 3 more): it is empty.",
+        "row 1 (also rows 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more): it is empty.",
     ),
     ({"problem": "no answer", "row": ["q1"], "unit": "question"}, "question 'q1': no answer."),
     ({"problem": "holds int64", "source": "a.csv", "column": "text"}, "a.csv, column 'text': holds int64."),
@@ -59,6 +59,21 @@ def test_all_rows_are_fields_however_many_the_sentence_names():
     error = DataError("it is empty", row=range(1, 100))
     assert (error.row, len(error.rows)) == (1, 99)
     assert DataError("it is empty").row is None
+
+
+@pytest.mark.parametrize("field", ["problem", "source", "row", "column", "fix", "parameter"])
+@pytest.mark.parametrize("foreign", ["x" * 10_000, "\x1b" * 200])
+def test_no_sentence_is_longer_than_2000_characters_and_other_fields_stay(field, foreign):
+    fields = {"problem": "it is empty", "source": "a.csv", "column": "text", "fix": "fill it", field: foreign}
+    error = DataError(**{**fields, "row": [foreign] * 20 if field == "row" else [3, 7]})
+    assert len(str(error)) < 2_000
+    for name, words in {
+        "source": "a.csv, ",
+        "row": "row 3 (also row 7)",
+        "problem": ": it is empty; ",
+        "fix": "fill it",
+    }.items():
+        assert name == field or words in str(error)
 
 
 def test_a_signal_is_kept():

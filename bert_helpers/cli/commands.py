@@ -1,13 +1,11 @@
 """What the subcommands of the command line do: the notebooks' functions, results on standard output, all else on error.
 
-Imported when one is called, not for --help: the libraries take seconds.
+Imported once what was given has been looked at (`cli.inputs`): the libraries take seconds.
 """
 
 import argparse
 import os
-import re
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -19,41 +17,31 @@ from transformers.utils import logging
 
 from bert_helpers import files, models, parameters, prediction, records, runs, training
 from bert_helpers.cli import unlabelled
+from bert_helpers.cli.inputs import say, show
 from bert_helpers.diagnosis import checks_run
 from bert_helpers.diagnosis import diagnose as checks
 from bert_helpers.diagnosis import findings as diagnosis
 from bert_helpers.diagnosis.fixes import ACTIONS
-from bert_helpers.errors import DataError, ParameterError, TrainingError, parameter
+from bert_helpers.errors import ParameterError, TrainingError
 from bert_helpers.metrics import format_interval
 from bert_helpers.report import cards, gallery
-from bert_helpers.tasks import base
 from bert_helpers.tasks.registry import TASKS
 
 CHUNK = 1 << 15  # characters written at a time; unbuffered, one long write would not notice that nobody reads on
 
 
 def prepare() -> None:
-    """Show no bars but those asked for, warnings as a line without the place in the code, and UTF-8 also on Windows."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8")
-    datasets.disable_progress_bars()
+    """Show no bars but those asked for, as `inputs.prepare`."""
     logging.disable_progress_bar()
-    warnings.formatwarning = lambda message, category, *place: f"{category.__name__}: {message}\n"
-
-
-def say(line: str) -> None:
-    """Print a line of progress."""
-    print(line, file=sys.stderr, flush=True)
 
 
 # --- train -------------------------------------------------------------------------------------------------
 
 
 def train(options: argparse.Namespace) -> int:
-    """Read data, print findings, train, and leave the folder that the notebooks leave."""
-    p = options.parameters
-    spec, folder = TASKS[options.task], files.base_folder() / p["OUTPUT_DIR"]
-    dataset = spec.load(files.resolve(p["DATA"]), **base.options(spec.load, p))
+    """Print findings, train, and leave the folder that the notebooks leave."""
+    p, dataset = options.parameters, options.dataset
+    folder = files.base_folder() / p["OUTPUT_DIR"]
     run = runs.prepare(dataset, p, task=options.task)
     # Of several processes, which torchrun started, the first one speaks and writes; RANK alone does not say that.
     first = run.trainer.is_world_process_zero()
@@ -151,23 +139,23 @@ class Progress(TrainerCallback):
 
 def evaluate(options: argparse.Namespace) -> int:
     """Print the metrics of a run's test rows, computed again."""
-    run = runs.read(_folder(options.folder), source=options.data)
+    run = runs.read(options.runs[0], source=options.data)
     say(f"{run.task}: {len(run.dataset['test'])} test rows")
     table = runs.scores(run)
     described = {"folder": options.folder, "task": run.task, "rows": len(run.dataset["test"])}
-    return _show(options, {**described, "metrics": table.to_dict(orient="index")}, _scores(table))
+    return show(options, {**described, "metrics": table.to_dict(orient="index")}, _scores(table))
 
 
 def diagnose(options: argparse.Namespace) -> int:
     """Print the findings of a run, with evidence and fix; its record keeps them."""
-    folder = _folder(options.folder)
+    folder = options.runs[0]
     run = runs.read(folder, source=options.data)
     found = checks.diagnose(run)
     summary = diagnosis.summary(found)
     content = [
         {**row, "cause": f.cause, "fix": f.fix, "advice": f.advice} for row, f in zip(summary, found, strict=True)
     ]
-    status = _show(options, content, "\n\n".join(_finding(f, run) for f in found) or "no finding")
+    status = show(options, content, "\n\n".join(_finding(f, run) for f in found) or "no finding")
     try:
         cards.publish_findings(folder, run.task, summary)
     except ParameterError as error:  # they have been said all the same
@@ -188,20 +176,11 @@ def _finding(finding: diagnosis.Finding, run: runs.Run) -> str:
 
 def compare(options: argparse.Namespace) -> int:
     """Print whether two runs differ by more than chance on the test rows of both."""
-    if Path(options.first).resolve() == Path(options.second).resolve():
-        raise ParameterError(f"is the folder {options.second} too", source=options.first, fix="name two runs")
-    first, second = (runs.read(_folder(name), source=options.data) for name in (options.first, options.second))
+    first, second = (runs.read(folder, source=options.data) for folder in options.runs)
     compared = runs.compare(first, second, names=(options.first, options.second))
     table = compared.table
     content = {"sentence": compared.sentence, "p_value": compared.p_value, "metrics": table.to_dict(orient="index")}
-    return _show(options, content, f"{compared.sentence}\n\n{table.round(3).to_string()}")
-
-
-def _folder(name: str) -> Path:
-    folder = Path(files.resolve(name))
-    if not folder.is_dir():
-        raise DataError("no such folder", source=name, fix="name that of a run, such as results/01_fine_tune")
-    return folder if folder.name else folder.resolve()
+    return show(options, content, f"{compared.sentence}\n\n{table.round(3).to_string()}")
 
 
 def _scores(table: pd.DataFrame) -> str:
@@ -209,28 +188,12 @@ def _scores(table: pd.DataFrame) -> str:
     return "\n".join(f"{name:<{width}}  {format_interval(row)}" for name, row in table.iterrows())
 
 
-def _show(options: argparse.Namespace, content: object, text: str) -> int:
-    print(files.to_json(content) if options.json else text + "\n", end="")
-    return 0
-
-
 # --- predict -----------------------------------------------------------------------------------------------
 
 
 def predict(options: argparse.Namespace) -> int:
     """Print predictions for texts of the arguments, a file, or standard input."""
-    p, out = options.parameters, Path(options.out) if options.out else None
-    if out and options.file and out.resolve() == Path(options.file).resolve():
-        raise ParameterError(f"is {options.out}, the file that is read", parameter="OUT", fix="name another")
-    by_name = {".csv": "csv", ".jsonl": "jsonl"}.get(out.suffix.lower()) if out else None
-    if out:
-        if not (by_name or options.format):
-            raise ParameterError(
-                f"is {options.out}, whose ending says neither CSV nor JSON Lines",
-                parameter="OUT",
-                fix=f"end it in .csv or .jsonl, or say which by {parameter('FORMAT')}",
-            )
-        files.check_writable(out.parent)
+    p = options.parameters
     predictor = prediction.load(Path(files.resolve(options.folder)))
     rows = _unlabelled(options, _columns(options, predictor))
     tokens = f"at most {predictor.parameters['MAX_LENGTH']} tokens"
@@ -238,9 +201,9 @@ def predict(options: argparse.Namespace) -> int:
     table = prediction.predict(
         predictor, rows, precision=p["PRECISION"], batch_size=p["BATCH_SIZE"], show_progress=sys.stderr.isatty()
     )
-    text = _written(table, options.format or by_name)
-    if out:
-        files.write_text(out, text)
+    text = _written(table, options.format)
+    if options.out:
+        files.write_text(Path(options.out), text)
     else:
         for start in range(0, len(text), CHUNK):
             sys.stdout.write(text[start : start + CHUNK])
@@ -262,11 +225,6 @@ def _columns(options: argparse.Namespace, predictor: prediction.Predictor) -> di
 
 def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> datasets.Dataset:
     if options.text:
-        for text in options.text:
-            # one word with a file's ending: also where there is no such file, or its name would be classified
-            if unlabelled.is_file_name(text) and (os.path.isfile(files.resolve(text)) or not re.search(r"\s", text)):
-                fix = f"name it by {parameter('FILE')}"
-                raise ParameterError("is the name of a file, not a text", source=text, fix=fix)
         return unlabelled.from_arguments(options.text, columns)
     if options.file and options.file != "-":
         return unlabelled.from_file(Path(files.resolve(options.file)), columns)
@@ -305,4 +263,4 @@ def info(options: argparse.Namespace) -> int:
         f"{'sample':<14} {task}: " + ", ".join(f"{count} {name}" for name, count in counts.items())
         for task, counts in samples.items()
     ]
-    return _show(options, content, "\n".join(lines))
+    return show(options, content, "\n".join(lines))

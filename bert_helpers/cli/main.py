@@ -243,7 +243,12 @@ def _command(options: argparse.Namespace) -> int:
         options.parameters = parameters.training_parameters(options.task, given)
     elif options.command == "predict":
         options.parameters = parameters.complete(parameters.of_predicting(), given)
-    from bert_helpers.cli import commands  # PyTorch and Transformers take seconds
+    from bert_helpers.cli import inputs  # the libraries take a second,
+
+    inputs.prepare()
+    if options.command != "info":
+        inputs.look(options)
+    from bert_helpers.cli import commands  # and PyTorch and Transformers five
 
     commands.prepare()
     return getattr(commands, options.command)(options)

@@ -11,7 +11,6 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 from nervaluate import Evaluator
-from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2, Entities
 
 from bert_helpers.errors import DataError
@@ -125,6 +124,8 @@ def _spans(sequences: list[list[str]], *, strict: bool) -> list[set[tuple[str, i
     """(type, first word, last word) of each sentence's entities."""
     if strict:
         return [{(e.tag, e.start, e.end - 1) for e in row} for row in Entities(sequences, IOB2).entities]
+    from seqeval.metrics.sequence_labeling import get_entities  # takes half a second: scikit-learn comes with it
+
     return [set(get_entities(tags)) for tags in sequences]
 
 

@@ -1,0 +1,92 @@
+"""What a command was given, looked at before PyTorch and Transformers are imported: those take seconds, a refusal none.
+
+What has been read on the way goes on in the options: `dataset` of a training, the folders of `runs`.
+"""
+
+import argparse
+import os
+import re
+import sys
+import warnings
+from pathlib import Path
+
+import datasets
+
+from bert_helpers import files, records
+from bert_helpers.cli import unlabelled
+from bert_helpers.errors import DataError, ModelError, ParameterError, parameter
+from bert_helpers.tasks import base
+from bert_helpers.tasks.registry import TASKS
+
+
+def prepare() -> None:
+    """Show no bars but those asked for, warnings as a line without the place in the code, and UTF-8 also on Windows."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
+    datasets.disable_progress_bars()
+    warnings.formatwarning = lambda message, category, *place: f"{category.__name__}: {message}\n"
+
+
+def look(options: argparse.Namespace) -> None:
+    """Read or check what the command needs. Raises the errors that need no model."""
+    command = options.command
+    if command == "train":
+        spec, p = TASKS[options.task], options.parameters
+        options.dataset = spec.load(files.resolve(p["DATA"]), **base.options(spec.load, p))
+    elif command == "predict":
+        _look_at_texts(options)
+    else:
+        names = [options.first, options.second] if command == "compare" else [options.folder]
+        options.runs = [_run(name, options.data) for name in names]
+        if len(names) == 2 and options.runs[0].resolve() == options.runs[1].resolve():
+            raise ParameterError(f"is the folder {names[1]} too", source=names[0], fix="name two runs")
+
+
+def _look_at_texts(options: argparse.Namespace) -> None:
+    out = Path(options.out) if options.out else None
+    if out and options.file and out.resolve() == Path(options.file).resolve():
+        raise ParameterError(f"is {options.out}, the file that is read", parameter="OUT", fix="name another")
+    if out:
+        options.format = options.format or {".csv": "csv", ".jsonl": "jsonl"}.get(out.suffix.lower())
+        if not options.format:
+            raise ParameterError(
+                f"is {options.out}, whose ending says neither CSV nor JSON Lines",
+                parameter="OUT",
+                fix=f"end it in .csv or .jsonl, or say which by {parameter('FORMAT')}",
+            )
+        files.check_writable(out.parent)
+    for text in options.text:
+        # one word with a file's ending: also where there is no such file, or its name would be classified
+        if unlabelled.is_file_name(text) and (os.path.isfile(files.resolve(text)) or not re.search(r"\s", text)):
+            fix = f"name it by {parameter('FILE')}"
+            raise ParameterError("is the name of a file, not a text", source=text, fix=fix)
+    if options.file and options.file != "-" and not os.path.isfile(files.resolve(options.file)):
+        problem = f"no such file (a relative path is taken from the folder '{Path.cwd().name}')"
+        raise DataError(problem, source=options.file)
+    if not os.path.isdir(files.resolve(options.folder)):
+        raise ModelError(f"{options.folder}: no such folder; name that of a run or of a fine-tuned model.")
+
+
+def _run(name: str, source: str) -> Path:
+    """Return the folder of a finished run, once it is known that its record can be read and its data is there."""
+    folder = Path(files.resolve(name))
+    if not folder.is_dir():
+        raise DataError("no such folder", source=name, fix="name that of a run, such as results/01_fine_tune")
+    folder = folder if folder.name else folder.resolve()
+    records.check_run(folder)
+    record = records.read(folder)
+    task = folder.name if record.has_several_tasks else next(iter(record.tasks), "")
+    if task in TASKS and not source:
+        records.data_places(folder, task, record.of_task(task, TASKS[task].prefix).parameters)
+    return folder
+
+
+def say(line: str) -> None:
+    """Print a line of progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def show(options: argparse.Namespace, content: object, text: str) -> int:
+    """Print a result, as JSON where the options say so."""
+    print(files.to_json(content) if options.json else text + "\n", end="")
+    return 0

@@ -1,0 +1,65 @@
+"""What is wrong with a command line or its files is said before PyTorch, Transformers and scikit-learn are imported."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+HEAVY = "{'torch', 'transformers', 'sklearn', 'matplotlib', 'bert_helpers.cli.commands'}"
+CODE = f"""
+import sys
+from bert_helpers.cli.main import main
+status = main()
+assert not {HEAVY} & sys.modules.keys(), {HEAVY} & sys.modules.keys()
+sys.exit(status)"""
+
+REFUSED = [
+    ("train classification --data missing.csv", "missing.csv: no such file or folder"),
+    ("train regression --data missing.csv", "missing.csv: no such file or folder"),
+    ("train ner --data missing.conll", "missing.conll: no such file or folder"),
+    ("train qa --data missing.json", "missing.json: no such file or folder"),
+    ("train classification --data empty.csv", "empty.csv: the file is empty"),
+    ("train classification --data two.csv --text-column body", "two.csv: no column 'body'"),
+    ("train classification --data two.csv --epochs 0", "--epochs is 0; it must lie between 1"),
+    ("train classification --data bad.csv", "bad.csv, row 2, column 'text': the text is empty"),
+    ("train classification --data two.csv", "two.csv: 2 rows are too few to hold out"),
+    ("evaluate nosuch", "nosuch: no such folder"),
+    ("diagnose unfinished", "unfinished: no history.json"),
+    ("evaluate broken", "metrics.json: is not JSON"),
+    (
+        "evaluate moved",
+        "moved: tickets.csv: no such file here, nor where it was, nor next to the run. Say where its data lies by",
+    ),
+    ("compare moved moved", "moved: tickets.csv: no such file here"),
+    ("predict nosuch text", "nosuch: no such folder"),
+    ("predict moved --file missing.csv", "missing.csv: no such file"),
+    ("predict moved two.csv", "two.csv: is the name of a file, not a text; name it by --file"),
+    ("predict moved text --out x.json", "--out is x.json, whose ending says neither"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "two.csv").write_text("text,label\na b,x\nc d,y\n")
+    (tmp_path / "bad.csv").write_text("text,label\na b,x\n,y\n")
+    (tmp_path / "unfinished").mkdir()
+    parameters = {"MODEL": "m", "DATA": "tickets.csv", "OUTPUT_DIR": "results/moved"}
+    record = {"metrics": {}, "parameters": parameters, "data": {"source": "tickets.csv"}, "tasks": ["classification"]}
+    for name, text in {"broken": "{", "moved": json.dumps(record)}.items():
+        (tmp_path / name / "model").mkdir(parents=True)
+        (tmp_path / name / "history.json").write_text("[]")
+        (tmp_path / name / "metrics.json").write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED)
+def test_a_refusal_waits_for_no_library_of_models(words, message, folder):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", CODE, *words.split()]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert message in done.stderr
