@@ -37,11 +37,12 @@ class ExtractiveQAPipeline(ChunkPipeline):
 
     Options, at construction or call: `top_k`, `max_answer_length`, `handle_impossible_answer` ("no answer" is an empty
     answer) and `null_score_diff_threshold` of `qa.best_answers`, the latter as fitted on the model's validation rows,
-    else 0; `max_length` (384, or what the model takes), `stride` (a third of it) and `align_to_words` of the windows;
-    `batch_size` (windows at a time). The names of Transformers' former "question-answering" work too: `topk`,
-    `max_answer_len`, `max_seq_len`, `doc_stride`. On purpose otherwise than there: many examples give a list, of one
-    element too; answers have up to 30 tokens, not 15; words are not completed unless `align_to_words`; "no answer"
-    scores the least over windows, not 1 minus what is left; a context without words gets an empty answer of score 0.
+    else 0; `max_length` (384, or what the model takes), `stride` (a third of it) and `align_to_words` (an answer ends
+    where a word does: True) of the windows; `batch_size` (windows at a time). The names of Transformers' former
+    "question-answering" work too: `topk`, `max_answer_len`, `max_seq_len`, `doc_stride`. On purpose otherwise than
+    there: many examples give a list, of one element too; answers have up to 30 tokens, not 15; the fitted threshold
+    decides on "no answer"; a context without words gets an empty answer of score 0. `predict` and the evaluations take
+    pieces of words as the model chose them.
     Raises DataError for input of another form, ParameterError for an option that is unknown or out of range.
     """
 
@@ -99,7 +100,9 @@ class ExtractiveQAPipeline(ChunkPipeline):
         example: Mapping[str, str],
         max_length: int | None = None,
         stride: int | None = None,
-        align_to_words: bool = False,
+        # Completing words changed 6 answers of 838 on SQuAD (F1 0.314 -> 0.315, of a model trained on the sample alone)
+        # and 1 of 236 on the sample (0.668 -> 0.672); none was better before.
+        align_to_words: bool = True,
     ) -> Iterator[dict[str, object]]:
         max_length = min(384, self.tokenizer.model_max_length) if max_length is None else max_length
         stride = max_length // 3 if stride is None else stride

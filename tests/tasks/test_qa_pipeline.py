@@ -143,11 +143,10 @@ def test_more_or_fewer_texts_than_two(pipe):
         pipe()
 
 
-def test_words_are_completed_on_demand(pipe):
+def test_words_are_completed_unless_told_otherwise(pipe):
     """The tokenizer's words: of "electroencephalogram" the whole, of "Zürich's" what stands before the apostrophe."""
     asked = {"question": "Who?", "context": "electroencephalogram Zürich's 北京 electroencephalogram"}
-    pieces = pipe(asked, top_k=10**6)
-    aligned = pipe(asked, top_k=10**6, align_to_words=True)
+    pieces, aligned = pipe(asked, top_k=10**6, align_to_words=False), pipe(asked, top_k=10**6)
     borders = {0, 20, 21, 27, 28, 29, 30, 31, 32, 33, 53}
     assert {a[name] for a in aligned for name in ("start", "end")} <= borders
     assert len(pieces) > len(aligned)
