@@ -6,18 +6,30 @@ What reading has in common, whatever the task; `Task.load` of each task uses it.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, DatasetDict, Json, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Json, List, Value
 
-from bert_helpers.errors import DataError, ParameterError, parameter
+from bert_helpers.errors import SHOWN, DataError, ParameterError, parameter
 from bert_helpers.parameters import column_parameter
 from bert_helpers.readers import tables
-from bert_helpers.readers.source import SPLITS, Format, Reading, no_column, read_source, say_assumed, source_name
+from bert_helpers.readers.source import (
+    SPLITS,
+    Format,
+    Reading,
+    columns_of,
+    no_column,
+    note,
+    read_source,
+    say_assumed,
+    source_name,
+)
 
 # White space, control characters and the like: nothing of it reaches the model
 INVISIBLE = r"^[\s\p{C}\p{Z}]*$"
@@ -25,6 +37,8 @@ LONGEST = 1_000_000  # characters, as many as a long novel has
 DAMAGED = "the text holds a NUL character, as damaged files and files that are not text do"
 TOO_LONG = f"the text has {LONGEST:,} characters or more, as when a quotation mark is not closed"
 CORRECT = "correct or delete the row"
+LABELS = ("label", "labels", "ner_tags")  # canonical columns of labels
+NO_LABELS = ("-", "-1", "nan", "none", "na", "n/a", "null")  # what is written where there is no label, in any case
 HELD_OUT = 0.1  # share of the training rows that becomes a missing validation or test split
 Sampler = Callable[..., np.ndarray]  # of a dataset, a size and a seed: the numbers of rows, ascending
 
@@ -50,25 +64,147 @@ def read_columns(
         problem = f"names the column {columns[field]!r}, as {parameter(column_parameter(other))} does"
         raise ParameterError(problem, parameter=column_parameter(field), fix="name two columns")
     wanted = {name: column_parameter(field) for field, name in columns.items()}
-    how = Reading(wanted, **reading)
+    labels = frozenset(name for field, name in columns.items() if field in LABELS)
+    how = Reading(wanted, labels, **reading)
     splits = read_source(source, sample=sample, formats=formats, reading=how, need_train=need_train)
-    return {name: rename_columns(split, columns) for name, split in splits.items()}
+    splits = without_unlabelled(splits, labels)
+    splits = {name: rename_columns(split, columns) for name, split in splits.items()}
+    if "label" in columns:
+        splits = {name: _one_label(split, columns["label"]) for name, split in splits.items()}
+    return {name: _leave_out(split, columns, how) for name, split in splits.items()}
+
+
+def without_unlabelled(splits: dict[str, Dataset], labels: Collection[str]) -> dict[str, Dataset]:
+    """Leave out a validation or test split without labels: without their column, or with nothing but -1, "-" or blanks.
+
+    Another split's notes say so. Raises DataError where no split is left.
+    """
+    left = {name: split for name, split in splits.items() if name == "train" or not _is_unlabelled(split, labels)}
+    if not left:
+        names = ", ".join(map(source_name, splits.values()))
+        raise DataError("no labels", source=names, fix="label the rows, or use it with predict")
+    for name in splits.keys() - left.keys():
+        note(next(iter(left.values())), "left out", "no labels; use it with predict", of=source_name(splits[name]))
+    return left
+
+
+def _is_unlabelled(split: Dataset, labels: Collection[str]) -> bool:
+    for label in labels:
+        names = columns_of(label, split.column_names)
+        if names is None:
+            return True
+        values = {str(value).strip().casefold() for value in values_of(split, names[0])}
+        if values <= {"", "none", "-", "-1", "-1.0", "nan"}:
+            return True
+    return False
+
+
+def _one_label(split: Dataset, column: str) -> Dataset:
+    """Take labels out of lists of one, as annotation tools write them. Raises DataError for rows with several."""
+    kind = split.features["label"]
+    if not isinstance(kind, (List, Json)) or (isinstance(kind, List) and isinstance(kind.feature, ClassLabel)):
+        return split
+    values = [value.get("choices", value) if isinstance(value, dict) else value for value in values_of(split, "label")]
+    if several := [i for i, value in enumerate(values) if isinstance(value, list) and len(value) > 1]:
+        fix = "train multilabel, which gives a text several labels, or keep one"
+        raise bad_rows(split, several, column, "several labels", fix)
+    if not any(isinstance(value, list) for value in values):
+        return split
+    values = [(value[0] if value else None) if isinstance(value, list) else value for value in values]
+    try:
+        labels = pa.array(values)
+    except pa.ArrowException:  # some numbers, some words
+        labels = pa.array([None if value is None else str(value) for value in values])
+    note(split, "labels", "lists of one")
+    info = split.info
+    split = split.remove_columns("label").add_column("label", labels)
+    split.info.citation = info.citation
+    return split
+
+
+def _leave_out(split: Dataset, columns: Mapping[str, str], how: Reading) -> Dataset:
+    """Leave out the rows that DROP_EMPTY and DROP_LABELS name; the notes count them."""
+    table = split.with_format("arrow")[:]
+    texts = [field for field in columns if pa.types.is_string(table[field].type) or pa.types.is_null(table[field].type)]
+    dropped = {}
+    if how.drop_empty:
+        blank = [
+            pc.fill_null(pc.match_substring_regex(table[field].cast(pa.string()), INVISIBLE), True) for field in texts
+        ]
+        blank += [pc.is_null(table[field]) for field in columns if field not in texts]
+        dropped["rows without a text or a label"] = reduce(pc.or_, blank)
+    if how.drop_labels and "label" in columns:
+        names = [name.strip() for name in how.drop_labels.split(",")]
+        values = [str(value).strip() in names for value in _label_names(split)]
+        dropped[f"rows labelled {how.drop_labels}"] = pa.array(values, pa.bool_())
+    keep = np.ones(len(split), bool)
+    for what, found in dropped.items():
+        rows = np.flatnonzero(found.to_numpy(zero_copy_only=False) if isinstance(found, pa.Array) else found.to_numpy())
+        if len(rows):
+            shown = ", ".join(str(row + 1) for row in rows[:SHOWN]) + ("" if len(rows) <= SHOWN else ", …")
+            note(split, f"{what}, left out", f"{len(rows):,} ({shown})")
+        keep[rows] = False
+    return split if keep.all() else split.select(np.flatnonzero(keep))
+
+
+def _label_names(split: Dataset) -> list:
+    feature, values = split.features["label"], values_of(split, "label")
+    if isinstance(feature, ClassLabel):
+        return [
+            feature.names[value] if value is not None and 0 <= value < len(feature.names) else value for value in values
+        ]
+    return values
 
 
 def rename_columns(dataset: Dataset, columns: Mapping[str, str]) -> Dataset:
     """Give columns their canonical names: `columns` has the user's names by these. Raises DataError."""
-    names = set(dataset.column_names)  # those of a CSV without the blanks around them
-    given = {field: name if name in names else name.strip() for field, name in columns.items()}
-    if not names >= {*given.values()}:
-        wanted = {name.strip(): column_parameter(field) for field, name in columns.items()}
-        raise no_column(source_name(dataset), wanted, dataset.column_names)
+    names, given = set(dataset.column_names), {}
+    for field, name in columns.items():
+        found = columns_of(name, dataset.column_names)
+        if found is None or (len(found) > 1 and field in LABELS):
+            wanted = {name.strip(): column_parameter(field) for field, name in columns.items()}
+            raise no_column(source_name(dataset), wanted, dataset.column_names)
+        given[field] = found[0]
+        if len(found) > 1:
+            given[field] = f"{field}: {name}"
+            dataset = dataset.add_column(given[field], _joined(dataset, found))
+        if found != [name.strip()]:
+            note(dataset, field, " + ".join(repr(part[:40]) for part in found))
     # Unrelated columns of these names would be in the way.
     dataset = dataset.remove_columns([field for field in given if field in names - {*given.values()}])
     return dataset.rename_columns({name: field for field, name in given.items() if field != name})
 
 
+def _joined(dataset: Dataset, names: Sequence[str]) -> pa.ChunkedArray:
+    """The texts of several columns with blanks between."""
+    parts = [dataset.with_format("arrow")[:][name].cast(pa.string()) for name in names]
+    joined = pc.binary_join_element_wise(*parts, " ", null_handling="replace", null_replacement="")
+    return pc.utf8_trim_whitespace(joined)
+
+
+def check_label_names(dataset: Dataset, labels: Sequence[str], column: str, keep: str) -> None:
+    """Raise DataError with the rows whose class says that there is none, unless `keep` has its name.
+
+    -1 is a class where there would be one only without it.
+    """
+    kept = [name.strip() for name in keep.split(",")]
+    odd = {name for name in set(labels) if name.casefold() in NO_LABELS and name not in kept}
+    if len(set(labels) - odd) < 2:
+        odd -= {"-1"}
+    if odd:
+        names = ",".join(sorted(odd))
+        fix = (
+            f"leave such rows out by {parameter('DROP_LABELS')} {names}, "
+            f"or say by {parameter('KEEP_LABELS')} {names} that it is a class"
+        )
+        rows = [i for i, label in enumerate(labels) if label in odd]
+        raise bad_rows(dataset, rows, column, f"the label {labels[rows[0]]!r} says that there is none", fix)
+
+
 def bad_rows(dataset: Dataset, rows: Sequence[int], column: str, problem: str, fix: str) -> DataError:
     """Return the error about `rows`, counted from 0, of a column that the user calls `column`."""
+    if dataset._indices is not None:  # some rows of the file were left out
+        rows = dataset._indices.column(0).take(pa.array(rows)).to_pylist()
     return DataError(problem, source=source_name(dataset), row=[row + 1 for row in rows], column=column, fix=fix)
 
 
@@ -80,13 +216,16 @@ def values_of(dataset: Dataset, column: str) -> list:
     return values
 
 
-def check_texts(dataset: Dataset, field: str, column: str | None = None) -> None:
+FILL = f"fill it, delete the row, or leave such rows out by {parameter('DROP_EMPTY')}"
+
+
+def check_texts(dataset: Dataset, field: str, column: str | None = None, *, blank: bool = False) -> None:
     """Raise DataError with the rows whose text is missing, not a string, invisible, damaged or far too long.
 
-    `column` is what the user calls the field.
+    `column` is what the user calls the field. With `blank`, texts may be missing or invisible.
     """
     column, feature = column or field, dataset.features[field]
-    if feature == Value("null"):
+    if feature == Value("null") and not blank:
         raise DataError("every value is null", source=source_name(dataset), column=column, fix="fill the column")
     if isinstance(feature, Json):
         values = values_of(dataset, field)
@@ -103,8 +242,8 @@ def check_texts(dataset: Dataset, field: str, column: str | None = None) -> None
         )
     values = dataset.with_format("arrow")[:][field]
     tests = {
-        ("the text is null", "fill it or delete the row"): pc.is_null(values),
-        ("the text is empty", "fill it or delete the row"): pc.match_substring_regex(values, INVISIBLE),
+        ("the text is null", FILL): pc.and_(pc.is_null(values), not blank),
+        ("the text is empty", FILL): pc.and_(pc.match_substring_regex(values, INVISIBLE), not blank),
         (DAMAGED, CORRECT): pc.match_substring(values, "\0"),
         (TOO_LONG, "split it, or correct the file"): pc.greater_equal(pc.utf8_length(values), LONGEST),
     }

@@ -102,6 +102,7 @@ PARAMETERS: dict[str, Parameter] = {
         "", "labels whose rows are left out, with commas between, such as -", tasks=TEXTS, reads=True
     ),
     "KEEP_LABELS": Parameter("", "classes really called -, -1, nan, None or NA", tasks=TEXTS, reads=True),
+    "KEEP_COLUMNS": Parameter(False, "write the file's other columns too", tasks=(), predicts=True),
     "LOW": Parameter(0.0, "lowest score there can be", tasks=("regression",)),
     "HIGH": Parameter(5.0, "highest score there can be", tasks=("regression",)),
     "TRAIN_SIZE": Parameter(0, "rows to train on, 0 for all", ROWS),

@@ -77,7 +77,6 @@ FILES = {
         "NaN label": ("a.jsonl", json_lines().replace('"a"', "1.0").replace('"b"', "NaN")),
         "infinite label": ("a.jsonl", json_lines().replace('"a"', "0.0").replace('"b"', "Infinity")),
         "real label": ("a.jsonl", json_lines().replace('"a"', "0.0").replace('"b"', "1.5")),
-        "list as label": ("a.jsonl", json_lines().replace('"a"', '["a"]').replace('"b"', '["b"]')),
         "timestamps": ("a.parquet", parquet(text=AB, label=pd.to_datetime(["2024-01-01"] * 40))),
         "several labels missing": ("a.csv", REVIEWS + "c,\nc,x\nc,\nc, \n"),
         # texts
@@ -130,7 +129,7 @@ FILES = {
         "Parquet called CSV": ("a.csv", parquet(text=AB, label=AB)),
         "zip called Parquet": ("a.parquet", b"PK\x03\x04" + b"0" * 99),
         "Parquet cut off": ("a.parquet", parquet(text=AB, label=AB)[:-50]),
-        "unknown kind": ("a.xlsx", "x"),
+        "unknown kind": ("a.docx", "x"),
     },
     "regression": {
         "score NaN": ("a.csv", pairs("nan")),

@@ -112,7 +112,9 @@ def test_class_names_stored_in_parquet_are_kept(tmp_path):
 
 def test_words_that_look_like_missing_values_stay_words(tmp_path):
     write(tmp_path / "a.csv", "text,label\n" + "NA,null\nNone,007\n" * 10)
-    dataset = TASKS["classification"].load(tmp_path / "a.csv")
+    with pytest.raises(DataError, match="the label 'null' says that there is none; leave such rows out by DROP_LABELS"):
+        TASKS["classification"].load(tmp_path / "a.csv")
+    dataset = TASKS["classification"].load(tmp_path / "a.csv", keep_labels="NA, null")
     assert set(dataset["train"]["text"]) == {"NA", "None"}
     assert dataset["train"].features["label"].names == ["007", "null"]
 

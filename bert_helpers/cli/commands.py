@@ -195,12 +195,28 @@ def predict(options: argparse.Namespace) -> int:
     """Print predictions for texts of the arguments, a file, or standard input."""
     p = options.parameters
     predictor = prediction.load(Path(files.resolve(options.folder)))
-    rows = _unlabelled(options, _columns(options, predictor))
+    columns = _columns(options, predictor)
+    rows = _unlabelled(options, columns)
     tokens = f"at most {predictor.parameters['MAX_LENGTH']} tokens"
     say(f"{predictor.task}: {len(rows)} rows, {tokens}, {training.resolve_precision(p['PRECISION'])}")
+    fields, others = [], []
+    for name in rows.column_names:
+        (fields if name in columns else others).append(name)
+    found = unlabelled.filled(rows, fields)
     table = prediction.predict(
-        predictor, rows, precision=p["PRECISION"], batch_size=p["BATCH_SIZE"], show_progress=sys.stderr.isatty()
+        predictor,
+        rows.select(found).select_columns(fields),
+        precision=p["PRECISION"],
+        batch_size=p["BATCH_SIZE"],
+        show_progress=sys.stderr.isatty(),
     )
+    if len(found) < len(rows):
+        say(f"{len(rows) - len(found)} rows without a text are left blank")
+        table = table.set_index(found).reindex(range(len(rows)))
+        table[fields] = rows.select_columns(fields).to_pandas()
+    if p["KEEP_COLUMNS"]:
+        given = rows.select_columns(others).to_pandas()
+        table = pd.concat([given.rename(columns={name: f"{name}_given" for name in table}), table], axis=1)
     text = _written(table, options.format)
     if options.out:
         files.write_text(Path(options.out), text)
@@ -226,11 +242,12 @@ def _columns(options: argparse.Namespace, predictor: prediction.Predictor) -> di
 def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> datasets.Dataset:
     if options.text:
         return unlabelled.from_arguments(options.text, columns)
+    how = {name.lower(): options.parameters[name] for name in parameters.of_reading() if name in options.parameters}
     if options.file and options.file != "-":
-        return unlabelled.from_file(Path(files.resolve(options.file)), columns)
+        return unlabelled.from_file(Path(files.resolve(options.file)), columns, **how)
     if sys.stdin.isatty():
         say("one text per line; Ctrl-D ends")
-    return unlabelled.from_stream(sys.stdin.buffer.read(), columns)
+    return unlabelled.from_stream(sys.stdin.buffer.read(), columns, **how)
 
 
 def _written(table: pd.DataFrame, form: str | None) -> str:

@@ -5,15 +5,18 @@
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import pyarrow.compute as pc
 from datasets import Dataset
 
-from bert_helpers import data, files
+from bert_helpers import data
 from bert_helpers.errors import DataError
 from bert_helpers.parameters import column_parameter
 from bert_helpers.readers import source, tables
+from bert_helpers.readers.json_rows import read_json
 
 Columns = Mapping[str, str]
 LINES = (".txt",)  # endings of files of plain text, with a row per line
@@ -21,7 +24,8 @@ LINES = (".txt",)  # endings of files of plain text, with a row per line
 
 def is_file_name(text: str) -> bool:
     """Return whether a text ends as the name of a file that can be read does."""
-    return Path(text).suffix.lower() in {*LINES, *(ending for kind in tables.FORMATS for ending in kind.suffixes)}
+    ending = Path(text).suffix.lower()
+    return bool(ending) and ending in {*LINES, *(suffix for kind in tables.FORMATS for suffix in kind.suffixes)}
 
 
 def from_arguments(texts: Sequence[str], columns: Columns) -> Dataset:
@@ -36,32 +40,33 @@ def from_arguments(texts: Sequence[str], columns: Columns) -> Dataset:
     return _checked(rows, columns)
 
 
-def from_file(path: Path, columns: Columns) -> Dataset:
-    """Read a CSV, TSV, JSON Lines or Parquet file, or a .txt file of a row per line."""
+def from_file(path: Path, columns: Columns, **reading: str) -> Dataset:
+    """Read a table of any kind, or a .txt file of a row per line, unless `reading` says that it has columns."""
     if not path.is_file():
         problem = f"no such file (a relative path is taken from the folder '{Path.cwd().name}')"
         raise DataError(problem, source=str(path))
-    return _read(path, columns, (*tables.FORMATS, source.Format(LINES, _read_lines)))
+    in_columns = reading.get("delimiter") or reading.get("header") or any(c[:1].isdigit() for c in columns.values())
+    lines = [] if in_columns else [source.Format(LINES, _read_lines)]
+    return _read(path, columns, (*lines, *tables.FORMATS), **reading)
 
 
-def from_stream(content: bytes, columns: Columns) -> Dataset:
+def from_stream(content: bytes, columns: Columns, **reading: str) -> Dataset:
     """Read JSON Lines if the first character is {; else plain text, a row per line, two texts with a tab between."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise source.not_utf8("standard input", content) from error
-    if not text.strip():
+    if not content.strip():
         raise DataError("is empty", source="standard input", fix="give a text per line")
     with tempfile.TemporaryDirectory() as folder:  # the readers read files
-        path = files.write_text(Path(folder) / "standard input", text)
-        read = tables.read_json if text.lstrip()[0] == "{" else _read_lines
-        return _read(path, columns, [source.Format(("",), read)])
+        path = Path(folder) / "standard input"
+        path.write_bytes(content)
+        read = read_json if source.head(path).lstrip()[:1] == "{" else _read_lines
+        return _read(path, columns, [source.Format(("",), read)], **reading)
 
 
-def _read(path: Path, columns: Columns, formats: Sequence[source.Format]) -> Dataset:
+def _read(path: Path, columns: Columns, formats: Sequence[source.Format], **reading: str) -> Dataset:
     wanted = {columns[field]: column_parameter(field) for field in columns if field != "tokens"}
-    reading = source.Reading(wanted)
-    return _checked(source.read_source(path.absolute(), sample="", formats=formats, reading=reading)["train"], columns)
+    how = source.Reading(wanted, **reading)
+    splits = source.read_source(path.absolute(), sample="", formats=formats, reading=how)
+    source.say_assumed(splits)
+    return _checked(splits["train"], columns)
 
 
 def _names(columns: Columns) -> list[str]:
@@ -70,10 +75,7 @@ def _names(columns: Columns) -> list[str]:
 
 def _read_lines(path: Path, reading: source.Reading) -> Dataset:
     wanted = reading.wanted
-    try:
-        text = path.read_bytes().decode("utf-8-sig").removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise source.not_utf8(path.name, path.read_bytes()) from error
+    text = source.text_of(path, reading).decode().removesuffix("\n")
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     rows = [line.split("\t") for line in lines] if len(wanted) > 1 else [[line] for line in lines]
     if bad := [number for number, row in enumerate(rows, 1) if len(row) != len(wanted)]:
@@ -83,16 +85,28 @@ def _read_lines(path: Path, reading: source.Reading) -> Dataset:
 
 
 def _checked(rows: Dataset, columns: Columns) -> Dataset:
-    """Keep the task's fields alone, by their own names, with a text in every row, or a list of words."""
+    """Give the task's fields their own names, first of all columns. A row may lack a text, but not a list of words."""
     in_words = columns.get("tokens") in rows.column_names
     chosen = {field: column for field, column in columns.items() if (field == "tokens") == in_words}
-    rows = data.rename_columns(rows, chosen).select_columns(list(chosen))
+    rows = data.rename_columns(rows, chosen)
+    rows = rows.select_columns([*chosen, *(name for name in rows.column_names if name not in chosen)])
     for field, column in chosen.items():
         if not in_words:
-            data.check_texts(rows, field, column)
+            data.check_texts(rows, field, column, blank=True)
         elif bad := [i for i, words in enumerate(data.values_of(rows, field)) if not _is_words(words)]:
             raise data.bad_rows(rows, bad, column, "not a list of words", data.CORRECT)
     return rows
+
+
+def filled(rows: Dataset, fields: Collection[str]) -> np.ndarray:
+    """Return the numbers of the rows that have all texts: a prediction says nothing of the others."""
+    texts = [field for field in fields if rows.features[field].dtype == "string"]
+    table = rows.select_columns(texts).with_format("arrow")
+    blank = [pc.fill_null(pc.match_substring_regex(column, data.INVISIBLE), True) for column in table[:].columns]
+    found = np.flatnonzero(~np.any(blank, axis=0)) if blank else np.arange(len(rows))
+    if not len(found):
+        raise DataError("no row has a text", source=source.source_name(rows))
+    return found
 
 
 def _is_words(value: object) -> bool:

@@ -102,10 +102,13 @@ def source_name(dataset: Dataset) -> str:
     return dataset.info.description or "data"
 
 
-def note(dataset: Dataset, what: str, value: str) -> None:
-    """Note what was assumed of a split that is read already; it stays with the rows, whatever is made of them."""
+def note(dataset: Dataset, what: str, value: str, *, of: str = "") -> None:
+    """Note what was assumed of a split that is read already; it stays with the rows, whatever is made of them.
+
+    `of` is the source that it is noted of, if not the split's own.
+    """
     notes = assumed({"": dataset})
-    notes.setdefault(source_name(dataset), {})[what] = value
+    notes.setdefault(of or source_name(dataset), {})[what] = value
     dataset.info.citation = json.dumps(notes, ensure_ascii=False)
 
 
@@ -158,7 +161,7 @@ def read_source(
     if path.is_symlink():
         raise DataError("a link that leads nowhere, or in a circle", source=str(source))
     match = HUB_ID.fullmatch(str(source))
-    local = str(source).startswith((".", "/", "~")) or path.suffix in _suffixes(formats)
+    local = str(source).startswith((".", "/", "~")) or path.suffix in filter(None, _suffixes(formats))
     if match is None or local or hub.is_below_a_folder_here(str(source)):
         problem = f"no such file or folder (a relative path is taken from the folder '{Path.cwd().name}')"
         raise DataError(problem, source=str(source))
@@ -173,6 +176,8 @@ def _read_path(
     path: Path, formats: Sequence[Format], reading: Reading, need_train: bool, source: str
 ) -> dict[str, Dataset]:
     """Read a file, or what lies in a folder: a data set that `datasets` saved, a format's own folders, files."""
+    while path.is_dir() and len(inner := list(path.iterdir())) == 1 and inner[0].is_dir():
+        path = inner[0]  # as archives of folders are
     if not path.is_dir():
         return _read_files({"train": [path]}, formats, reading, path.parent)
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
@@ -231,7 +236,7 @@ def _read_saved(path: Path, source: str) -> dict[str, Dataset]:
 def _read_file(path: Path, formats: Sequence[Format], reading: Reading) -> Dataset:
     kind = next((kind for kind in formats if kind.recognises(path)), None)
     if kind is None:
-        fix = f"known are {', '.join(_suffixes(formats))}"
+        fix = f"known are {', '.join(filter(None, _suffixes(formats)))}"
         raise DataError("unknown kind of file", source=path.name, fix=fix)
     if not kind.is_folder:
         _check_start(path, kind)
@@ -278,6 +283,32 @@ def _plain_splits(loaded: DatasetDict, source: str) -> dict[str, Dataset]:
 
 
 # --- for the readers --------------------------------------------------------------------------------------
+
+
+def columns_of(name: str, names: Sequence[str], *, numbers: bool = True) -> list[str] | None:
+    """Return the columns that a parameter names: one, or several with commas between, each by name or number from 1.
+
+    A number is meant only where no column has it for a name. None where one is not there.
+
+    >>> columns_of("title, 3", ["class", "title", "body"])
+    ['title', 'body']
+    """
+    known = set(names)
+
+    def find(part: str) -> str | None:
+        if numbers and part.isdigit() and 0 < int(part) <= len(names):
+            return names[int(part) - 1] if part not in known else part
+        return part if part in known else None
+
+    if name in known or name.strip() in known:
+        return [name if name in known else name.strip()]
+    found = [find(part.strip()) for part in name.split(",")]
+    return None if None in found else found
+
+
+def name_of(reading: Reading, named_by: str, default: str) -> str:
+    """Return the wanted column that a parameter names, for readers that give the columns their names."""
+    return next((name for name, parameter in reading.wanted.items() if parameter == named_by), default)
 
 
 def head(path: Path) -> str:

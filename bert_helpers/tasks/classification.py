@@ -13,7 +13,9 @@ from datasets import ClassLabel, Dataset, DatasetDict
 
 from bert_helpers import files
 from bert_helpers.data import (
+    FILL,
     bad_rows,
+    check_label_names,
     check_texts,
     in_splits,
     read_columns,
@@ -31,6 +33,9 @@ from bert_helpers.tokenization import encode_texts
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
     from transformers.trainer_utils import PredictionOutput
+
+
+WHOLE = re.compile(r"-?\d+(\.0+)?")  # a class that is a whole number, as a number of any type is written
 
 
 class Classification(Task):
@@ -76,7 +81,7 @@ print(classify("A text.", truncation=True, max_length={length}))"""
         splits = read_columns(source, columns, sample="reviews", **reading)
         for split in splits.values():
             check_texts(split, "text", text_column)
-        splits = _class_labels(splits, label_column)
+        splits = _class_labels(splits, label_column, keep=reading.get("keep_labels", ""))
         sizes = (train_size, validation_size, test_size)
         dataset = in_splits(splits, sizes, seed=seed, hold_out=sample_but_last_of_class, sample=sample_by_label)
         _check_classes(dataset["train"], label_column)
@@ -161,16 +166,20 @@ def load_transfer(
     return subsample(_replace_label(rows, labels, ClassLabel(names=list(names))), test_size, seed=seed)
 
 
-def _class_labels(splits: dict[str, Dataset], column: str) -> dict[str, Dataset]:
+def _class_labels(splits: dict[str, Dataset], column: str, *, keep: str = "") -> dict[str, Dataset]:
     """Turn the `label` column of every split into one `ClassLabel`, the names taken from the training rows."""
     if all(isinstance(split.features["label"], ClassLabel) for split in splits.values()):
         for split in splits.values():
             labels = split.with_format("arrow")[:]["label"].to_numpy(zero_copy_only=False).astype(float)
             if rows := np.flatnonzero(~((labels >= 0) & (labels < split.features["label"].num_classes))).tolist():
-                fix = "leave the split out, or label it"
+                fix = f"label them, or leave such rows out by {parameter('DROP_LABELS')} -1"
                 raise bad_rows(split, rows, column, "no label (the split is unlabelled?)", fix)
         return splits
     keys = {name: _label_strings(split, column) for name, split in splits.items()}
+    if all(WHOLE.fullmatch(value) for values in keys.values() for value in values):  # 1.0 here, 1 there
+        keys = {name: [value.partition(".")[0] for value in values] for name, values in keys.items()}
+    for split_name, values in keys.items():
+        check_label_names(splits[split_name], values, column, keep)
     names = sorted(set(keys["train"]), key=_natural)
     known = set(names)
     for split_name, values in keys.items():
@@ -196,7 +205,7 @@ def _natural(name: str) -> tuple[int, float, str]:
 def _label_strings(dataset: Dataset, column: str) -> list[str]:
     values = values_of(dataset, "label")
     if rows := [i for i, value in enumerate(values) if value is None or (isinstance(value, str) and not value.strip())]:
-        raise bad_rows(dataset, rows, column, "the label is missing", "fill it or delete the row")
+        raise bad_rows(dataset, rows, column, "the label is missing", FILL)
     if isinstance(dataset.features["label"], ClassLabel):
         values = dataset.features["label"].int2str(values)
     strings = [str(int(value)) if isinstance(value, float) and value % 1 == 0 else value for value in values]

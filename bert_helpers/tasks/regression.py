@@ -8,7 +8,6 @@ are in the user's units.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -22,8 +21,7 @@ from bert_helpers.data import CORRECT, bad_rows, check_texts, in_splits, read_co
 from bert_helpers.errors import DataError, ParameterError, parameter
 from bert_helpers.intervals import Metrics, Weights, ranker
 from bert_helpers.metrics import Measure
-from bert_helpers.readers import tables
-from bert_helpers.readers.source import source_name
+from bert_helpers.readers.delimited import to_number
 from bert_helpers.tasks.base import Examples, Task
 from bert_helpers.tokenization import encode_pairs
 
@@ -79,12 +77,7 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
         if not low < high:
             raise ParameterError(f"is {low:g}", parameter="LOW", fix=f"it must lie below {parameter('HIGH')}, {high:g}")
         columns = {"text": text_column, "text_pair": pair_column, "label": label_column}
-        formats = (tables.HEADERLESS, *tables.FORMATS)
-        splits = read_columns(source, columns, sample="similarity", formats=formats, **reading)
-        # GLUE withholds its test labels: every score is -1.
-        if low > -1 and "test" in splits and set(map(tables.to_number, splits["test"]["label"])) == {-1}:
-            name = source_name(splits.pop("test"))
-            warnings.warn(f"{name}: every score is -1, so it is unlabelled and left out.", stacklevel=2)
+        splits = read_columns(source, columns, sample="similarity", **reading)
         splits = {name: _scored(split, low, high, label_column) for name, split in splits.items()}
         for split in splits.values():
             check_texts(split, "text", text_column)
@@ -139,13 +132,17 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
 def _scored(dataset: Dataset, low: float, high: float, column: str) -> Dataset:
     """Turn the `label` column into floats, all of them in `low` to `high`."""
     values = values_of(dataset, "label")
-    scores = [tables.to_number(value) for value in values]
+    scores = [to_number(value) for value in values]
     bad = [i for i, score in enumerate(scores) if score is None or not low <= score <= high]
     if bad:
         value, score = values[bad[0]], scores[bad[0]]
         if score is not None:
-            problem = f"{score:g} lies outside the scale of {low:g} to {high:g}"
-        elif value in (None, ""):
+            known = [score for score in scores if score is not None]
+            found = f"scores go from {min(known):g} to {max(known):g}"
+            problem = f"{score:g} lies outside the scale of {low:g} to {high:g}; {found}"
+            fix = f"give the lowest and highest by {parameter('LOW')} and {parameter('HIGH')}, or correct the row"
+            raise bad_rows(dataset, bad, column, problem, fix)
+        if value in (None, ""):
             problem = "the score is missing"
         else:
             comma = isinstance(value, str) and re.fullmatch(r"[-+]?\d+,\d+", value.strip())

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bert_helpers import BertHelpersError, DataError, data, models
-from bert_helpers.readers import conll, hub, source, tables
+from bert_helpers.readers import conll, delimited, hub, json_rows, parquet, source, tables
 from bert_helpers.readers.source import Reading
 from bert_helpers.tasks.registry import TASKS
 
@@ -61,7 +61,7 @@ def test_every_field_of_a_delimited_file_arrives_as_it_was_written(rows, delimit
 
     lines = [delimiter.join(map(written, row)) + ending for row in [names, *rows]]
     (tmp_path / "a.csv").write_bytes((mark + "".join(lines)).encode())
-    dataset = tables.read_delimited(tmp_path / "a.csv", Reading(dict.fromkeys(names, "")))
+    dataset = delimited.read_delimited(tmp_path / "a.csv", Reading(dict.fromkeys(names, "")))
     assert dataset.column_names == names
     assert [list(row.values()) for row in dataset] == rows
 
@@ -81,11 +81,11 @@ VALUE = st.one_of(
     batch=st.integers(1, 3),
 )
 def test_every_value_of_a_json_file_arrives_as_it_was_written(rows, lines, batch, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "BATCH", batch)
+    monkeypatch.setattr(json_rows, "BATCH", batch)
     path = tmp_path / "a.json"
     text = "\n\n".join(map(json.dumps, rows)) if lines else json.dumps(rows, indent=1)
     path.write_text(text, encoding="utf-8")
-    dataset = tables.read_json(path, Reading())
+    dataset = json_rows.read_json(path, Reading())
     assert dataset.column_names == list(dict.fromkeys(name for row in rows for name in row))
     for name in dataset.column_names:
         assert data.values_of(dataset, name) == [row.get(name) for row in rows]
@@ -99,7 +99,7 @@ def read(path, wanted=("text",)):
 
 def test_rows_may_lack_fields_and_lines_may_be_blank(tmp_path):
     (tmp_path / "a.csv").write_text('\n\ntext,label\n"a"\n\n   \nb,"x\ny"\n,\n')
-    dataset = tables.read_delimited(tmp_path / "a.csv", Reading({"text": "", "label": ""}))
+    dataset = delimited.read_delimited(tmp_path / "a.csv", Reading({"text": "", "label": ""}))
     assert dataset.to_dict() == {"text": ["a", "b", ""], "label": ["", "x\ny", ""]}
     (tmp_path / "b.csv").write_text('text\n" "\n\n  \n""\n')  # blanks are a row where there is one column
     assert read(tmp_path / "b.csv") == {"train": [" ", "  ", ""]}
@@ -107,7 +107,7 @@ def test_rows_may_lack_fields_and_lines_may_be_blank(tmp_path):
 
 def test_columns_that_nobody_asked_for_get_names(tmp_path):
     (tmp_path / "a.csv").write_text("text,b,b,,\nx,1,2,3,4\n")
-    dataset = tables.read_delimited(tmp_path / "a.csv", Reading({"text": ""}))
+    dataset = delimited.read_delimited(tmp_path / "a.csv", Reading({"text": ""}))
     assert dataset.to_list() == [{"text": "x", "b": "1", "b: 2": "2", "Unnamed: 3": "3", "Unnamed: 4": "4"}]
 
 
@@ -204,7 +204,7 @@ def test_too_many_columns_are_refused_at_once(name, tmp_path):
 
 
 def test_a_small_parquet_file_that_becomes_a_large_table_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "UNPACKED", 1_000_000)
+    monkeypatch.setattr(parquet, "UNPACKED", 1_000_000)
     pq.write_table(pa.table({"text": ["x" * 1000] * 100_000}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=r"unpacks to more than [12] MB"):
         read(tmp_path / "a.parquet")
@@ -226,7 +226,7 @@ def test_an_image_that_a_file_declares_is_never_decoded(tmp_path):
     features = Features({"text": Value("string"), "picture": Image()})
     table = pa.table({"text": ["a"], "picture": [{"bytes": None, "path": "http://127.0.0.1:9/x.png"}]})
     pq.write_table(table.cast(features.arrow_schema), tmp_path / "a.parquet")
-    dataset = tables.read_parquet(tmp_path / "a.parquet", Reading())
+    dataset = parquet.read_parquet(tmp_path / "a.parquet", Reading())
     assert dataset[0] == {"text": "a", "picture": {"bytes": None, "path": "http://127.0.0.1:9/x.png"}}
 
 
@@ -254,7 +254,7 @@ def test_categories_are_their_names_and_damaged_texts_refused(tmp_path):
     pq.write_table(
         pa.table({"text": ["a", "b"], "label": pa.array(["x", "y"]).dictionary_encode()}), tmp_path / "a.parquet"
     )
-    assert tables.read_parquet(tmp_path / "a.parquet", Reading())["label"][:] == ["x", "y"]
+    assert parquet.read_parquet(tmp_path / "a.parquet", Reading())["label"][:] == ["x", "y"]
     bad = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
     pq.write_table(pa.table({"text": bad}), tmp_path / "b.parquet")
     with pytest.raises(DataError, match=r"b\.parquet: not a readable Parquet file .*UTF"):
@@ -279,7 +279,7 @@ def test_values_in_many_brackets_are_kept(tmp_path):
     for _ in range(100):
         deep = {"a": [deep]}
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a", "deep": deep}))
-    split = tables.read_json(tmp_path / "a.jsonl", Reading())
+    split = json_rows.read_json(tmp_path / "a.jsonl", Reading())
     assert data.values_of(split.select([0]), "deep") == [deep]
 
 

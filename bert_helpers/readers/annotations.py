@@ -1,0 +1,78 @@
+"""Classes of texts as annotation tools export them in JSON: Label Studio, Prodigy, doccano.
+
+Recognised by the fields that their manuals show (labelstud.io/guide/export, prodi.gy/docs/api-interfaces,
+doccano.github.io/doccano): `annotations` with `result` and `choices`, `answer`, or `annotations` with `label`.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+from datasets import Dataset
+
+from bert_helpers.errors import DataError
+from bert_helpers.readers.json_rows import read_rows
+from bert_helpers.readers.source import Format, Reading, name_of, to_dataset
+
+LABEL_STUDIO = re.compile(r'"(annotations|completions)"\s*:.*"result"\s*:', re.DOTALL)
+PRODIGY = re.compile(r'"answer"\s*:\s*"(accept|reject|ignore)"')
+DOCCANO = re.compile(r'"annotations"\s*:\s*\[\s*\{[^}]*"label"')
+
+
+def read_annotations(path: Path, reading: Reading) -> Dataset:
+    """Read texts and the labels that were chosen for them: one a row, or lists where a row has several or none.
+
+    What Prodigy's annotators did not accept is left out. Raises DataError with the rows on which annotators differ.
+    """
+    unit, numbered = read_rows(path, reading)
+    texts, labels, differ, rejected = [], [], [], 0
+    for number, row in numbered:
+        if row.get("answer") in ("reject", "ignore"):
+            rejected += 1
+            continue
+        answers = _answers(row)
+        if any(answer != answers[0] for answer in answers):
+            differ.append(number)
+        texts.append(_text(row, reading))
+        labels.append(answers[0] if answers else [])
+    if differ:
+        fix = "settle them in the tool, or delete the rows"
+        raise DataError("annotators chose different classes", source=path.name, row=differ, unit=unit, fix=fix)
+    if rejected:
+        reading.assume("left out", f"{rejected:,} rows that were not accepted")
+    if all(len(chosen) < 2 for chosen in labels):
+        labels = [chosen[0] if chosen else None for chosen in labels]
+    columns = {name_of(reading, "TEXT_COLUMN", "text"): texts, name_of(reading, "LABEL_COLUMN", "label"): labels}
+    return to_dataset(pa.table(columns))
+
+
+def _answers(row: Mapping) -> list[list[str]]:
+    """The labels that each annotator chose."""
+    if "answer" in row:
+        label = row.get("accept", row.get("label"))
+        return [list(map(str, label)) if isinstance(label, list) else [str(label)] if label is not None else []]
+    annotations = row.get("annotations", row.get("completions")) or []
+    if any("result" in annotation for annotation in annotations):
+        results = [annotation["result"] for annotation in annotations if not annotation.get("was_cancelled")]
+        return [
+            [choice for result in chosen for choice in result.get("value", {}).get("choices", [])] for chosen in results
+        ]
+    by_user: dict[object, list[str]] = {}
+    for annotation in annotations:
+        by_user.setdefault(annotation.get("user"), []).append(str(annotation["label"]))
+    return list(by_user.values())
+
+
+def _text(row: Mapping, reading: Reading) -> object:
+    data = row.get("data", row)
+    name = name_of(reading, "TEXT_COLUMN", "text")
+    texts = [value for value in data.values() if isinstance(value, str)]
+    return data.get(name, texts[0] if len(texts) == 1 else None)
+
+
+ANNOTATIONS = Format(
+    (".json", ".jsonl"),
+    read_annotations,
+    looks=lambda head: any(kind.search(head) for kind in (LABEL_STUDIO, PRODIGY, DOCCANO)),
+)

@@ -1,0 +1,405 @@
+"""Delimited text, recognised by the ending of its name.
+
+A parser of Arrow reads what is written by the rules, in a tenth of the time of Python's; everything else, and every
+explanation of what is wrong, is left to Python's, which is exact (tests/readers/test_tables.py compares them).
+"""
+
+import csv
+import io
+import math
+import re
+import string
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from datasets import Dataset
+
+from bert_helpers.errors import DataError, parameter
+from bert_helpers.parameters import PARAMETERS
+from bert_helpers.readers.source import (
+    Format,
+    Reading,
+    check_width,
+    columns_of,
+    no_column,
+    text_of,
+    to_dataset,
+    to_table,
+)
+
+DELIMITERS = (",", ";", "\t", "|")
+HEAD = 1_000_000  # characters in which the header must end
+SAMPLE = 1_000  # rows from which is seen whether the first names the columns
+NUMBERS = re.compile(r" *\d+ *(, *\d+ *)*")
+
+
+class Layout(NamedTuple):
+    """How a delimited file is written; `names` are of its columns, whether or not the first row (`header`) has them."""
+
+    delimiter: str
+    quoting: int
+    names: Sequence[str] = ()
+    header: bool = True
+
+    def rows(self, text: str) -> Iterator[list[str]]:
+        return csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter, quoting=self.quoting, strict=True)
+
+
+def read_delimited(path: Path, reading: Reading) -> Dataset:
+    """Read the rows of a text file with a delimiter. Every cell is text: "007" stays "007", "null" a word.
+
+    The delimiter is the one under which the first row has all wanted columns, or under which all rows have as many
+    fields. A row may have fewer fields than the header; the others are empty. Raises DataError with all lines that have
+    more, or with the first that is not quoted by the rules: a lenient parser takes what lies between two stray marks
+    for one text, rows and all. In files with tabs, and text files, marks that do not quote by the rules are text.
+    """
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        content = text_of(path, reading)
+        layout = _find_layout(path, content[:HEAD].decode(errors="ignore"), reading)
+        return to_dataset(_read(path, content, layout, reading))
+    finally:
+        csv.field_size_limit(before)
+
+
+def _read(path: Path, content: bytes, layout: Layout, reading: Reading) -> pa.Table:
+    if b'"' not in content:
+        layout = layout._replace(quoting=csv.QUOTE_NONE)
+    table = _read_quickly(content, layout)
+    if layout.quoting != csv.QUOTE_NONE and _marks_may_be_text(path, layout.delimiter):
+        line = re.split(rb"[\r\n]", content.lstrip(), maxsplit=1)[0]
+        even = line.count(layout.delimiter.encode()) == len(layout.names) - 1
+        plain = _read_quickly(content, layout._replace(quoting=csv.QUOTE_NONE)) if even else None
+        # As in GLUE's files: a mark at the beginning of one row and one at the end of another quote nothing.
+        if plain and (table is None or plain.num_rows != table.num_rows):
+            reading.assume("quotation marks", "part of the texts")
+            return plain
+    if table is not None:
+        return table
+    try:
+        return _read_exactly(path, content, layout, reading)
+    except csv.Error as error:
+        if not _marks_may_be_text(path, layout.delimiter) or layout.quoting == csv.QUOTE_NONE:
+            raise _bad_rows(path, content, layout, HEAD) from error
+    reading.assume("quotation marks", "part of the texts")
+    return _read_exactly(path, content, layout._replace(quoting=csv.QUOTE_NONE), reading)
+
+
+def _marks_may_be_text(path: Path, delimiter: str) -> bool:
+    return delimiter in "\t@" or path.suffix.lower() in ("", ".txt")
+
+
+def _read_quickly(content: bytes, layout: Layout) -> pa.Table | None:
+    """Parse by Arrow; None for a file that is not written by the rules throughout, or has rows of other widths."""
+    quotes = layout.quoting != csv.QUOTE_NONE
+    if not layout.delimiter.isascii() or (quotes and not _is_quoted_by_the_rules(content, layout.delimiter)):
+        return None
+    try:
+        return pa.csv.read_csv(
+            pa.BufferReader(content.lstrip(b"\r\n")),
+            pa.csv.ReadOptions(column_names=layout.names, skip_rows_after_names=int(layout.header), block_size=1 << 24),
+            pa.csv.ParseOptions(
+                delimiter=layout.delimiter,
+                quote_char='"' if quotes else False,
+                escape_char=False,
+                newlines_in_values=quotes,
+            ),
+            pa.csv.ConvertOptions(column_types=dict.fromkeys(layout.names, pa.string()), check_utf8=False),
+        )
+    except pa.ArrowInvalid:
+        return None
+
+
+def _is_quoted_by_the_rules(content: bytes, delimiter: str) -> bool:
+    """Whether every mark opens a field at its beginning, closes it at its end, or is one of two within."""
+    signs = np.frombuffer(content, np.uint8)
+    marks = np.flatnonzero(signs == ord('"'))
+    if len(marks) % 2:
+        return False
+    ends = np.array([ord(delimiter), ord("\r"), ord("\n"), ord('"')], np.uint8)
+    opening, closing = marks[::2], marks[1::2]
+    before = signs[opening[opening > 0] - 1]
+    after = signs[closing[closing < len(signs) - 1] + 1]
+    return bool(np.isin(before, ends).all() and np.isin(after, ends).all())
+
+
+def _read_exactly(path: Path, content: bytes, layout: Layout, reading: Reading) -> pa.Table:
+    rows, names, cut = layout.rows(content.decode()), layout.names, 0
+    if layout.header:
+        next(filter(None, rows))
+
+    def full() -> Iterator[list[str]]:
+        nonlocal cut
+        for row in rows:
+            if len(row) > len(names):
+                if "".join(row[len(names) :]).strip():
+                    deque(rows, maxlen=0)  # a mark that is never closed may be why, and is the error then
+                    raise _bad_rows(path, content, layout, len(names))
+                row, cut = row[: len(names)], cut + 1
+            # A blank line is no row, unless there is one column and the line has blanks.
+            if row and (len(names) == 1 or len(row) > 1 or row[0].strip()):
+                yield row + [""] * (len(names) - len(row))
+
+    table = to_table(full(), pa.schema([(name, pa.string()) for name in names]))
+    if cut:
+        reading.assume("empty fields behind the last column", f"left out in {cut:,} rows")
+    return table
+
+
+def _bad_rows(path: Path, content: bytes, layout: Layout, width: int) -> DataError:
+    """Find the rows that are wider, or else the one that is not quoted by the rules: only once reading has failed."""
+    rows, first, wide = layout.rows(content.decode()), 1, {}
+    with suppress(csv.Error):
+        for row in rows:
+            if "".join(row[width:]).strip():
+                wide[first] = len(row)
+            first = rows.line_num + 1
+    if wide:
+        problem = (
+            f"{next(iter(wide.values()))} fields where the {'header' if layout.header else 'first row'} has {width}"
+        )
+        fix = f"put a text that holds the delimiter {layout.delimiter!r} in quotation marks"
+    else:
+        problem = "a quotation mark opens a text and is not closed, or the text goes on behind the closing one"
+        fix = 'close it, and write "" for a mark within a text'
+    return DataError(problem, source=path.name, row=list(wide) or first, unit="line", fix=fix)
+
+
+# --- layout -----------------------------------------------------------------------------------------------
+
+
+def _find_layout(path: Path, head: str, reading: Reading) -> Layout:
+    """Find the layout under which the file has the wanted columns. Raises DataError."""
+    if not head.strip():
+        raise DataError("the file holds no rows", source=path.name)
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    if reading.delimiter:
+        layouts = [Layout("\t" if len(reading.delimiter) > 1 else reading.delimiter, csv.QUOTE_MINIMAL)]
+    else:
+        layouts = [Layout(sign, csv.QUOTE_MINIMAL) for sign in ([usual] if usual == "\t" else DELIMITERS)]
+    shown = len(layouts)
+    if not reading.delimiter and usual != "\t":  # other signs of the first line that may part names
+        signs = Counter(sign for sign in re.split(r"[\r\n]", head.lstrip())[0] if sign in string.punctuation)
+        layouts += [Layout(sign, csv.QUOTE_MINIMAL) for sign, _ in signs.most_common() if sign not in "\"'_-.,;|"]
+    samples = {}
+    for layout in layouts:
+        layout = layout._replace(quoting=csv.QUOTE_NONE) if not _is_quoted(path, head, layout) else layout
+        samples[layout] = _sample(head, layout)
+    found = find_names(path, samples, reading, shown)
+    if found.delimiter != usual and not reading.delimiter:
+        reading.assume("delimiter", {"\t": "tab"}.get(found.delimiter, found.delimiter))
+    check_width(path, found.names)
+    return found
+
+
+def find_names(
+    path: Path, samples: Mapping[Layout, list[list[str]]], reading: Reading, shown: int | None = None
+) -> Layout:
+    """Find, of layouts and the first rows under each, the one with the wanted columns, and the names of all columns.
+
+    An error names the first row of one of those that are `shown`. Raises DataError.
+    """
+    found = _with_names(path, samples, reading) or _with_numbers(path, samples, reading)
+    found = found or _without_names(path, samples, reading)
+    if found is None:
+        if reading.header == "no":
+            samples = {layout: [list(map(str, range(1, len(rows[0]) + 1)))] for layout, rows in samples.items()}
+        rows = max(list(samples.values())[:shown], key=lambda rows: len(rows[0]))
+        raise no_header(path, reading.wanted, rows[0])
+    return found
+
+
+def _is_quoted(path: Path, head: str, layout: Layout) -> bool:
+    """Whether marks may quote under this layout: not if they break its rules where marks may be text."""
+    try:
+        deque(islice(layout.rows(head), SAMPLE), maxlen=0)
+    except csv.Error:
+        return len(head) >= HEAD or not _marks_may_be_text(path, layout.delimiter)
+    return True
+
+
+def _sample(head: str, layout: Layout) -> list[list[str]]:
+    """The first rows, which may be quoted and then hold delimiters and lines; those before the first error."""
+    rows: list[list[str]] = []
+    with suppress(csv.Error):  # a quotation mark that is never closed
+        rows.extend(filter(None, islice(layout.rows(head), SAMPLE)))
+    rows = rows[:-1] if len(head) >= HEAD - 3 and len(rows) > 1 else rows  # the last may be cut
+    return rows or [re.split(r"[\r\n]", head.lstrip())[0].split(layout.delimiter)]
+
+
+def _with_names(path: Path, samples: Mapping[Layout, list[list[str]]], reading: Reading) -> Layout | None:
+    """Find the layout whose first row has the wanted names; or all but the labels', where a file may lack them."""
+    if reading.header == "no":
+        return None
+    for needed in ([*reading.wanted], [name for name in reading.wanted if name not in reading.labels]):
+        for layout, rows in samples.items():
+            names = header_names(rows[0], marks=layout.quoting == csv.QUOTE_NONE)
+            columns = [columns_of(name, names) for name in needed]
+            by_name = [columns_of(name, names, numbers=False) for name in needed]
+            if None not in columns and any(by_name) and not _is_row(needed, by_name, rows):
+                counts = Counter(names)
+                if twice := next((name for part in columns for name in part if counts[name] > 1), None):
+                    problem = f"the header has {counts[twice]} columns {twice!r}"
+                    raise DataError(problem, source=path.name, column=twice, fix="rename all but one")
+                return layout._replace(names=_unique(names))
+    return None
+
+
+def _is_row(needed: Sequence[str], by_name: Sequence[list[str] | None], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row has the wanted numbers by chance: not all of them, or one again in its column."""
+    if not all(NUMBERS.fullmatch(name) for name in needed):
+        return False
+    places = [i for i, field in enumerate(rows[0]) if [field.strip()] in by_name]
+    return None in by_name or any(row[i] == rows[0][i] for row in rows[1:] for i in places if i < len(row))
+
+
+def _with_numbers(path: Path, samples: Mapping[Layout, list[list[str]]], reading: Reading) -> Layout | None:
+    """Find the one layout of the numbered columns, and whether its first row names them."""
+    needed = [name for name in reading.wanted if name not in reading.labels] or list(reading.wanted)
+    if not needed or not all(NUMBERS.fullmatch(name) for name in needed):
+        return None
+    least = max(int(number) for name in needed for number in name.split(","))
+    layout = _even(path, samples, least)
+    if layout is None:
+        return None
+    first, *others = samples[layout]
+    header = is_header(first, others) if not reading.header else reading.header == "yes"
+    if header is None:
+        raise two_ways(path, first)
+    if not reading.header:
+        reading.assume("header", "yes" if header else "no")
+    names = _unique(header_names(first)) if header else [str(number) for number in range(1, len(first) + 1)]
+    return layout._replace(names=names, header=header)
+
+
+def _without_names(path: Path, samples: Mapping[Layout, list[list[str]]], reading: Reading) -> Layout | None:
+    """Find the layout of a file that has no header, and no other columns than those wanted, if nobody named them."""
+    wanted = reading.wanted
+    if not wanted or reading.header == "yes" or any(name != _default(named) for name, named in wanted.items()):
+        return None
+    known = {layout: roles for layout, rows in samples.items() if (roles := roles_of(rows, reading))}
+    layout = _even(path, {layout: samples[layout] for layout in known}, len(wanted))
+    if layout is None:
+        return None
+    note_roles(known[layout], reading)
+    return layout._replace(names=known[layout], header=False)
+
+
+def _default(named_by: str) -> object:
+    return PARAMETERS[named_by].default if named_by in PARAMETERS else None
+
+
+def _even(path: Path, samples: Mapping[Layout, list[list[str]]], least: int) -> Layout | None:
+    """The layout under which (nearly) all rows have the same number of fields, `least` or more."""
+    shares = {}
+    for layout, rows in samples.items():
+        width, count = Counter(map(len, rows)).most_common(1)[0]
+        if width >= max(least, 2) and count >= 0.9 * len(rows) and len(rows[0]) == width:
+            shares[layout] = count / len(rows)
+    best = [layout for layout, share in shares.items() if share == max(shares.values())]
+    if len(best) > 1:
+        fix = f"name it by {parameter('DELIMITER')}"
+        signs = " or ".join(repr(layout.delimiter) for layout in best)
+        raise DataError(f"the delimiter may be {signs}", source=path.name, fix=fix, parameter="DELIMITER")
+    return best[0] if best else next(iter(samples), None) if least == 1 else None
+
+
+# --- headers, of spreadsheets too -------------------------------------------------------------------------
+
+
+def header_names(fields: Sequence[str], *, marks: bool = False) -> list[str]:
+    """Return the columns' names: blanks at their ends belong to nobody, nor do marks where they do not quote."""
+    names = [field.strip() for field in fields]
+    return [name.strip('"') for name in names] if marks else names
+
+
+def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool | None:
+    """Whether a first row names the columns; None: it may be either.
+
+    It does not where one of its fields is a number, a long text, or a value that its column has again.
+    """
+    columns = [{row[i] for row in others if i < len(row)} for i in range(len(first))]
+    if any(field.strip() and field in column for field, column in zip(first, columns, strict=True)):
+        return False
+    if any(to_number(field) is not None or len(field) > 60 or len(field.split()) > 4 for field in first):
+        return False
+    return True if all(len(field.split()) <= 1 for field in first) and len(others) > 1 else None
+
+
+def two_ways(path: Path, first: Sequence[str]) -> DataError:
+    """The error about a first row that may be a header."""
+    shown = ", ".join(repr(field[:40]) for field in first[:6])
+    fix = f"say {parameter('HEADER')} yes or {parameter('HEADER')} no"
+    problem = f"the first line may name the columns or be a row: {shown}"
+    return DataError(problem, source=path.name, fix=fix, parameter="HEADER")
+
+
+def roles_of(rows: Sequence[Sequence[str]], reading: Reading) -> list[str] | None:
+    """Return which wanted column each is, in a table of texts and a label without header; None where it is not plain.
+
+    The label's is the one column of numbers, or the one whose values come again and again.
+    """
+    wanted, label = list(reading.wanted), [n for n, named in reading.wanted.items() if named == "LABEL_COLUMN"]
+    width = len(wanted)
+    rows = [row for row in rows if len(row) == width]
+    if not label or not rows or (reading.header != "no" and is_header(rows[0], rows[1:]) is not False):
+        return None
+    columns = list(zip(*rows, strict=True))
+    numeric = [i for i, column in enumerate(columns) if all(to_number(value) is not None for value in column)]
+    again = [i for i, column in enumerate(columns) if len(set(column)) <= max(2, len(column) / 4)]
+    chosen = next((found[0] for found in (numeric, again) if len(found) == 1), None)
+    if chosen is None:
+        return None
+    roles = [name for name in wanted if name not in label]
+    roles.insert(chosen, label[0])
+    return roles
+
+
+def note_roles(roles: Sequence[str], reading: Reading) -> None:
+    """Say that there is no header, and which column is taken for what."""
+    if reading.header != "no":
+        reading.assume("header", "no")
+    reading.assume("columns", ", ".join(f"{i} is {name}" for i, name in enumerate(roles, 1)))
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that are empty or there already (nobody asked for their columns)."""
+    unique: dict[str, None] = {}
+    for position, name in enumerate(names):
+        unique[name if name and name not in unique else f"{name or 'Unnamed'}: {position}"] = None
+    return list(unique)
+
+
+def no_header(path: Path, wanted: Mapping[str, str], names: Sequence[str]) -> DataError:
+    """The error about a first row that has not the wanted names."""
+    names = header_names(names)
+    if names[0].lower().startswith("sep="):
+        return DataError(f"the first line is Excel's {names[0]!r}, not a header", source=path.name, fix="delete it")
+    # one field: the delimiter is unusual, and the names asked for are not there either
+    hint = "" if len(names) > 1 else "; give each column's name by itself: the delimiter is found by them"
+    if any(to_number(name) is not None or len(name.split()) > 4 for name in names):
+        hint += "; or is that a row of data? Then name the columns by number, from 1"
+    return no_column(
+        path.name, {name.strip(): wanted[name] for name in wanted}, names, where=" in the header", hint=hint
+    )
+
+
+def to_number(value: object) -> float | None:
+    """A number, or text that is one; None for anything else, NaN and infinity included."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+DELIMITED = Format((".csv", ".tsv", ".txt", ".tab", ".data", ""), read_delimited)

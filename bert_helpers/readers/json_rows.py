@@ -1,0 +1,195 @@
+"""JSON Lines, and JSON in the forms in which pandas and others write tables, recognised by the endings of their names.
+
+A parser of Arrow reads lines of the types of the first ones; everything else is left to Python's, which is exact.
+"""
+
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.json
+from datasets import Dataset, Json
+
+from bert_helpers.errors import DataError
+from bert_helpers.readers import delimited
+from bert_helpers.readers.source import BATCH, Format, Reading, check_width, columns_of, text_of, to_dataset
+
+SAMPLE = 1_000  # lines whose types those of the others must be, to be read quickly
+
+
+def read_json(path: Path, reading: Reading) -> Dataset:
+    """Read the rows of JSON Lines, or of JSON in one of the forms of `_rows`.
+
+    A column whose values have no type in common is kept as `datasets.Json`. Raises DataError with the line or item
+    that is not valid JSON, or all those that are not objects.
+    """
+    content = text_of(path, reading)
+    if (table := _read_quickly(content)) is not None:
+        check_width(path, table.column_names)
+        return to_dataset(table)
+    unit, rows = read_rows(path, reading, content)
+    columns: dict[str, list[pa.Array]] = {}
+    total = 0
+    while batch := list(islice(rows, BATCH)):
+        try:
+            names = dict.fromkeys(name for _, row in batch for name in row)
+            check_width(path, names | columns)
+            for name in names:
+                columns.setdefault(name, [pa.nulls(total)])
+                columns[name].append(_to_arrow([row.get(name) for _, row in batch]))
+            json.dumps(list(columns), ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise _half_characters(path, unit, batch) from error
+        except RecursionError as error:
+            raise _too_deep(path) from error
+        total += len(batch)
+        for arrays in columns.values():  # columns that no row of this batch has
+            arrays += [pa.nulls(len(batch))] * (sum(map(len, arrays)) < total)
+    return to_dataset(pa.table({name: _joined(arrays) for name, arrays in columns.items()}))
+
+
+def read_rows(path: Path, reading: Reading, content: bytes = b"") -> tuple[str, Iterator[tuple[int, dict]]]:
+    """Return the unit that rows are counted in, and the rows with their numbers. Raises DataError for no object."""
+    unit, rows = _numbered(path, content or text_of(path, reading), reading)
+
+    def objects() -> Iterator[tuple[int, dict]]:
+        for number, row in rows:
+            if not isinstance(row, dict):
+                bad = [number, *(number for number, row in rows if not isinstance(row, dict))]
+                fix = 'write rows as {"text": "…", "label": "…"}'
+                raise DataError("not an object", source=path.name, row=bad, unit=unit, fix=fix)
+            yield number, row
+
+    return unit, objects()
+
+
+def _too_deep(path: Path) -> DataError:
+    return DataError("JSON in too many brackets", source=path.name, fix="write rows without deep nesting")
+
+
+def _read_quickly(content: bytes) -> pa.Table | None:
+    """Parse JSON Lines by Arrow; None where a line has other columns or types than the first ones, or is no row."""
+    lines = content[: 1 << 20].split(b"\n")[: SAMPLE + 1][:-1]
+    try:
+        rows = [json.loads(line) for line in lines if line.strip()]
+        names = dict.fromkeys(name for row in rows for name in [*row])
+        schema = pa.schema({name: pa.array([row.get(name) for row in rows]).type for name in names})
+        if not names or re.search("null|struct|date|time", str(schema.types)):
+            return None
+        table = pa.json.read_json(
+            pa.BufferReader(content),
+            pa.json.ReadOptions(block_size=1 << 24),
+            pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
+        )
+    except (ValueError, AttributeError, RecursionError, OverflowError, pa.ArrowException):
+        return None
+    return table if table.num_rows == len(re.findall(rb"\n[^\n]*[^\s]", b"\n" + content)) else None
+
+
+def _numbered(path: Path, content: bytes, reading: Reading) -> tuple[str, Iterator[tuple[int, object]]]:
+    """The unit that rows are counted in, and each row, or what stands in its place, with its number."""
+    if path.suffix.lower() == ".json" or content.lstrip().startswith(b"["):
+        with suppress(ValueError, RecursionError):  # it may still be JSON Lines
+            return "item", iter(enumerate(_rows(json.loads(content, parse_int=_whole), reading), 1))
+    file = io.StringIO(content.decode())
+    lines = ((number, line.strip("\ufeff\r\n\t ")) for number, line in enumerate(file, 1))
+    return "line", ((number, _parsed(path, number, line)) for number, line in lines if line)
+
+
+def _rows(content: object, reading: Reading) -> Sequence[object]:
+    """Find the rows: an array of objects, or what pandas' `to_json` writes with another `orient`.
+
+    "split" (`columns` and `data`), "table" (`data` beside `schema`), "values" (an array of arrays), "columns" and
+    "index" (an object of objects); also an object of lists by column, and an array alone in an object. Else one row.
+    """
+    if isinstance(content, list):
+        return _named(content, reading) if all(isinstance(row, list) for row in content) else content
+    if not isinstance(content, dict) or not content:
+        return [content]
+    values, data = list(content.values()), content.get("data")
+    if isinstance(names := content.get("columns"), list) and isinstance(data, list):
+        return [dict(zip(map(str, names), row, strict=True)) for row in data]
+    lists = [value for value in values if isinstance(value, list) and value and isinstance(value[0], dict)]
+    wanted = columns_in(reading, list(content))
+    if not wanted and (isinstance(data, list) or len(lists) == 1):
+        return data if isinstance(data, list) else lists[0]
+    if wanted and all(isinstance(value, list) for value in values) and len({*map(len, values)}) == 1:
+        return [dict(zip(content, row, strict=True)) for row in zip(*values, strict=True)]
+    if all(isinstance(value, dict) for value in values):
+        if wanted and all(value.keys() == values[0].keys() for value in values):
+            return [{name: value[key] for name, value in content.items()} for key in values[0]]
+        if not wanted and columns_in(reading, list(values[0])):
+            return values
+    return [content]
+
+
+def columns_in(reading: Reading, names: Sequence[str]) -> bool:
+    """Whether the names have one that is wanted."""
+    return any(columns_of(name, names, numbers=False) for name in reading.wanted)
+
+
+def _named(rows: Sequence[list], reading: Reading) -> list[dict[str, object]]:
+    """Rows without names: as `tables` does, by what is in the columns, or by numbers."""
+    if roles := delimited.roles_of([list(map(str, row)) for row in rows[:SAMPLE]], reading):
+        delimited.note_roles(roles, reading)
+    return [dict(zip(roles or map(str, range(1, len(row) + 1)), row, strict=False)) for row in rows]
+
+
+def _parsed(path: Path, number: int, line: str) -> object:
+    try:
+        return json.loads(line, parse_int=_whole)
+    except (ValueError, RecursionError) as bad:
+        fix = "correct the line or delete it"
+        raise DataError(f"not valid JSON ({bad})", source=path.name, row=number, unit="line", fix=fix) from bad
+
+
+def _whole(digits: str) -> int:
+    """Read a number that Arrow and `datasets` can hold."""
+    if abs(number := int(digits)) >= 2**63:
+        raise ValueError(f"{digits[:20]}… is a number of more than 64 bits")
+    return number
+
+
+def _half_characters(path: Path, unit: str, batch: Sequence[tuple[int, object]]) -> DataError:
+    """Find the rows with a lone surrogate: only once turning them into Arrow has failed."""
+    bad = []
+    for number, row in batch:
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            bad.append(number)
+    problem = "half a character (a lone surrogate)"
+    return DataError(problem, source=path.name, row=bad, unit=unit, fix="write the whole one")
+
+
+def _to_arrow(values: Sequence[object]) -> pa.Array:
+    try:
+        array = pa.array(values)
+    except pa.ArrowException:  # types that do not mix
+        return _as_json(values)
+    # Arrow cannot write more than 64 levels of a type, which its name shows as brackets.
+    return array if str(array.type).count("<") < 32 else _as_json(values)
+
+
+def _as_json(values: Iterable[object]) -> pa.Array:
+    texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+    return pa.ExtensionArray.from_storage(Json.pa_type, pa.array(texts, pa.string()))
+
+
+def _joined(arrays: Sequence[pa.Array]) -> pa.ChunkedArray:
+    """The batches of one column in the type they have in common."""
+    if not any(array.type == Json.pa_type for array in arrays):
+        try:
+            tables = [pa.table({"": array}) for array in arrays]
+            return pa.concat_tables(tables, promote_options="permissive").column(0)
+        except pa.ArrowException:
+            pass
+    return pa.chunked_array([array if array.type == Json.pa_type else _as_json(array.to_pylist()) for array in arrays])
+
+
+JSON = Format((".jsonl", ".json", ".ndjson"), read_json)
