@@ -65,7 +65,7 @@ def read_columns(
         raise ParameterError(problem, parameter=column_parameter(field), fix="name two columns")
     wanted = {name: column_parameter(field) for field, name in columns.items()}
     labels = frozenset(name for field, name in columns.items() if field in LABELS)
-    how = Reading(wanted, labels, **reading)
+    how = Reading(wanted, labels, named=any(field != name for field, name in columns.items()), **reading)
     splits = read_source(source, sample=sample, formats=formats, reading=how, need_train=need_train)
     splits = without_unlabelled(splits, labels)
     splits = {name: rename_columns(split, columns) for name, split in splits.items()}

@@ -22,7 +22,6 @@ import pyarrow.csv
 from datasets import Dataset
 
 from bert_helpers.errors import DataError, parameter
-from bert_helpers.parameters import PARAMETERS
 from bert_helpers.readers.source import (
     Format,
     Reading,
@@ -282,7 +281,7 @@ def _with_numbers(path: Path, samples: Mapping[Layout, list[list[str]]], reading
 def _without_names(path: Path, samples: Mapping[Layout, list[list[str]]], reading: Reading) -> Layout | None:
     """Find the layout of a file that has no header, and no other columns than those wanted, if nobody named them."""
     wanted = reading.wanted
-    if not wanted or reading.header == "yes" or any(name != _default(named) for name, named in wanted.items()):
+    if not wanted or reading.header == "yes" or reading.named:
         return None
     known = {layout: roles for layout, rows in samples.items() if (roles := roles_of(rows, reading))}
     layout = _even(path, {layout: samples[layout] for layout in known}, len(wanted))
@@ -290,10 +289,6 @@ def _without_names(path: Path, samples: Mapping[Layout, list[list[str]]], readin
         return None
     note_roles(known[layout], reading)
     return layout._replace(names=known[layout], header=False)
-
-
-def _default(named_by: str) -> object:
-    return PARAMETERS[named_by].default if named_by in PARAMETERS else None
 
 
 def _even(path: Path, samples: Mapping[Layout, list[list[str]]], least: int) -> Layout | None:

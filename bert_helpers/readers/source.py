@@ -52,11 +52,13 @@ class Reading:
 
     `wanted` has the columns that are needed, each with the parameter that names it ("" where none does). The options
     are parameters in lower case; empty, the reader finds out, and says so by `assume` unless every file is so.
-    `labels` are those of `wanted` that a file may lack: a split without labels is left out later.
+    `labels` are those of `wanted` that a file may lack: a split without labels is left out later. `named` is whether
+    the user named a column.
     """
 
     wanted: Mapping[str, str] = field(default_factory=dict)
     labels: frozenset[str] = frozenset()
+    named: bool = False
     encoding: str = ""
     delimiter: str = ""
     header: str = ""
