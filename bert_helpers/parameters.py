@@ -83,6 +83,13 @@ PARAMETERS: dict[str, Parameter] = {
     "LABEL_COLUMN": Parameter("label", "column of the class, or of the score", tasks=TEXTS),
     "TOKENS_COLUMN": Parameter("tokens", "column of the words", tasks=("ner",), predicts=True),
     "TAGS_COLUMN": Parameter("ner_tags", "column of their tags", tasks=("ner",)),
+    "TAG_NAMES": Parameter("", "names of tags that are numbers, in order: O,B-PER,I-PER", tasks=("ner",)),
+    "WORDS": Parameter(
+        "tokenizer",
+        "how texts are split into words: as the tokenizer does, at blanks and punctuation, or at blanks",
+        choices=("tokenizer", "punctuation", "blanks"),
+        tasks=("ner",),
+    ),
     "ENCODING": Parameter(
         "", "of text files, if not UTF-8 (cp1252 is tried by itself)", predicts=True, reads=True, check=_check_encoding
     ),

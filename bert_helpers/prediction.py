@@ -58,15 +58,16 @@ def predict(
     """A row for each of `rows`, in their order: the fields, and what the model says of them.
 
     classification: `label`, `probability`, and `probability_…` of each class, by softmax; regression: `score` in the
-    units of the training data; ner: lists `tokens` and `tags`; qa: `answer`, `start`, `end` (characters of the
-    context, `end` exclusive), `score` as in `qa.best_answers`.
+    units of the training data; ner: lists `tokens` and `tags`, and of texts `entities` (start, end, type and text of
+    each); qa: `answer`, `start`, `end` (characters of the context, `end` exclusive), `score` as in `qa.best_answers`.
 
     Computed as evaluations are: `Trainer.predict` on the task's encoding, in the machine's precision unless another is
     given. It needs labels, so each row gets one that means nothing, and nothing computed from it is kept. A text for
-    entities is split into the words that the tokenizer sees in it: at blanks, and around every punctuation mark.
+    entities is split into words as WORDS says: by default as the tokenizer does.
     """
     task = TASKS[predictor.task]
-    rows = task.with_fields(rows, predictor.tokenizer)
+    how = base.options(task.with_fields, predictor.parameters)
+    rows = task.with_fields(rows, predictor.tokenizer, **how)
     labelled = Dataset.from_dict({**rows.to_dict(), **task.placeholders(rows)})
     options = base.options(task.encode, predictor.parameters)
     encoded = task.encode(DatasetDict(rows=labelled), predictor.tokenizer, **options)["rows"]

@@ -282,7 +282,9 @@ def _load_again(
     known, errors = record.data.get("fingerprint") or "unknown", []
     for place in places:
         try:
-            dataset = task.load(files.resolve(place), **base.options(task.load, parameters))
+            # Texts are split into words by its own tokenizer, which is here, not by that of the model it started from.
+            options = base.options(task.load, {**parameters, "MODEL": str(folder / "model")})
+            dataset = task.load(files.resolve(place), **options)
         except DataError as error:
             errors.append(DataError(f"{folder.name}: {error} {records.ASK}"))
             continue

@@ -145,11 +145,11 @@ FILES = {
         "no such tag": ("a.conll", WORDS + "Bob X-PER\n\n"),
         "illegal sequence": (
             "a.conll",
-            WORDS + "in O\nBob I-PER\n\nAnn B-PER\nLee I-PER\n\n",
+            WORDS + "in O\nBob E-PER\n\nAnn B-PER\nLee E-PER\n\n",
         ),
         "no entity": ("a.conll", WORDS.replace("B-PER", "O")),
         "no words": ("a.conll", "\n\n"),
-        "words not UTF-8": ("a.conll", WORDS.encode() + b"caf\xe9 O\n"),
+        "words not UTF-8": ("a.conll", WORDS.encode() + b"caf\xc3\xa9-caf\xe9 O\n"),
         "words gzipped": ("a.conll", gzip.compress(WORDS.encode())),
         "NUL in a word": ("a.conll", WORDS + "A\0n O\n"),
         "a column missing": ("a.conll", WORDS + "Lee\n\n"),

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -387,13 +388,19 @@ def test_scores_are_those_of_the_stock_pipeline_in_the_units_of_the_data(at_home
     assert np.ptp(expected) > 0.1
 
 
-def test_tags_are_those_of_the_stock_pipeline_a_word_each(at_home, capsys):
+def test_tags_are_those_of_the_stock_pipeline_a_word_each_where_those_are_legal(at_home, capsys):
     rows = predicted(capsys, "results/ner", *TEXTS)
     tag = stock(at_home / "results/ner", "token-classification", ignore_labels=[])
     for row, text, found in zip(rows, TEXTS, tag(TEXTS), strict=True):
-        first = [token for token in found if not token["word"].startswith("##")]
-        assert row == {"tokens": row["tokens"], "tags": [token["entity"] for token in first]}
+        first = [token["entity"] for token in found if not token["word"].startswith("##")]
+        legal = all(tag[0] != "I" or before[1:] == tag[1:] for before, tag in pairwise(["O", *first]))
+        assert (row["tags"] == first) == legal
         assert "".join(row["tokens"]) == text.replace(" ", "")
+        assert row["text"] == text
+        assert [text[found["start"] : found["end"]] for found in row["entities"]] == [
+            found["text"] for found in row["entities"]
+        ]
+        assert [found["type"] for found in row["entities"]] == [tag[2:] for tag in row["tags"] if tag[0] == "B"]
     assert len({tag for row in rows for tag in row["tags"]}) > 1
     assert rows[2]["tokens"] == ["She", "said", '"', "no", '"', ",", "twice", "."]
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bert_helpers import BertHelpersError, metrics
 from bert_helpers.evaluation import calibration
 from bert_helpers.parameters import check_parameters
-from bert_helpers.readers import conll
+from bert_helpers.readers import schemes
 from bert_helpers.tasks import qa
 from bert_helpers.tasks.registry import TASKS
 
@@ -154,13 +154,13 @@ CHECKS = {"classification": check_labels, "regression": check_scores, "ner": che
 @given(st.lists(st.lists(st.sampled_from(["O", "B-A", "I-A", "E-A", "S-A", "B-B", "I-B", "E-B", "S-B"]), max_size=8)))
 def test_any_tags_become_iob2_or_are_refused(rows):
     try:
-        scheme = conll.find_scheme(rows)
-    except conll.SequenceError as error:
+        scheme = schemes.find_scheme(rows)
+    except schemes.SequenceError as error:
         for sequence, position in error.places:
             rows[sequence][position]  # the place exists
         return
     for row in rows:
-        converted = conll.to_iob2(row, scheme)
+        converted = schemes.to_iob2(row, scheme)
         check_iob2(converted)
         assert [tag == "O" for tag in converted] == [tag == "O" for tag in row]
         assert [tag[1:] for tag in converted] == [tag[1:] for tag in row]

@@ -254,8 +254,9 @@ def _written(table: pd.DataFrame, form: str | None) -> str:
     lists = [name for name in table if isinstance(table[name].iloc[0], list)]
     if (form or ("jsonl" if lists else "csv")) == "jsonl":
         return "".join(files.to_json(row, indent=None) for row in table.to_dict(orient="records"))
-    if lists:  # a line per word
-        table = table.rename_axis("row").reset_index().explode(lists)
+    if lists:  # a line per word; entities are not of words
+        table = table.drop(columns="entities", errors="ignore").rename_axis("row").reset_index()
+        table = table.explode([name for name in lists if name in table])
     return table.to_csv(index=False)
 
 

@@ -1,196 +1,303 @@
-"""Words and tags in columns, a word a line (CoNLL), and the schemes in which tags are written.
+"""Words and tags in columns, a word a line: CoNLL's format and its relatives.
 
-Recognised by the endings of COLUMNS: tables of texts have some of these endings too, but no list of words.
-
-IOB2 begins every entity with B-; IOB1 only one that follows another of its type; BIOES marks last (E-) and single
-(S-) words too; IO has no beginnings at all (Ramshaw and Marcus 1995; Tjong Kim Sang and Veenstra 1999).
+Recognised by their ENDINGS: tables of texts have some of these endings too, but no list of words. Which column
+is which is found in the whole file, so that no number and no name of a document is learned in a word's place.
 """
 
+import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
-from typing import TextIO
 
 import pyarrow as pa
 from datasets import Dataset
 
-from bert_helpers.errors import DataError, ParameterError
-from bert_helpers.readers import tables
-from bert_helpers.readers.source import Format, Reading, not_utf8, to_dataset, to_table
+from bert_helpers.errors import DataError, ParameterError, parameter
+from bert_helpers.readers import schemes, spans, tables
+from bert_helpers.readers.source import Format, Reading, text_of, to_dataset, to_table
 
-TAG = re.compile(r"O|[BIES]-\S+")
-WRITE_TAGS = "write O, or prefix and type as B-PER"
-SEPARATORS = ("\t", " ", ";", ",", "|")
-LINE = "line"  # column with the number of the line of each sentence's first word
+LINES = "lines"  # column with the number of each word's line
 NAME = "bert_helpers.conll"  # `info.builder_name` of what has that column; rows of other kinds may have one like it
+SCHEMA = pa.schema({"tokens": pa.list_(pa.string()), "ner_tags": pa.list_(pa.string()), LINES: pa.list_(pa.int32())})
+SEPARATORS = ("\t", " ", ",", ";", "|")
+HEAD = 1_000  # lines that decide how columns are separated
+# What headers call the columns
+WORDS = re.compile("words?|tokens?|form|text")
+TAGS = re.compile("(ner_?)?(tags?|labels?)|ner?|entity|iob|bio")
+SENTENCES = {"sentence #", "sentence", "sentence_id", "sent_id", "sent", "doc_id"}
+# Types of phrases: CoNLL-2000 and 2003 have a column of them, which is not that of the entities
+CHUNKS = {"NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"}
+LOOKS = re.compile(r"O|[BIMELSUW][-_:](\S.*)")
+NUMBER = re.compile(r"\d+")
+NO_WORD = re.compile(r"\d+[-.]\d+")  # CoNLL-U's 2-3 is written as one word and counted as two, 8.1 is not written
+ENTITIES = 10  # CoNLL-2012's column of entities; behind it the number of columns varies
+
+Line = tuple[int, list[str]]  # its number and fields; no fields where a sentence ends
+Sentence = tuple[list[str], list[str], list[int]]  # words, tags, numbers of lines
 
 
 def read_conll(path: Path, reading: Reading) -> Dataset:
-    """Read columns `tokens`, `ner_tags` and LINE, a row a sentence; a blank line ends a sentence.
+    """Read columns `tokens`, `ner_tags` (as written) and LINES, a row a sentence; see `read_columns`."""
+    text, names = text_of(path, reading).decode(), list(reading.wanted)[:2]
+    sentences, assumed = read_columns(text, path.name, *names, delimiter=reading.delimiter, header=reading.header)
+    for what, value in assumed.items():
+        reading.assume(what, value)
+    return to_dataset(to_table(iter(sentences), SCHEMA), builder_name=NAME)
 
-    The tag stands in the last column, the word in the first, or in the second if the first counts the words of each
-    sentence from 1. Columns are separated by tabs, blanks, semicolons, commas or bars. `-DOCSTART-` lines and comments
-    (# and no tag) are passed over. Raises DataError with the lines.
+
+def read_columns(
+    text: str, source: str, tokens: str = "tokens", tags: str = "ner_tags", *, delimiter: str = "", header: str = ""
+) -> tuple[list[Sentence], dict[str, str]]:
+    """Return the sentences of a file, and what was assumed of it, by subject.
+
+    Separators are tabs, blanks, commas (quoted as in CSV), semicolons or bars. A sentence ends at a blank line, where
+    the words' numbers begin again, and where a column changes that is the same within a sentence. A line of columns'
+    names, `-DOCSTART-` and comments (# and no tag) are passed over. Tags are found by their look; of several levels of
+    them the first, outer one is taken. `tokens` and `tags` are the columns' names in the header, or their numbers from
+    1. Raises DataError with all lines that have a fault of the first one's kind.
     """
-    schema = pa.schema({"tokens": pa.list_(pa.string()), "ner_tags": pa.list_(pa.string()), LINE: pa.int64()})
-    try:
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            return to_dataset(to_table(_sentences(path, file), schema), builder_name=NAME)
-    except UnicodeDecodeError as error:
-        raise not_utf8(path.name, path.read_bytes()) from error
+    separator, lines = _separated(text, source, {"tab": "\t", r"\t": "\t"}.get(delimiter, delimiter))
+    lines, names = _without_header(lines, tokens, tags, header)
+    firsts = [fields[0] for _, fields in lines if fields]
+    if not firsts:
+        raise DataError("the file holds no words", source=source)
+    if not all(map(NO_WORD.fullmatch, firsts)) and all(NUMBER.fullmatch(f) or NO_WORD.fullmatch(f) for f in firsts):
+        lines = [(number, fields) for number, fields in lines if not fields or NUMBER.fullmatch(fields[0])]
+    words = [line for line in lines if line[1]]
+    # Where a sentence begins, among the words
+    begins = [i == 0 or not before[1] for i, (before, line) in enumerate(pairwise([lines[0], *lines])) if line[1]]
+    numbers, columns = [number for number, _ in words], list(zip(*(fields for _, fields in words), strict=True))
+    index, labels, how = _find_tags(columns, names, tags, source, words[0])
+    word_index, begins = _find_words(columns, index, begins, names, tokens, source, numbers)
+    found, prefix = _without_prefix(columns[word_index])
+    if bad := [number for number, word in zip(numbers, found, strict=True) if not word]:
+        raise DataError("the word is empty", source=source, row=bad, unit="line", fix="fill it or delete the line")
+    borders = [*(i for i, begin in enumerate(begins) if begin), len(words)]
+    if how == "brackets":
+        labels = [tag for a, b in pairwise(borders) for tag in schemes.read_brackets(labels[a:b])]
+    sentences = [(list(found[a:b]), list(labels[a:b]), numbers[a:b]) for a, b in pairwise(borders)]
+    titles = names or [str(i + 1) for i in range(len(columns))]
+    assumed = {"header": ", ".join(names), "words": f"in column {titles[word_index]}", "prefix": prefix}
+    assumed["tags"] = f"in column {titles[index]}" + (f", {how}" if how else "")
+    if separator not in "\t ":
+        assumed["delimiter"] = repr(separator)
+    if len(columns) == 2 and not (names or index == 0 or how):  # a word and its tag
+        del assumed["words"], assumed["tags"]
+    return sentences, {what: value for what, value in assumed.items() if value}
 
 
-def _sentences(path: Path, file: TextIO) -> Iterator[tuple[list[str], list[str], int]]:
-    """Words, tags and the number of the first word's line of each sentence."""
-    separator, width, numbered = _layout(
-        path, list(islice(((n, line) for n, line in _lines(file) if line.strip()), 200))
+# --- lines -------------------------------------------------------------------------------------------------
+
+
+def _separated(text: str, source: str, delimiter: str) -> tuple[str, list[Line]]:
+    """Find the separator under which most lines have one number of columns, among them a tag; split all lines."""
+    lines = [line.rstrip("\r") for line in text.split("\n" if "\n" in text else "\r")]
+    lines = [(number, "" if line.startswith("-DOCSTART-") else line) for number, line in enumerate(lines, 1)]
+    if text.startswith("#begin document"):
+        rows = [(number, [] if line.startswith("#") else line.split()) for number, line in lines]
+        if all(len(fields) > ENTITIES for _, fields in rows if fields):
+            rows = [(number, [fields[3], fields[ENTITIES]] if fields else []) for number, fields in rows]
+        return " ", rows
+    head = [line for _, line in lines if line.strip()][:HEAD]
+    layouts: Counter[tuple[str, int]] = Counter()
+    for separator in delimiter or SEPARATORS:
+        for fields in _split(head, separator):
+            if len(fields) > 1:
+                # A line with a tag counts for all lines without: a tag decides
+                layouts[separator, len(fields)] += 1 + len(head) * any(map(LOOKS.fullmatch, fields))
+    (separator, width), votes = layouts.most_common(1)[0] if layouts else (("", 0), 0)
+    if not head:
+        raise DataError("the file holds no words", source=source)
+    if 2 * votes < len(head):
+        number, line = next((number, line) for number, line in lines if line.strip())
+        raise _no_tags(line, source, number)
+    rows = [(n, fields) for (n, _), fields in zip(lines, _split([line for _, line in lines], separator), strict=True)]
+    rows = [(n, [] if _is_empty(fields) else fields) for n, fields in rows if not _is_comment(fields, width)]
+    if bad := {n: len(fields) for n, fields in rows if fields and len(fields) != width}:
+        problem = f"{next(iter(bad.values()))} columns, where the file has {width}"
+        fix = "separate the columns of all lines in one way"
+        raise DataError(problem, source=source, row=list(bad), unit="line", fix=fix)
+    return separator, rows
+
+
+def _split(lines: Sequence[str], separator: str) -> list[list[str]]:
+    if separator == " ":
+        return [[field for field in line.replace("\t", " ").split(" ") if field] for line in lines]
+    if separator in ",;" and any('"' in line for line in lines):
+        with suppress(csv.Error):  # where marks do not quote, they are words
+            rows = list(csv.reader(lines, delimiter=separator, strict=True))
+            if len(rows) == len(lines):
+                return rows
+    return [[field.strip(" ") for field in line.split(separator)] for line in lines]
+
+
+def _is_empty(fields: Sequence[str]) -> bool:
+    """Whether a line ends a sentence: a blank one, or ",,," as spreadsheets write it."""
+    return not any(field.strip() for field in fields)
+
+
+def _is_comment(fields: Sequence[str], width: int) -> bool:
+    if not fields or not fields[0].startswith("#"):
+        return False
+    return len(fields) != width or (fields[0] == "#" and not any(map(LOOKS.fullmatch, fields[1:])))
+
+
+def _without_header(lines: list[Line], tokens: str, tags: str, header: str) -> tuple[list[Line], list[str]]:
+    """Take off the first line if it names a column of words and one of tags, or as `header` says ("yes", "no")."""
+    position, (_, fields) = next(((i, line) for i, line in enumerate(lines) if line[1]), (0, (0, [])))
+    is_named = all(
+        any(field == name or usual.fullmatch(field.lower()) for field in fields)
+        for name, usual in ((tokens, WORDS), (tags, TAGS))
     )
-    file.seek(0)
-    words, tags, first = [], [], 0
-    faults: dict[tuple[str, str], list[int]] = {}  # lines by what is wrong with them, and the fix
-    for number, line in _lines(file):
-        if line.strip():
-            fields = _split(line, separator)
-            if fault := _fault(fields, width, len(words) + 1 if numbered else None):
-                faults.setdefault(fault, []).append(number)
-            first = first if words else number
-            words.append(fields[numbered * (len(fields) > 1)])
-            tags.append(fields[-1])
-        elif words:
-            yield words, tags, first
-            words, tags = [], []
-    if faults:
-        (problem, fix), lines = next(iter(faults.items()))
-        raise DataError(problem, source=path.name, row=lines, unit="line", fix=fix)
-    if words:
-        yield words, tags, first
+    is_header = header == "yes" or (header != "no" and is_named)
+    return (lines[position + 1 :], fields) if is_header else (lines, [])
 
 
-def _lines(file: TextIO) -> Iterator[tuple[int, str]]:
-    lines = ((number, line.rstrip("\r\n")) for number, line in enumerate(file, 1))
-    return ((number, line) for number, line in lines if not _is_skipped(line))
+# --- columns -----------------------------------------------------------------------------------------------
 
 
-def _fault(fields: Sequence[str], width: int, position: int | None) -> tuple[str, str] | None:
-    if len(fields) != width:
-        return f"{len(fields)} columns, where the file has {width}", "separate the columns of all lines in one way"
-    if not TAG.fullmatch(fields[-1]):
-        return f"{fields[-1]!r} is not a tag", WRITE_TAGS
-    if position and fields[0] != str(position):
-        return "the first column holds numbers, which neither are the words nor count them", "delete the column"
-    return None
+def _no_tags(line: str, source: str, number: int) -> DataError:
+    return DataError(
+        f"{line[:40]!r} does not end in a tag",
+        source=source,
+        row=number,
+        unit="line",
+        fix="write on each line a word and, in the last of at least two columns, O or prefix and type as B-PER",
+    )
 
 
-def _is_skipped(line: str) -> bool:
-    if line.startswith("-DOCSTART-"):
+def _named(name: str, default: str, header: Sequence[str], width: int, source: str) -> int | None:
+    """The column that the user names, by the header or by number from 1; None where nobody did."""
+    if name in header:
+        return list(header).index(name)
+    if name.isdecimal() and 1 <= int(name) <= width:
+        return int(name) - 1
+    if name in ("", default):
+        return None
+    what = f"it has {', '.join(header)}" if header else f"it has {width} columns without names"
+    named_by = "TOKENS_COLUMN" if default == "tokens" else "TAGS_COLUMN"
+    fix = f"give its number, from 1, by {parameter(named_by)}"
+    raise DataError(f"no column {name!r}; {what}", source=source, column=name, fix=fix, parameter=named_by)
+
+
+def _find_tags(
+    columns: Sequence[Sequence[str]], header: Sequence[str], name: str, source: str, first: Line
+) -> tuple[int, Sequence[str], str]:
+    """The column of tags, its values, and how it was found where that was not obvious."""
+    last = len(columns) - 1
+    given = _named(name, "ner_tags", header, len(columns), source)
+    named = [i for i, title in enumerate(header) if TAGS.fullmatch(title.lower())]
+    if given is None and len(named) == 1:
+        given = named[0]
+    if given is not None:
+        return given, columns[given], "brackets" if _is_bracketed(columns[given]) else ""
+    counts = [Counter(column) for column in columns]
+    types = [{m[1] for value in count if (m := LOOKS.fullmatch(value)) and m[1]} for count in counts]
+    # Nearly all: the others are faults, which will be named
+    tagged = [i for i, count in enumerate(counts) if _share(count, LOOKS) >= 0.8]
+    entities = [i for i in tagged if types[i] and not types[i] <= CHUNKS] or [i for i in tagged if not types[i]][-1:]
+    entities = entities or tagged[-1:]
+    if len(entities) > 1:
+        if not all(types[i] & types[entities[0]] for i in entities):
+            numbers = " and ".join(str(i + 1) for i in entities)
+            fix = f"say which by {parameter('TAGS_COLUMN')}, as a number"
+            raise DataError(f"columns {numbers} hold tags", source=source, fix=fix, parameter="TAGS_COLUMN")
+        others = ", ".join(str(i + 1) for i in entities[1:])
+        return entities[0], columns[entities[0]], f"the outer level; column {others} has another"
+    if entities:
+        return entities[0], columns[entities[0]], ""
+    if _is_bracketed(columns[last]):
+        return last, columns[last], "brackets"
+    pairs = [dict(part.split("=", 1) for part in value.split("|") if "=" in part) for value in columns[last]]
+    for key in dict.fromkeys(key for pair in pairs for key in pair):
+        values = [pair.get(key, "O") for pair in pairs]
+        if _share(Counter(values), LOOKS) == 1 and any(pair.get(key, "O") != "O" for pair in pairs):
+            return last, values, f"{key}="
+    likely = max(range(len(columns)), key=lambda i: (_share(counts[i], LOOKS), i))
+    if _share(counts[likely], LOOKS) >= 0.25:
+        return likely, columns[likely], ""
+    plain = [i for i in (last, 0) if "o" in counts[i] or _share(counts[i], NUMBER) == 1]
+    if not plain:
+        raise _no_tags(" ".join(first[1]), source, first[0])
+    return plain[0], columns[plain[0]], ""
+
+
+def _share(count: Counter, form: re.Pattern) -> float:
+    return sum(n for value, n in count.items() if form.fullmatch(value)) / count.total()
+
+
+def _is_bracketed(column: Sequence[str]) -> bool:
+    values = set(column)
+    return "*" in values and all(map(schemes.BRACKETS.fullmatch, values))
+
+
+def _find_words(
+    columns: Sequence[Sequence[str]],
+    tags: int,
+    begins: list[bool],
+    header: Sequence[str],
+    name: str,
+    source: str,
+    numbers: Sequence[int],
+) -> tuple[int, list[bool]]:
+    """The column of words, and where sentences begin once the columns before it are understood."""
+    given = _named(name, "tokens", header, len(columns), source)
+    named = [i for i, title in enumerate(header) if WORDS.fullmatch(title.lower())]
+    given = named[0] if given is None and len(named) == 1 else given
+    others = [i for i in range(len(columns)) if i != tags]
+    for i in others:
+        column, changes = columns[i], _changes(columns[i])
+        if i == given or (given is None and i == others[-1]):  # what is left must be the words
+            return i, begins
+        if (header and header[i].lower() in SENTENCES) or _is_constant(column, begins, changes):
+            begins = [a or b for a, b in zip(begins, changes, strict=True)]
+        elif _is_count(column):
+            restarts = [value in ("0", "1") and before != "0" for before, value in pairwise(("", *column))]
+            begins = [a or b for a, b in zip(begins, restarts, strict=True)]
+        elif given is None and all(map(NUMBER.fullmatch, column)):
+            problem = "the first column holds numbers, which neither are the words nor count them"
+            raise DataError(problem, source=source, row=numbers[0], unit="line", fix="delete the column")
+        elif given is None:
+            return i, begins
+    return given, begins
+
+
+def _changes(column: Sequence[str]) -> list[bool]:
+    """Where a column has another value than before; nothing is no value."""
+    filled = [value for value in column if value]
+    before = iter(["", *filled])
+    return [bool(value) and value != next(before) for value in column]
+
+
+def _is_constant(column: Sequence[str], begins: Sequence[bool], changes: Sequence[bool]) -> bool:
+    """Whether a column is that of a sentence or document, not of words: filled once in each, or the same in all of it.
+
+    Of how many words that must be seen to be no chance: three words beside the first ones of their sentences; where no
+    blank line parts sentences, ten.
+    """
+    if sum(not value for value in column) > len(column) / 2:
         return True
-    return line.startswith("#") and not TAG.fullmatch(re.split(r"[\t ;,|]", line.rstrip())[-1])
+    if sum(begins) > 1:
+        return len(begins) - sum(begins) >= 3 and all(b or not c for b, c in zip(begins, changes, strict=True))
+    return len(column) >= max(10, 3 * sum(changes)) and sum(changes) == len({*column} - {""})
 
 
-def _split(line: str, separator: str) -> list[str]:
-    return re.split(" +", line.strip(" ")) if separator == " " else [f.strip(" ") for f in line.split(separator)]
+def _is_count(column: Sequence[str]) -> bool:
+    if not all(map(NUMBER.fullmatch, column)):
+        return False
+    pairs = pairwise([-1, *map(int, column)])
+    return all(number == before + 1 or number in (0, 1) for before, number in pairs)
 
 
-def _layout(path: Path, words: Sequence[tuple[int, str]]) -> tuple[str, int, bool]:
-    """Find the separator and number of columns under which most of the first lines end in a tag.
-
-    And whether the first column numbers the words, as in GermEval's files and CoNLL-U; learned in their place, numbers
-    would be the words.
-    """
-    if not words:
-        raise DataError("the file holds no words", source=path.name)
-    layouts = Counter()
-    for _, line in words:
-        for separator in SEPARATORS:
-            fields = _split(line, separator)
-            if len(fields) > 1 and TAG.fullmatch(fields[-1]):
-                layouts[separator, len(fields)] += 1
-    if not layouts:
-        number, line = words[0]
-        raise DataError(
-            f"{line[:40]!r} does not end in a tag",
-            source=path.name,
-            row=number,
-            unit="line",
-            fix="write on each line a word and, in the last of at least two columns, O or prefix and type as B-PER",
-        )
-    separator, width = layouts.most_common(1)[0][0]
-    numbers = [re.fullmatch(r"\d+([-.]\d+)?", _split(line, separator)[0]) for _, line in words]
-    return separator, width, width > 2 and all(numbers)
-
-
-def find_scheme(sequences: Sequence[Sequence[str]]) -> str:
-    """Find the scheme that all tag sequences obey: "BIOES", "IOB2", "IOB1" or "IO".
-
-    Raises SequenceError with the violations of the scheme that fits best.
-    """
-    prefixes = {tag[0] for tags in sequences for tag in tags}
-    if prefixes & {"E", "S"}:
-        candidates = ["BIOES"]
-    elif "B" in prefixes:
-        candidates = ["IOB2", "IOB1"]
-    else:
-        return "IO"
-    found = {scheme: list(_violations(sequences, scheme)) for scheme in candidates}
-    best = min(candidates, key=lambda scheme: len(found[scheme]))
-    if found[best]:
-        raise SequenceError(best, sequences, found[best])
-    return best
-
-
-class SequenceError(DataError):
-    """Tags that are illegal where they are; `places` has the sequence and position of each, from 0."""
-
-    def __init__(self, scheme: str, sequences: Sequence[Sequence[str]], places: list[tuple[int, int]]) -> None:
-        self.places = places
-        sequence, position = places[0]
-        before = sequences[sequence][position - 1] if position else "the beginning"
-        problem = f"{sequences[sequence][position]} after {before} is illegal in {scheme}, the scheme of the other tags"
-        super().__init__(problem, fix="correct it")
-
-
-def _violations(sequences: Sequence[Sequence[str]], scheme: str) -> Iterator[tuple[int, int]]:
-    legal = LEGAL[scheme]
-    for number, tags in enumerate(sequences):
-        for position, (before, tag) in enumerate(zip(["O", *tags], [*tags, "O"], strict=True)):
-            if not legal(before, tag):
-                yield number, min(position, len(tags) - 1)
-
-
-def _legal_bioes(before: str, tag: str) -> bool:
-    inside = before[0] in "BI"
-    return (tag[0] in "IE") == inside and (not inside or before[2:] == tag[2:])
-
-
-LEGAL: Mapping[str, Callable[[str, str], bool]] = {  # of the tag before and a tag
-    "IOB2": lambda before, tag: tag[0] != "I" or before[2:] == tag[2:],
-    "IOB1": lambda before, tag: tag[0] != "B" or before[2:] == tag[2:],
-    "BIOES": _legal_bioes,
-}
-
-
-def to_iob2(tags: Sequence[str], scheme: str) -> list[str]:
-    """Write the same entities in IOB2. `tags` must obey `scheme` (see `find_scheme`).
-
-    >>> to_iob2(["I-PER", "I-PER", "B-PER", "O"], "IOB1")
-    ['B-PER', 'I-PER', 'B-PER', 'O']
-    >>> to_iob2(["S-LOC", "B-PER", "E-PER"], "BIOES")
-    ['B-LOC', 'B-PER', 'I-PER']
-    """
-    if scheme == "IOB2":
-        return list(tags)
-    if scheme == "BIOES":
-        return [{"S": "B", "E": "I"}.get(tag[0], tag[0]) + tag[1:] for tag in tags]
-    begins = [tag[0] == "I" and before[2:] != tag[2:] for before, tag in zip(["O", *tags], tags, strict=False)]
-    return [f"B{tag[1:]}" if begin else tag for begin, tag in zip(begins, tags, strict=True)]
-
-
-def tag_names(sequences: Sequence[Sequence[str]]) -> list[str]:
-    """List O, then B- and I- of every type that occurs, types sorted."""
-    types = sorted({tag[2:] for tags in sequences for tag in tags if tag != "O"})
-    return ["O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI")]
+def _without_prefix(words: Sequence[str]) -> tuple[Sequence[str], str]:
+    """Take off what every word begins with, such as WikiANN's "en:"; returns it too."""
+    prefix = match[0] if (match := re.match(r"[a-z][\w-]*:", words[0])) else ""
+    if not prefix or len({*words}) == 1 or not all(word.startswith(prefix) for word in words):
+        return words, ""
+    return [word[len(prefix) :] for word in words], f"{prefix!r} before every word taken off"
 
 
 def read_types(text: str) -> dict[str, str] | None:
@@ -207,9 +314,7 @@ def read_types(text: str) -> dict[str, str] | None:
     return dict(pairs) or None
 
 
-COLUMNS = Format(
-    (".conll", ".iob", ".iob2", ".bio", ".txt", ".tsv", ".csv", ".train", ".testa", ".testb", ".dev", ".test"),
-    read_conll,
-)
-# What tagged sentences are read from: columns, or rows with lists of words and tags
-FORMATS = (COLUMNS, tables.JSON, tables.PARQUET)
+ENDINGS = (".conll", ".conllu", ".iob", ".iob2", ".bio", ".txt", ".tsv", ".csv", ".train", ".testa", ".testb", ".dev",
+           ".test", ".gold_conll", ".v4_gold_conll", "")  # fmt: skip
+# What tagged sentences are read from: texts with spans, columns, or rows with lists of words and tags
+FORMATS = (*spans.FORMATS, Format(ENDINGS, read_conll), tables.JSON, tables.PARQUET)

@@ -6,6 +6,7 @@ decides what an entity is, nervaluate what kind of error a wrong one is.
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +17,8 @@ from seqeval.scheme import IOB2, Entities
 from bert_helpers.errors import DataError
 from bert_helpers.intervals import RESAMPLES, Metrics, Weights, intervals
 from bert_helpers.metrics import Measure
-from bert_helpers.readers.conll import TAG
+from bert_helpers.readers.schemes import TAG
+from bert_helpers.readers.spans import find_words
 
 Tags = Sequence[Sequence[str]]  # one sequence of IOB2 tags a sentence
 
@@ -31,13 +33,51 @@ def keep_types(tags: Tags, types: Sequence[str]) -> list[list[str]]:
     return [[tag if tag[2:] in types else "O" for tag in row] for row in tags]
 
 
+def legal_tags(scores: Sequence[np.ndarray], names: Sequence[str]) -> list[list[str]]:
+    """Return the IOB2 tags with the highest sum of scores (one array of words, tags for each sentence).
+
+    An I- may only follow a tag of its type (Viterbi 1967). Where the best tag of each word is legal anyway, nothing
+    changes. Tags of a model whose entities mostly begin with I-, as IOB1's do, are left as they are.
+    """
+    rows = named([row.argmax(axis=-1) for row in scores], names)
+    slips = [sum(tag[0] == "I" and before[2:] != tag[2:] for before, tag in pairwise(["O", *row])) for row in rows]
+    if sum(slips) > sum(tag[0] == "B" for row in rows for tag in row):
+        return rows
+    # legal[i, j]: whether tag j may follow tag i, the last of which stands for the beginning
+    legal = np.array([[not b.startswith("I-") or a[2:] == b[2:] for b in names] for a in (*names, "O")])
+    for number in np.flatnonzero(slips):
+        best, back = np.where(legal[-1], scores[number][0].astype(float), -np.inf), []
+        for row in scores[number][1:]:
+            paths = np.where(legal[:-1], best[:, None], -np.inf)
+            back.append(paths.argmax(axis=0))
+            best = paths.max(axis=0) + row
+        path = [int(best.argmax())]
+        for before in reversed(back):
+            path.append(int(before[path[-1]]))
+        rows[number] = [names[i] for i in reversed(path)]
+    return rows
+
+
+def character_spans(text: str, words: Sequence[str], tags: Sequence[str]) -> list[tuple[int, int, str, str]]:
+    """Return start, end (exclusive), type and text of each entity; the words are slices of the text, in its order.
+
+    >>> character_spans("Ann Lee, who sings", ["Ann", "Lee", ",", "who", "sings"], ["B-PER", "I-PER", "O", "O", "O"])
+    [(0, 7, 'PER', 'Ann Lee')]
+    """
+    places = find_words(text, words)
+    (found,) = _spans([list(tags)], strict=False)
+    characters = [(places[first][0], places[last][1], kind) for kind, first, last in found]
+    return [(start, end, kind, text[start:end]) for start, end, kind in sorted(characters)]
+
+
 class EntityMeasure(Measure):
     """Predicted tags of sentences with the given ones; what is resampled is sentences.
 
     F1, precision and recall of entities, micro-averaged over types, the accuracy of tokens, and that of tagging
     nothing. A tag sequence is read as by the conlleval script, which lets an entity begin with I-; with `strict`, as
     IOB2, where such words are no entity. Precision (recall, F1) without any predicted (gold) entity is 0, as in
-    seqeval. Raises DataError when the two do not fit together, or for what is no tag.
+    seqeval. `characters`, sets of (start, end, type) of each text, predicted and given, are measured as `span_f1`,
+    `span_precision` and `span_recall`. Raises DataError when the two do not fit together, or for what is no tag.
     """
 
     shares: ClassVar = {
@@ -46,10 +86,20 @@ class EntityMeasure(Measure):
         "recall": False,
         "token_accuracy": True,
         "all_o_accuracy": True,
+        "span_f1": False,
+        "span_precision": False,
+        "span_recall": False,
     }
     headline = ("f1", "precision", "recall", "token_accuracy")
 
-    def __init__(self, predictions: Tags, references: Tags, *, strict: bool = False) -> None:
+    def __init__(
+        self,
+        predictions: Tags,
+        references: Tags,
+        *,
+        strict: bool = False,
+        characters: tuple[Sequence[set], Sequence[set]] | None = None,
+    ) -> None:
         check_tags(predictions, references)
         self.table = _counts(references, predictions, strict=strict)
         words = [
@@ -57,7 +107,9 @@ class EntityMeasure(Measure):
             for gold, guess in zip(references, predictions, strict=True)
         ]
         entities = self.table.to_numpy().reshape(len(references), -1, 3).sum(axis=1)
-        self.columns = np.column_stack([entities, words]).astype(float)
+        pairs = zip(*characters, strict=True) if characters else ()
+        spans = [(len(gold), len(guess), len(gold & guess)) for guess, gold in pairs]
+        self.columns = np.column_stack([entities, words, *([spans] if spans else [])]).astype(float)
         self.units = self.examples = len(references)
 
     def statistic(self, weights: Weights) -> Metrics:
@@ -65,7 +117,8 @@ class EntityMeasure(Measure):
         sums = weights @ self.columns
         tokens, right, outside = (sums[..., i] for i in (3, 4, 5))
         accuracy = {"token_accuracy": right / tokens, "all_o_accuracy": outside / tokens}
-        return {**_precision_recall_f1(sums), **accuracy}
+        spans = _precision_recall_f1(sums[..., 6:]) if sums.shape[-1] > 6 else {}
+        return {**_precision_recall_f1(sums), **accuracy, **{f"span_{name}": value for name, value in spans.items()}}
 
     def by_type(self, *, seed: int = 0, n_resamples: int = RESAMPLES) -> pd.DataFrame:
         """Return F1 with its 95% interval (`value`, `low`, `high`), precision, recall and support of every type."""

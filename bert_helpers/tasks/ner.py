@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pandas as pd
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from bert_helpers import files
-from bert_helpers.data import CORRECT, in_splits, read_columns, sample_rows
+from bert_helpers.data import CORRECT, in_splits, rename_columns, sample_rows
 from bert_helpers.errors import DataError, parameter
-from bert_helpers.readers import conll
-from bert_helpers.readers.source import SPLITS, source_name
+from bert_helpers.parameters import PARAMETERS, column_parameter
+from bert_helpers.readers import conll, schemes, spans
+from bert_helpers.readers.source import SPLITS, Reading, note, read_source, source_name
 from bert_helpers.tasks import entities
 from bert_helpers.tasks.base import Examples, Task, class_fields, class_names
 from bert_helpers.tokenization import check_max_length, map_rows, special_ids, stride_error
@@ -22,6 +25,9 @@ from bert_helpers.tokenization import check_max_length, map_rows, special_ids, s
 if TYPE_CHECKING:
     from transformers import BatchEncoding, EvalPrediction, PreTrainedConfig, PreTrainedTokenizerBase
     from transformers.trainer_utils import PredictionOutput
+
+
+MODEL = PARAMETERS["MODEL"].default
 
 
 class EntityRecognition(Task):
@@ -46,6 +52,9 @@ print(tag("A text with names."))"""
         *,
         tokens_column: str = "tokens",
         tags_column: str = "ner_tags",
+        tag_names: str = "",
+        words: str = "tokenizer",
+        model: str = MODEL,
         types: Mapping[str, str] | None = None,
         train_size: int = 0,
         validation_size: int = 0,
@@ -55,23 +64,26 @@ print(tag("A text with names."))"""
     ) -> DatasetDict:
         """Read words and entity tags from `source`, as splits train, validation and test.
 
-        `source` is "sample", a file or folder of CoNLL columns (last column: the tag) or of JSON Lines or Parquet with
-        lists of words and tags, or a Hub id. IOB1, IOB2, BIOES and IO are recognised over all splits and turned into
-        IOB2; each split's `info.description` says what was found. `types` renames entity types and drops those it does
-        not name. Columns of the result: `tokens` (strings), `ner_tags` (`ClassLabel`: O, then B- and I- of every
-        type of the training rows, sorted). Missing splits and sizes as in `Classification.load`, sampled at random.
+        `source` is "sample", a file or folder of CoNLL columns, of JSON Lines or Parquet with lists of words and tags,
+        or of texts with spans of characters (`readers.spans`), or a Hub id. `tag_names` are the names of tags that are
+        numbers, with commas between. IOB1, IOB2, BIOES and IO, in any spelling that `readers.schemes` knows, are
+        recognised over all splits and turned into IOB2; each split's `info.description` says what was found. Texts are
+        split into `words` as `split_words` does, with the tokenizer of `model`. `types` renames entity types and drops
+        those it does not name. Columns of the result: `tokens` (strings), `ner_tags` (`ClassLabel`: O, then B- and I-
+        of every type of the training rows, sorted), and of texts also `text` and `spans` (start, end, label). Missing
+        splits and sizes as in `Classification.load`, sampled at random.
 
         Raises DataError, naming the file and the line or row.
         """
-        columns = {"tokens": tokens_column, "ner_tags": tags_column}
-        splits = _tagged(read_columns(source, columns, sample="ner", formats=conll.FORMATS, **reading), types)
-        names = conll.tag_names(splits["train"]["ner_tags"])
+        read = {"tokens_column": tokens_column, "tags_column": tags_column, "words": words, "model": model}
+        splits = _tagged(_read(source, sample="ner", **read, **reading), tag_names, types)
+        names = schemes.tag_names(splits["train"]["ner_tags"])
         if len(names) == 1:
             raise DataError(
                 "no entity: every tag is O",
                 source=source_name(splits["train"]),
                 column=tags_column,
-                fix=f"name the column of tags by {parameter('TAGS_COLUMN')} (in a file of columns it is the last)",
+                fix=f"name the column of tags by {parameter('TAGS_COLUMN')}, in a file without a header by its number",
                 parameter="TAGS_COLUMN",
             )
         splits = {name: _tag_classes(split, names) for name, split in splits.items()}
@@ -136,12 +148,9 @@ print(tag("A text with names."))"""
         names = list(config.id2label.values())
 
         def scores(prediction: EvalPrediction) -> dict[str, float]:
-            labels, predicted = prediction.label_ids, prediction.predictions.argmax(axis=-1)
-            gold, guess = (
-                entities.named([row[kept] for row, kept in zip(side, labels != -100, strict=True)], names)
-                for side in (labels, predicted)
-            )
-            measure = entities.EntityMeasure(guess, gold)
+            pairs = zip(prediction.predictions, prediction.label_ids, strict=True)
+            scored, gold = zip(*((row[labels != -100], labels[labels != -100]) for row, labels in pairs), strict=True)
+            measure = entities.EntityMeasure(entities.legal_tags(scored, names), entities.named(gold, names))
             return measure.values(measure.headline)
 
         return scores
@@ -154,17 +163,25 @@ print(tag("A text with names."))"""
         return predicted_tags(output, encoded, names), entities.named(rows["ner_tags"], names)
 
     def measure(self, predictions: entities.Tags, references: entities.Tags, rows: Dataset) -> entities.EntityMeasure:
-        """Measure tags by entity."""
-        return entities.EntityMeasure(predictions, references)
+        """Measure tags by entity; of texts with spans also the spans of characters."""
+        characters = None
+        if rows is not None and "spans" in rows.column_names:
+            given = [{(s["start"], s["end"], s["label"]) for s in row} for row in rows["spans"]]
+            texts = zip(rows["text"], rows["tokens"], predictions, strict=True)
+            characters = [{span[:3] for span in entities.character_spans(*row)} for row in texts], given
+        return entities.EntityMeasure(predictions, references, characters=characters)
 
     def parts(self, predictions: entities.Tags, references: entities.Tags, seed: int) -> pd.DataFrame:
         """Return F1 of every type of entity ("PER/f1")."""
         by_type = entities.EntityMeasure(predictions, references).by_type(seed=seed)
         return by_type[["value", "low", "high"]].add_suffix("/f1", axis=0)
 
-    def with_fields(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """Return rows of words; texts are split at blanks, and around every punctuation mark."""
-        return rows if "tokens" in rows.column_names else Dataset.from_dict({"tokens": words(rows["text"], tokenizer)})
+    def with_fields(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, *, words: str = "tokenizer") -> Dataset:
+        """Return rows of words; texts are split into `words` as those that were learned from, and kept."""
+        if "tokens" in rows.column_names:
+            return rows
+        texts = list(rows["text"])
+        return Dataset.from_dict({"text": texts, "tokens": _slices(texts, split_words(texts, tokenizer, words))})
 
     def placeholders(self, rows: Dataset) -> dict[str, list]:
         """Return the first tag for every word."""
@@ -173,8 +190,14 @@ print(tag("A text with names."))"""
     def table(
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> dict[str, Sequence]:
-        """Return the lists `tags`, one of a word."""
-        return {"tags": predicted_tags(output, encoded, class_names(config))}
+        """Return the lists `tags`, one of a word, and of texts `entities`: start, end, type and text of each."""
+        tags = predicted_tags(output, encoded, class_names(config))
+        if "text" not in rows.column_names:
+            return {"tags": tags}
+        texts = zip(rows["text"], rows["tokens"], tags, strict=True)
+        found = [[dict(zip(("start", "end", "type", "text"), span, strict=True)) for span in
+                  entities.character_spans(*row)] for row in texts]  # fmt: skip
+        return {"tags": tags, "entities": found}
 
     def save_predictions(
         self, folder: Path, predictions: entities.Tags, rows: DatasetDict, outputs: Mapping[str, PredictionOutput]
@@ -192,23 +215,89 @@ def load_tagged_rows(
     names: Sequence[str],
     *,
     types: Mapping[str, str] | None = None,
-    tokens_column: str = "tokens",
-    tags_column: str = "ner_tags",
+    tag_names: str = "",
     sample: str = "ner_transfer",
+    **reading: str | bool,
 ) -> Dataset:
     """Read the test rows of `source` (or its only split) with the tag names of a tagger that exists already.
 
-    As `EntityRecognition.load`; raises DataError for a tag that `names` does not hold, so call it before the training.
+    Options as those of `EntityRecognition.load`; raises DataError for a tag that `names` does not hold, so call it
+    before the training.
     """
-    columns = {"tokens": tokens_column, "ner_tags": tags_column}
-    splits = _tagged(read_columns(source, columns, sample=sample, formats=conll.FORMATS, need_train=False), types)
+    splits = _tagged(_read(source, sample=sample, need_train=False, **reading), tag_names, types)
     fix = f'map its type by {parameter("TRANSFER_TYPES")}, or leave this text out ({parameter("TRANSFER_DATA")} "")'
     return _tag_classes(next(splits[name] for name in reversed(SPLITS) if name in splits), names, fix)
 
 
-def _tagged(splits: dict[str, Dataset], types: Mapping[str, str] | None) -> dict[str, Dataset]:
+def _read(
+    source: str | Path,
+    *,
+    sample: str,
+    tokens_column: str = "tokens",
+    tags_column: str = "ner_tags",
+    words: str = "tokenizer",
+    model: str = MODEL,
+    need_train: bool = True,
+    **reading: str | bool,
+) -> dict[str, Dataset]:
+    """Read splits with `tokens` and `ner_tags`, the tags as they are written, and what else a reader adds."""
+    columns = {"tokens": tokens_column, "ner_tags": tags_column}
+    how = Reading({name: column_parameter(field) for field, name in columns.items()}, **reading)
+    splits = read_source(source, sample=sample, formats=conll.FORMATS, reading=how, need_train=need_train)
+    for name, split in splits.items():
+        if split.info.builder_name == conll.NAME:
+            continue
+        if split.info.builder_name == spans.NAME:
+            splits[name] = _from_spans(split, words, model)
+        elif tokens_column not in split.column_names and spans.annotated(row := split[0]) and {*row} & {*spans.SPANS}:
+            rows = spans.to_rows(split.to_list(), source_name(split), how)
+            rows.info.description, rows.info.citation = split.info.description, split.info.citation
+            splits[name] = _from_spans(rows, words, model)
+        else:
+            splits[name] = rename_columns(split, columns)
+    return splits
+
+
+def _from_spans(dataset: Dataset, words: str, model: str) -> Dataset:
+    """Turn texts with spans into words and tags; what was done to spans is noted. Raises DataError with all rows."""
+    rows = [spans.Annotated(row["text"], [spans.Span(**span) for span in row["spans"]]) for row in dataset]
+    rows, way = spans.with_fitting_offsets(rows)
+    tokenizer = None
+    if words == "tokenizer":
+        from bert_helpers import models  # see tasks/base.py
+
+        tokenizer = models.load_tokenizer(model)
+    places = split_words([row.text for row in rows], tokenizer, words)
+    found = [spans.to_tags(row, place) for row, place in zip(rows, places, strict=True)]
+    numbers = list(dataset[spans.NUMBER])
+    wrong = {number: problems for number, (*_, problems) in zip(numbers, found, strict=True) if problems}
+    amid = [number for number, (_, _, done, _) in zip(numbers, found, strict=True) if spans.AMID in done]
+    total = sum(len(row.spans) for row in rows)
+    if wrong:
+        problem = next(iter(wrong.values()))[0]
+        raise DataError(problem, source=source_name(dataset), row=list(wrong), fix="correct the spans")
+    if sum(done.count(spans.AMID) for _, _, done, _ in found) > max(3, total / 2):
+        problem = "most spans begin amid a word: their offsets are those of another text"
+        raise DataError(problem, source=source_name(dataset), row=amid, fix="export text and spans together")
+    tokens = _slices([row.text for row in rows], places)
+    columns = {"tokens": tokens, "ner_tags": [tags for tags, *_ in found], "text": [row.text for row in rows]}
+    columns["spans"] = [[{"start": s.start, "end": s.end, "label": s.label} for s in kept] for _, kept, *_ in found]
+    tagged = Dataset.from_dict(columns)
+    tagged.info.description, tagged.info.citation = dataset.info.description, dataset.info.citation
+    note(tagged, "words", {"tokenizer": "as the tokenizer splits texts", "blanks": "between blanks"}.get(words, words))
+    if way:
+        note(tagged, "offsets", way)
+    done = [(what, number) for number, (_, _, done, _) in zip(numbers, found, strict=True) for what in done]
+    for what in dict.fromkeys(what for what, _ in done):
+        at = [str(number) for kind, number in done if kind == what]
+        note(tagged, f"{len(at)} of {total} spans", f"{what} (rows {', '.join(at[:10])}{', …' * (len(at) > 10)})")
+    return tagged
+
+
+def _tagged(splits: dict[str, Dataset], tag_names: str, types: Mapping[str, str] | None) -> dict[str, Dataset]:
     """Check words and tags; returns the splits with their tags as IOB2 strings."""
-    sequences = {name: _tag_strings(split) for name, split in splits.items()}
+    sequences = {name: _tag_strings(split, tag_names) for name, split in splits.items()}
+    sequences, spelling = _spelled(splits, sequences)
     found = sorted({tag[2:] for rows in sequences.values() for row in rows for tag in row if tag != "O"})
     if missing := [kind for kind in types or () if kind not in found]:  # mistyped, it would drop its entities
         raise DataError(
@@ -220,25 +309,50 @@ def _tagged(splits: dict[str, Dataset], types: Mapping[str, str] | None) -> dict
     types, scheme = dict(zip(found, found, strict=True)) if types is None else types, _scheme(splits, sequences)
     for name, split in splits.items():
         tags = [
-            [f"{tag[:2]}{types[tag[2:]]}" if tag[2:] in types else "O" for tag in conll.to_iob2(row, scheme)]
+            [f"{tag[:2]}{types[tag[2:]]}" if tag[2:] in types else "O" for tag in schemes.to_iob2(row, scheme)]
             for row in sequences[name]
         ]
+        if spelling:
+            note(split, "spelling", spelling)
+        if scheme == "IOB2" and (slips := schemes.slips(sequences[name])):
+            note(split, "entities", f"{slips} begin with I-")
         splits[name] = split.remove_columns("ner_tags").add_column("ner_tags", tags)
+        if "spans" in split.column_names:
+            kept = [[{**s, "label": types[s["label"]]} for s in row if s["label"] in types] for row in split["spans"]]
+            splits[name] = splits[name].remove_columns("spans").add_column("spans", kept)
         splits[name].info.description = f"{source_name(split)}, tags in {scheme}"
     return splits
+
+
+def _spelled(
+    splits: dict[str, Dataset], sequences: dict[str, list[list[str]]]
+) -> tuple[dict[str, list[list[str]]], str]:
+    """Return the tags of all splits in the usual spelling, and a note on another one."""
+    try:
+        table, spelling = schemes.read_spelling(
+            dict.fromkeys(tag for rows in sequences.values() for row in rows for tag in row)
+        )
+    except schemes.TagError as error:
+        for name, rows in sequences.items():
+            bad = [(i, j) for i, row in enumerate(rows) for j, tag in enumerate(row) if tag in error.tags]
+            if bad:
+                problem = f"{rows[bad[0][0]][bad[0][1]]!r} is not a tag"
+                raise _bad_words(splits[name], bad, problem, error.fix) from error
+        raise
+    return {name: [[table[tag] for tag in row] for row in rows] for name, rows in sequences.items()}, spelling
 
 
 def _bad_words(dataset: Dataset, places: Sequence[tuple[int, int]], problem: str, fix: str) -> DataError:
     """Return the error about words (row and position, from 0): by line where each word has one, else by row."""
     source = source_name(dataset)
     if dataset.info.builder_name == conll.NAME:
-        lines = [dataset[row][conll.LINE] + position for row, position in places]
+        lines = [dataset[row][conll.LINES][position] for row, position in places]
         return DataError(problem, source=source, row=lines, unit="line", fix=fix)
     rows = list(dict.fromkeys(row + 1 for row, _ in places))
     return DataError(f"word {places[0][1] + 1}: {problem}", source=source, row=rows, fix=fix)
 
 
-def _tag_strings(dataset: Dataset) -> list[list[str]]:
+def _tag_strings(dataset: Dataset, tag_names: str) -> list[list[str]]:
     """Return every row's tags as strings. Raises DataError with all rows, or words, that have the first one's fault."""
     sentences = list(zip(dataset["tokens"], dataset["ner_tags"], strict=True))
     if rows := [i for i, pair in enumerate(sentences) if not all(isinstance(part, list) and part for part in pair)]:
@@ -250,19 +364,26 @@ def _tag_strings(dataset: Dataset) -> list[list[str]]:
         at = {"source": source_name(dataset), "row": [row + 1 for row in rows]}
         raise DataError(f"{len(words)} words but {len(labels)} tags", fix="correct the row", **at)
     if isinstance(feature := getattr(dataset.features["ner_tags"], "feature", None), ClassLabel):
-        sentences = [(words, feature.int2str(labels)) for words, labels in sentences]
-    pairs = [((i, j), *pair) for i, row in enumerate(sentences) for j, pair in enumerate(zip(*row, strict=True))]
-    if bad := [(at, word) for at, word, _ in pairs if not isinstance(word, str) or "\0" in word]:
-        raise _bad_words(dataset, [at for at, _ in bad], f"the word {bad[0][1]!r} is not text", CORRECT)
-    if bad := [(at, tag) for at, _, tag in pairs if not isinstance(tag, str) or not conll.TAG.fullmatch(tag)]:
-        raise _bad_words(dataset, [at for at, _ in bad], f"{bad[0][1]!r} is not a tag", conll.WRITE_TAGS)
-    return [labels for _, labels in sentences]
+        return [feature.int2str(labels) for _, labels in sentences]
+    words = ((i, j, word) for i, (row, _) in enumerate(sentences) for j, word in enumerate(row))
+    if bad := [(i, j) for i, j, word in words if not isinstance(word, str) or "\0" in word]:
+        word = sentences[bad[0][0]][0][bad[0][1]]
+        raise _bad_words(dataset, bad, f"the word {word!r} is not text", CORRECT)
+    names = [name.strip() for name in tag_names.split(",") if name.strip()]
+    named = {key: name for i, name in enumerate(names) for key in (i, str(i))}
+    tags = ((i, j, tag) for i, (_, row) in enumerate(sentences) for j, tag in enumerate(row))
+    if bad := [(i, j) for i, j, tag in tags if tag not in named and not (isinstance(tag, str) and not tag.isdecimal())]:
+        tag = sentences[bad[0][0]][1][bad[0][1]]
+        is_number = str(tag).isdecimal()
+        fix = f"give their names in order by {parameter('TAG_NAMES')}: O,B-PER,I-PER" if is_number else ""
+        raise _bad_words(dataset, bad, f"{tag!r} is not a tag", fix or schemes.WRITE_TAGS)
+    return [[named.get(tag, tag) for tag in labels] for _, labels in sentences]
 
 
 def _scheme(splits: dict[str, Dataset], sequences: dict[str, list[list[str]]]) -> str:
     try:
-        return conll.find_scheme([row for rows in sequences.values() for row in rows])
-    except conll.SequenceError as error:
+        return schemes.find_scheme([row for rows in sequences.values() for row in rows])
+    except schemes.SequenceError as error:
         first = 0
         for name, rows in sequences.items():
             places = [(row - first, position) for row, position in error.places if first <= row < first + len(rows)]
@@ -280,15 +401,43 @@ def _tag_classes(dataset: Dataset, names: Sequence[str], fix: str = "correct the
         raise _bad_words(dataset, unknown, problem, fix)
     features = Features({"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=list(names)))})
     columns = {"tokens": dataset["tokens"], "ner_tags": [[index[tag] for tag in labels] for labels in rows]}
+    for name in {"text", "spans"} & {*dataset.column_names} if "spans" in dataset.column_names else ():
+        columns[name], features[name] = dataset[name], dataset.features[name]
     tagged = Dataset.from_dict(columns, features=features)
-    tagged.info.description = source_name(dataset)
+    tagged.info.description, tagged.info.citation = dataset.info.description, dataset.info.citation
     return tagged
 
 
-def predicted_tags(output: PredictionOutput, encoded: Dataset, names: Sequence[str]) -> list[list[str]]:
-    """Return the tags of every word of every sentence, from `Trainer.predict` of the windows of `encode`."""
-    tags, _ = sentences_from_windows(output.predictions.argmax(axis=-1), output.label_ids, encoded["sentence"])
-    return entities.named(tags, names)
+def predicted_tags(
+    output: PredictionOutput, encoded: Dataset, names: Sequence[str], *, greedy: bool = False
+) -> list[list[str]]:
+    """Return the tags of every word of every sentence, from `Trainer.predict` of the windows of `encode`.
+
+    They are the most probable legal sequence (`entities.legal_tags`), or with `greedy` each word's most probable tag.
+    """
+    scores, _ = sentences_from_windows(output.predictions, output.label_ids, encoded["sentence"])
+    return (
+        entities.named([row.argmax(axis=-1) for row in scores], names) if greedy else entities.legal_tags(scores, names)
+    )
+
+
+def split_words(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase | None, words: str = "tokenizer"
+) -> list[list[tuple[int, int]]]:
+    """Return the characters of each text's words: "blanks" are between them, "punctuation" marks words of their own.
+
+    With "tokenizer", they are split as it splits them itself.
+    """
+    if words == "blanks":
+        return [[match.span() for match in re.finditer(r"\S+", text)] for text in texts]
+    if words == "punctuation":
+        rule = BertPreTokenizer()
+        return [[place for _, place in rule.pre_tokenize_str(text)] for text in texts]
+    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)
+    return [
+        [tuple(encoded.word_to_chars(i, word)) for word in dict.fromkeys(encoded.word_ids(i))]
+        for i in range(len(texts))
+    ]
 
 
 def words(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
@@ -298,12 +447,11 @@ def words(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[str
     >>> words(["Bo's in Brask."], models.load_tokenizer(models.DEFAULT_MODEL))
     [['Bo', "'", 's', 'in', 'Brask', '.']]
     """
-    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)
-    rows = []
-    for i, text in enumerate(texts):
-        spans = [encoded.word_to_chars(i, word) for word in dict.fromkeys(encoded.word_ids(i))]
-        rows.append([text[start:end] for start, end in spans] or [text])
-    return rows
+    return _slices(texts, split_words(texts, tokenizer))
+
+
+def _slices(texts: Sequence[str], places: Sequence[Sequence[tuple[int, int]]]) -> list[list[str]]:
+    return [[text[start:end] for start, end in row] or [text] for text, row in zip(texts, places, strict=True)]
 
 
 # --- windows -----------------------------------------------------------------------------------------------

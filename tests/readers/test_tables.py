@@ -153,9 +153,9 @@ def test_a_file_is_read_as_it_is_not_as_it_was_at_the_same_time(name, tmp_path):
     for text in ("OLD", "NEW"):
         path.write_text(contents[name].replace("OLD", text))
         os.utime(path, (1_577_836_800, 1_577_836_800))
-        rows = source.read_source(path, sample="", formats=(*tables.FORMATS, kind), reading=Reading({"text": ""}))[
-            "train"
-        ]
+        rows = source.read_source(
+            path, sample="", formats=(*tables.FORMATS, kind), reading=Reading({"text": ""} if name != "s.conll" else {})
+        )["train"]
         assert text in str(rows[0]["text"])
         assert not rows.cache_files
 
@@ -267,7 +267,7 @@ def test_categories_are_their_names_and_damaged_texts_refused(tmp_path):
 @pytest.mark.parametrize("value", ["seven", 7])
 @pytest.mark.parametrize("name", ["line", "__line__"])
 def test_a_column_named_line_is_no_place(name, value, tmp_path):
-    rows = [{"tokens": ["a", "b"], "ner_tags": ["O", "X"], name: value}] * 2
+    rows = [{"tokens": ["a", "b"], "ner_tags": ["B-Y", "X"], name: value}] * 2
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(DataError) as caught:
         TASKS["ner"].load(tmp_path / "a.jsonl")

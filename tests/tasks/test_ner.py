@@ -9,79 +9,13 @@ from datasets import Dataset, DatasetDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.metrics import accuracy_score, classification_report, f1_score, precision_score, recall_score
+from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2
 
 from bert_helpers import DataError, ParameterError, models, training
 from bert_helpers.readers import conll, source
-from bert_helpers.readers.source import Reading
 from bert_helpers.tasks import entities, ner
 from bert_helpers.tasks.registry import TASKS
-
-# --- schemes -----------------------------------------------------------------------------------------------
-
-SPAN = st.tuples(st.sampled_from(["PER", "ORG", "LOC-2"]), st.integers(1, 4))
-SENTENCE = st.lists(st.one_of(SPAN, st.just(("O", 1))), max_size=8)
-
-
-def write_tags(spans, scheme):
-    """Spans as tags of a scheme: written apart from the code under test."""
-    result = []
-    for i, (kind, length) in enumerate(spans):
-        if kind == "O":
-            result += ["O"]
-            continue
-        follows_own_kind = i > 0 and spans[i - 1][0] == kind
-        if scheme == "IOB2":
-            result += [f"B-{kind}"] + [f"I-{kind}"] * (length - 1)
-        elif scheme == "IOB1":
-            result += [f"{'B' if follows_own_kind else 'I'}-{kind}"] + [f"I-{kind}"] * (length - 1)
-        elif length == 1:
-            result += [f"S-{kind}"]
-        else:
-            result += [f"B-{kind}"] + [f"I-{kind}"] * (length - 2) + [f"E-{kind}"]
-    return result
-
-
-@given(st.lists(SENTENCE, min_size=1, max_size=5), st.sampled_from(["IOB1", "BIOES"]))
-def test_every_scheme_keeps_its_entities_on_the_way_to_iob2(sentences, scheme):
-    sequences = [write_tags(spans, scheme) for spans in sentences]
-    found = conll.find_scheme(sequences)
-    assert [conll.to_iob2(row, found) for row in sequences] == [write_tags(spans, "IOB2") for spans in sentences]
-
-
-@given(st.lists(SENTENCE, min_size=1, max_size=5))
-def test_iob2_is_left_as_it_is(sentences):
-    sequences = [write_tags(spans, "IOB2") for spans in sentences]
-    found = conll.find_scheme(sequences)
-    assert found in {"IOB2", "IO"}
-    assert [conll.to_iob2(row, found) for row in sequences] == sequences
-
-
-def test_schemes_are_told_apart():
-    assert conll.find_scheme([["B-PER", "I-PER", "O"]]) == "IOB2"
-    assert conll.find_scheme([["I-PER", "B-PER", "O"]]) == "IOB1"
-    assert conll.find_scheme([["I-PER", "O"]]) == "IO"
-    assert conll.find_scheme([["S-PER", "B-LOC", "E-LOC"]]) == "BIOES"
-    assert conll.find_scheme([["O"]]) == "IO"
-
-
-@pytest.mark.parametrize(
-    ("sequence", "position"),
-    [
-        (["B-PER", "O", "B-LOC", "O", "I-PER"], 4),
-        (["B-PER", "I-LOC", "O", "B-LOC"], 1),
-        (["B-PER", "E-LOC"], 1),
-        (["O", "E-PER"], 1),
-        (["S-PER", "I-PER"], 1),
-        (["O", "B-PER", "O", "S-LOC"], 2),
-        (["S-LOC", "B-PER"], 1),
-    ],
-)
-def test_an_illegal_sequence_is_found_where_it_is(sequence, position):
-    with pytest.raises(conll.SequenceError) as caught:
-        conll.find_scheme([["O"], sequence])
-    assert caught.value.places[0] == (1, position)
-
 
 # --- files -------------------------------------------------------------------------------------------------
 
@@ -102,44 +36,17 @@ def write(path, content):
     return path
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        columns("\t"),
-        columns(" "),
-        columns("   "),
-        columns(";"),
-        columns(","),
-        columns("|"),
-        columns("\t", extra="NNP"),
-        columns(" ", newline="\r\n"),
-        "\ufeff" + columns("\t"),
-        "-DOCSTART- -X- O O\n\n# a comment\n" + columns(" ") + "\n\n\n",
-        columns("\t").rstrip("\n"),
-    ],
-)
-def test_columns_are_read_whatever_separates_them(content, tmp_path):
-    rows = conll.read_conll(write(tmp_path / "a.conll", content), Reading())
-    assert rows["tokens"] == WORDS
-    assert rows["ner_tags"] == TAGS
-
-
-def test_a_hash_that_is_a_word_is_no_comment(tmp_path):
-    rows = conll.read_conll(write(tmp_path / "a", "#rain\tO\n#\tO\nBrask\tB-LOC\n"), Reading())
-    assert rows.to_list() == [{"tokens": ["#rain", "#", "Brask"], "ner_tags": ["O", "O", "B-LOC"], conll.LINE: 1}]
-
-
 BAD = {
     "one column": ("a.conll", "Anna\nLee\n", "line 1: 'Anna' does not end in a tag"),
-    "mixed separators": ("a.conll", "Anna\tB-PER\nLee I-PER\nsings\tO\n", "line 2: 1 columns, where the file has 2"),
+    "a tag missing": ("a.conll", "Anna\tB-PER\nLee\nsings\tO\n", "line 2: 1 columns, where the file has 2"),
     "a column missing": ("a.conll", "Anna N B-PER\nLee I-PER\nsings V O\n", "line 2: 2 columns, where.*3"),
     "empty": ("a.conll", "", "empty"),
     "blank lines only": ("a.conll", "\n\n\n", "holds no words"),
     "no type": ("a.conll", "Anna B-PER\nLee I\nsings O\n", "line 2: 'I' is not a tag"),
     "no type after the prefix": ("a.conll", "Anna B-PER\nLee B-\n", "line 2: 'B-' is not a tag"),
     "no prefix": ("a.conll", "Anna B-PER\n\nLee PER\n", "line 3: 'PER' is not a tag"),
-    "illegal": ("a.conll", "Anna B-PER\nLee I-LOC\nsings O\n\nBrask B-LOC\n", "line 2: I-LOC after B-PER is illegal"),
-    "undecodable": ("a.conll", b"Anna B-PER\nL\xe9e I-PER\n", "line 2: byte 2 is not UTF-8"),
+    "illegal": ("a.conll", "Anna B-PER\nLee E-LOC\nsings O\n\nBrask S-LOC\n", "line 2: E-LOC after B-PER is illegal"),
+    "undecodable": ("a.conll", b"Anna B-PER\nL\xc3\xa9\xe9e I-PER\n", "line 2: byte 4 is not UTF-8"),
     "count": ("a.jsonl", '{"tokens": ["a", "b"], "ner_tags": ["O"]}\n', "row 1.*2 words but 1 tags"),
     "numbers without names": ("a.jsonl", '{"tokens": ["a"], "ner_tags": [0]}\n', "row 1.*0 is not a tag"),
     "no words": ("a.jsonl", '{"tokens": [], "ner_tags": []}\n' * 2, "row 1.*a list of words"),
@@ -182,22 +89,6 @@ def test_types_are_renamed_and_dropped(tmp_path):
         DataError, match=r"a\.conll: no entity of the type 'persn'; there are person, place; .* TRANSFER_TYPES"
     ):
         ner.load_tagged_rows(path, ["O", "B-PER", "I-PER"], types={"persn": "PER"})
-
-
-def test_a_column_that_numbers_the_words_is_not_taken_for_them(tmp_path):
-    path = tmp_path / "a.conll"
-    path.write_text("# text\n1\tMaria\tN\tB-PER\n2\tsang\tV\tO\n\n1\tGo\tV\tO\n")
-    rows = conll.read_conll(path, Reading())
-    assert rows.to_dict() == {
-        "tokens": [["Maria", "sang"], ["Go"]],
-        "ner_tags": [["B-PER", "O"], ["O"]],
-        conll.LINE: [2, 5],
-    }
-    path.write_text("1999 N O\n2 N O\n\n7 N B-NUM\n")
-    with pytest.raises(DataError, match=r"a.conll, line 1 .*: the first column holds numbers, which neither are"):
-        conll.read_conll(path, Reading())
-    path.write_text("1 O\n2 O\n\n1 B-NUM\n")  # two columns: there are no other words
-    assert conll.read_conll(path, Reading())["tokens"][0] == ["1", "2"]
 
 
 def test_files_named_as_conll_2003_names_them_are_splits_and_the_scheme_is_reported(tmp_path):
@@ -430,7 +321,7 @@ def test_the_sample_keeps_its_promises():
 
     def mentions(split):
         for row in split:
-            for _, first, last in entities.get_entities([names[i] for i in row["ner_tags"]]):
+            for _, first, last in get_entities([names[i] for i in row["ner_tags"]]):
                 yield " ".join(row["tokens"][first : last + 1]).lower()
 
     known = set(mentions(dataset["train"]))

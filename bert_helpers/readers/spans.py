@@ -1,0 +1,323 @@
+"""Texts with entities as spans of characters, as annotation tools export them: doccano, Label Studio, Prodigy, spaCy.
+
+A row is known by its shape: a text, and a list of spans with beginning, end and type, whatever a tool calls these.
+"""
+
+import ast
+import csv
+import io
+import json
+import re
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import NamedTuple
+
+from datasets import Dataset, Features, List, Value
+
+from bert_helpers.errors import DataError
+from bert_helpers.readers.source import Format, Reading, text_of, to_dataset
+
+TEXT = ("text", "content", "raw", "sentence", "document")
+SPANS = ("spans", "entities", "label", "labels", "annotations", "annotation", "ents")
+START, END = ("start", "start_offset", "start_char", "begin"), ("end", "end_offset", "end_char", "stop")
+LABEL = ("label", "labels", "entity", "entity_group", "entity_type", "type", "tag", "tag_name", "category")
+NAME = "bert_helpers.spans"  # `info.builder_name` of what has the columns of FEATURES
+NUMBER = "number"  # of the row in its file
+LOOKED_AT = 20  # rows by which a file is recognised
+SPAN = {"start": Value("int64"), "end": Value("int64"), "label": Value("string"), "text": Value("string")}
+FEATURES = Features({"text": Value("string"), "spans": List(SPAN), NUMBER: Value("int64")})
+BRAT = re.compile(r"(?P<id>T\d+)\t(?P<label>\S+) (?P<offsets>\d+ \d+(;\d+ \d+)*)\t?(?P<text>.*)")
+AMID, CUT = "begin amid a word, which is taken whole", "end amid a word, which is taken whole"
+
+
+class Span(NamedTuple):
+    """An entity: characters `start` to `end` (exclusive) of the text, its type, and its text where the file has it."""
+
+    start: int
+    end: int
+    label: str
+    text: str | None = None
+
+
+class Annotated(NamedTuple):
+    """A text with its entities; `left_out` says why it is not to be used, if so."""
+
+    text: str
+    spans: list[Span]
+    left_out: str = ""
+
+
+# --- read --------------------------------------------------------------------------------------------------
+
+
+def read_json(path: Path, reading: Reading) -> Dataset:
+    """Read a tool's JSON or JSON Lines: FEATURES, a row a text."""
+    return to_rows(_items(text_of(path, reading).decode()), path.name, reading)
+
+
+def read_table(path: Path, reading: Reading) -> Dataset:
+    """Read a CSV or TSV whose columns are texts and lists of spans."""
+    text = text_of(path, reading).decode()
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=_delimiter(text) or ",")
+        return to_rows(list(rows), path.name, reading)
+    finally:
+        csv.field_size_limit(before)
+
+
+def to_rows(items: Sequence[object], source: str, reading: Reading) -> Dataset:
+    """Return rows of a tool as FEATURES; says how many were left out, and why. Raises DataError for other rows."""
+    rows = {number: annotated(item) for number, item in enumerate(items, 1)}
+    if bad := [number for number, row in rows.items() if row is None]:
+        fix = 'write rows as {"text": "Ann sings", "spans": [[0, 3, "PER"]]}'
+        raise DataError("not a text with spans of characters", source=source, row=bad, fix=fix)
+    for why, count in Counter(row.left_out for row in rows.values() if row.left_out).items():
+        reading.assume("left out", f"{count} rows {why}")
+    used = {number: row for number, row in rows.items() if not row.left_out}
+    columns = {"text": [row.text for row in used.values()], NUMBER: list(used)}
+    columns["spans"] = [[span._asdict() for span in row.spans] for row in used.values()]
+    return to_dataset(Dataset.from_dict(columns, features=FEATURES).data.table, builder_name=NAME)
+
+
+def read_brat(folder: Path, reading: Reading) -> Dataset:
+    """Read brat's folder: a text in each .txt, its entities in the .ann beside it; what else an .ann holds is skipped.
+
+    An entity in several pieces is taken from its first to its last character. Raises DataError.
+    """
+    rows, pieces, bad = [], [], []
+    for path in sorted(folder.glob("*.ann")):
+        text = text_of(path.with_suffix(".txt"), reading).decode()
+        spans = []
+        for line in text_of(path, reading).decode().splitlines():
+            if not (match := BRAT.fullmatch(line)):
+                bad += [path.name] * line.startswith("T")
+                continue
+            numbers = [int(number) for number in re.findall(r"\d+", match["offsets"])]
+            pieces += [f"{path.name} {match['id']}"] * (len(numbers) > 2)
+            shown = match["text"] if len(numbers) == 2 else None
+            spans.append({"start": numbers[0], "end": numbers[-1], "label": match["label"], "text": shown})
+        rows.append({"text": text, "spans": spans})
+    if bad:
+        fix = 'write entities as "T1", tab, type, beginning and end, tab, text'
+        raise DataError("not a line of brat's", source=folder.name, row=list(dict.fromkeys(bad)), unit="file", fix=fix)
+    if pieces:
+        shown = ", ".join(pieces[:10]) + ", …" * (len(pieces) > 10)
+        reading.assume(f"{len(pieces)} entities in pieces", f"taken whole ({shown})")
+    return to_rows(rows, folder.name, reading)
+
+
+def is_brat(folder: Path) -> bool:
+    """Whether a folder has annotations, each with its text."""
+    notes = sorted(folder.glob("*.ann"))
+    return bool(notes) and all(path.with_suffix(".txt").is_file() for path in notes)
+
+
+def _items(text: str) -> list:
+    """The rows of JSON or JSON Lines, or those among them that another object holds."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    if isinstance(content, Mapping) and annotated(content) is None:
+        lists = [value for value in content.values() if isinstance(value, list)]
+        content = next((rows for rows in lists if any(map(annotated, rows[:100]))), content)
+    return [item for item in content if item is not None] if isinstance(content, list) else [content]
+
+
+def looks_annotated(head: str) -> bool:
+    """Whether a JSON file begins as texts with lists of spans do: in lines, an array, or an array within an object."""
+    decoder = json.JSONDecoder()
+    for start in [0, *(match.end() for match in re.finditer(r'(^\s*|"\w+":\s*)\[', head))][:5]:
+        for _ in range(LOOKED_AT):
+            start += len(re.match(r"[\s,]*", head[start:])[0])
+            try:
+                item, start = decoder.raw_decode(head, start)
+            except ValueError:
+                break
+            names = {*map(str.lower, item)} if isinstance(item, Mapping) else {"spans"}
+            if annotated(item) and names & {*SPANS, "data"} and "ner_tags" not in names:
+                return True
+    return False
+
+
+def _delimiter(head: str) -> str:
+    """The delimiter under which the first line names a column of texts and one of spans."""
+    for sign in ",;\t|":
+        names = {name.strip().strip('"').lower() for name in head.split("\n", 1)[0].strip().split(sign)}
+        if names & {*TEXT} and names & {*SPANS}:
+            return sign
+    return ""
+
+
+def looks_listed(head: str) -> bool:
+    """Whether the beginning of a delimited file is that of texts with lists of spans."""
+    return bool(_delimiter(head) and re.search(r"[,;\t|]\s*\"?\[\s*[\[({\]]", head))
+
+
+# --- rows of the tools -------------------------------------------------------------------------------------
+
+
+def annotated(row: object) -> Annotated | None:
+    """Return a row of a tool as text and spans; None where it is not one.
+
+    >>> annotated({"text": "Ann sings", "label": [[0, 3, "PER"]]})
+    Annotated(text='Ann sings', spans=[Span(start=0, end=3, label='PER', text=None)], left_out='')
+    >>> annotated(["Ann sings", {"entities": [[0, 3, "PER"]]}]).spans
+    [Span(start=0, end=3, label='PER', text=None)]
+    >>> annotated({"text": "Ann sings", "label": ["music"]})
+    """
+    if isinstance(row, (list, tuple)) and len(row) == 2:  # spaCy's
+        row = {"text": row[0], "spans": row[1].get("entities") if isinstance(row[1], Mapping) else row[1]}
+    if not isinstance(row, Mapping):
+        return None
+    fields = {str(name).lower(): value for name, value in row.items()}
+    if isinstance(data := fields.get("data"), Mapping):  # a task of Label Studio
+        texts = {name: value for name, value in data.items() if isinstance(value, str)}
+        text = next((texts[name] for name in TEXT if name in texts), next(iter(texts.values()), None))
+        done = [a for a in fields.get("annotations") or fields.get("completions") or [] if not a.get("was_cancelled")]
+        if text is None:
+            return None
+        spans = _spans(done[0].get("result") or []) if done else []
+        return None if spans is None else Annotated(text, spans, "" if done else "without an annotation")
+    text = next((fields[name] for name in (*TEXT, "data") if isinstance(fields.get(name), str)), None)
+    found = [_spans(_parsed(fields[name])) for name in SPANS if name in fields]
+    spans = next((spans for spans in found if spans is not None), [] if not found else None)
+    if text is None or spans is None:
+        return None
+    answer = fields.get("answer", "accept")  # Prodigy's
+    return Annotated(text, spans, "" if answer == "accept" else f'with the answer "{answer}"')
+
+
+def _parsed(value: object) -> object:
+    """The list that a cell of a table writes out, as JSON or Python; other values as they are."""
+    if not isinstance(value, str) or not value.strip().startswith(("[", "(")):
+        return value
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(value)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return value
+
+
+def _spans(value: object) -> list[Span] | None:
+    if value is None:
+        return []
+    if not isinstance(value, (list, tuple)):
+        return None
+    spans = [_span(item) for item in value]
+    return None if None in spans else [span for group in spans for span in group]
+
+
+def _span(item: object) -> list[Span] | None:
+    """The spans of one item, which may have several types or places; [] for relations; None for what is no span."""
+    if isinstance(item, (list, tuple)) and len(item) == 3:
+        numbers, names = ([x for x in item if isinstance(x, kind)] for kind in (int, str))
+        return [Span(*numbers, *names)] if (len(numbers), len(names)) == (2, 1) else None
+    if not isinstance(item, Mapping):
+        return None
+    if isinstance(item.get("value"), Mapping) or "from_id" in item:  # of Label Studio's results some are no spans
+        return _span(item["value"]) if "start" in item.get("value", {}) else []
+    if isinstance(points := item.get("points"), list):  # Dataturks'; the last character is the entity's own
+        places = [_span({**point, "end": point["end"] + 1, "label": item.get("label")}) for point in points]
+        return [span for place in places for span in place or []]
+    start, end = (next((item[name] for name in names if name in item), None) for names in (START, END))
+    labels = next((item[name] for name in LABEL if item.get(name) not in (None, [])), None)
+    if not all(isinstance(n, (int, float)) and n == int(n) for n in (start, end)) or labels is None:
+        return None
+    text = item.get("text", item.get("value"))
+    names = labels if isinstance(labels, (list, tuple)) else [labels]
+    return [Span(int(start), int(end), str(name), text if isinstance(text, str) else None) for name in names]
+
+
+# --- spans to words ----------------------------------------------------------------------------------------
+
+
+def to_tags(row: Annotated, words: Sequence[tuple[int, int]]) -> tuple[list[str], list[Span], list[str], list[str]]:
+    """Return the IOB2 tags of a text's words, the spans they stand for, what was done to some, and what is wrong.
+
+    `words` are the characters of each word. Blanks at the ends of a span are cut off; a word that a span cuts is taken
+    whole; of spans within one another, or of one word, the longest is kept. Wrong are spans outside of the text or
+    without a word, those whose text is another, and those that overlap or have two types.
+    """
+    spans, done, wrong = [], [], []
+    for span in sorted(set(row.spans)):
+        piece = row.text[max(span.start, 0) : max(span.end, 0)]
+        if not (0 <= span.start < span.end <= len(row.text) and piece.strip()):
+            wrong.append(f"characters {span.start} to {span.end} are no words of the text")
+        elif not _fits(row.text, span):
+            wrong.append(f"at {span.start} to {span.end} stands {piece[:40]!r}, not {span.text[:40]!r}")
+        else:
+            start = span.start + len(piece) - len(piece.lstrip())
+            spans.append(Span(start, start + len(piece.strip()), span.label))
+            done += ["blanks at the ends cut off"] * (piece != piece.strip())
+    spans = sorted(set(spans), key=lambda span: (span.start, -span.end))
+    for i, one in enumerate(spans):
+        for other in takewhile(lambda other, end=one.end: other.start < end, spans[i + 1 :]):
+            if (one.start, one.end) == (other.start, other.end):
+                wrong.append(f"{row.text[one.start : one.end][:40]!r} is {one.label} and {other.label}")
+            elif other.end > one.end and other.start > one.start:
+                wrong.append(f"characters {one.start} to {one.end} and {other.start} to {other.end} overlap")
+    tags, kept = ["O"] * len(words), []
+    ends, starts = [end for _, end in words], [start for start, _ in words]
+    for span in sorted(spans, key=lambda span: span.start - span.end):
+        first, last = bisect_right(ends, span.start), bisect_left(starts, span.end)
+        if any(tag != "O" for tag in tags[first:last]):
+            done.append("within or beside another, in the same words: left out")
+            continue
+        tags[first:last] = [f"{'I' if i else 'B'}-{span.label}" for i in range(last - first)]
+        done += [AMID] * (starts[first] < span.start) + [CUT] * (ends[last - 1] > span.end)
+        kept.append(span)
+    return tags, sorted(kept), done, wrong
+
+
+def _fits(text: str, span: Span) -> bool:
+    return span.text is None or text[span.start : span.end].split() == span.text.split()
+
+
+def with_fitting_offsets(rows: Sequence[Annotated]) -> tuple[Sequence[Annotated], str]:
+    """Return rows whose offsets are counted in another way, if all their texts fit then, with that way's name.
+
+    Offsets of JavaScript count a sign beyond Unicode's first plane, such as an emoji, twice.
+    """
+    if all(_fits(text, span) for text, spans, _ in rows for span in spans):
+        return rows, ""
+    for way, code, width in (("UTF-16 units", "utf-16-le", 2), ("bytes", "utf-8", 1)):
+        contents = [row.text.encode(code) for row in rows]
+        counted = [
+            row._replace(spans=[span._replace(**_counted(content, span, code, width)) for span in row.spans])
+            for row, content in zip(rows, contents, strict=True)
+        ]
+        if all(_fits(text, span) for text, spans, _ in counted for span in spans):
+            return counted, f"counted in {way}"
+    return rows, ""
+
+
+def _counted(content: bytes, span: Span, code: str, width: int) -> dict[str, int]:
+    before = {name: content[: width * max(0, getattr(span, name))] for name in ("start", "end")}
+    return {name: len(part.decode(code, "ignore")) for name, part in before.items()}
+
+
+# --- character spans of tags -------------------------------------------------------------------------------
+
+
+def find_words(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the characters of each word, slices of the text in its order."""
+    places, position = [], 0
+    for word in words:
+        start = text.index(word, position)
+        position = start + len(word)
+        places.append((start, position))
+    return places
+
+
+# What texts with spans are read from
+FORMATS = (
+    Format((".json", ".jsonl"), read_json, looks=looks_annotated),
+    Format((".csv", ".tsv"), read_table, looks=looks_listed),
+    Format((), read_brat, is_folder=is_brat),
+)
