@@ -258,7 +258,7 @@ def check_texts(dataset: Dataset, field: str, column: str | None = None, *, blan
 
 def in_splits(
     splits: Mapping[str, Dataset],
-    sizes: tuple[int, int, int],
+    sizes: tuple[int | None, int, int],
     *,
     seed: int,
     hold_out: Sampler,
@@ -266,10 +266,14 @@ def in_splits(
 ) -> DatasetDict:
     """Return the splits train, validation and test with as many rows as `sizes` say, in that order (0: all).
 
+    Where the first is None all stay as they are, and none is added: so `info` shows a source.
+
     A missing validation or test split is taken from the training rows by `hold_out`; `sample` (as `hold_out`, if not
     given) chooses the rows of a split that has more. Raises DataError when there are too few rows.
     """
     say_assumed(splits)
+    if sizes[0] is None:
+        return DatasetDict(splits)
     wanted = dict(zip(SPLITS, sizes, strict=True))
     splits = split_missing(splits, wanted, seed=seed, sample=hold_out)
     return DatasetDict(
@@ -292,7 +296,7 @@ def stratified_indices(labels: Sequence[int], size: int, *, seed: int) -> np.nda
 
 def sample_by_label(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
     """Return `size` row numbers, stratified by column `label`."""
-    return stratified_indices(dataset["label"], size, seed=seed)
+    return stratified_indices(dataset["label"][:], size, seed=seed)
 
 
 def sample_rows(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:

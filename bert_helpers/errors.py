@@ -69,6 +69,13 @@ class BertHelpersError(ValueError):
         text = _cut(subject + _cut(problem, max(300, LONGEST - len(subject) - len(fix))) + fix, LONGEST)
         return text if text.endswith((".", "?", ")", "…")) else f"{text}."
 
+    def entries(self, spell: Callable[[str], str] = str) -> list[dict[str, object]]:
+        """Return the error as programs read it, an entry for each of the rows that the sentence names."""
+        count = f" ({len(self.rows)} {self.unit}s)" if len(self.rows) > SHOWN else ""
+        problem, fix = (_cut(_spelled(text, spell), LONGEST // 2) for text in (self.problem, self.fix))
+        entry = {"problem": problem + count, "source": self.source, "row": None, "column": self.column, "fix": fix}
+        return [{**entry, "row": row, "parameter": self.parameter} for row in self.rows[:SHOWN] or [None]]
+
     def _rows(self) -> str:
         if not self.rows:
             return ""

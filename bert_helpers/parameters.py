@@ -186,6 +186,12 @@ def of_reading() -> dict[str, object]:
     return {name: row.default for name, row in PARAMETERS.items() if row.reads}
 
 
+def of_info() -> dict[str, object]:
+    """Return the parameters that decide what is read of a source, and their defaults."""
+    columns = {name: row.default for name, row in PARAMETERS.items() if name.endswith("_COLUMN") and row.tasks}
+    return {**columns, **of_reading(), "LOW": PARAMETERS["LOW"].default, "HIGH": PARAMETERS["HIGH"].default}
+
+
 def column_parameter(field: str) -> str:
     """Return the parameter that names the column of a task's field, which is its default; "" if none does."""
     names = (name for name, row in PARAMETERS.items() if name.endswith("_COLUMN") and row.default == field)

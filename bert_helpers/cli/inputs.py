@@ -35,7 +35,7 @@ def look(options: argparse.Namespace) -> None:
         options.dataset = spec.load(files.resolve(p["DATA"]), **base.options(spec.load, p))
     elif command == "predict":
         _look_at_texts(options)
-    else:
+    elif command != "info":
         names = [options.first, options.second] if command == "compare" else [options.folder]
         options.runs = [_run(name, options.data) for name in names]
         if len(names) == 2 and options.runs[0].resolve() == options.runs[1].resolve():

@@ -23,7 +23,8 @@ COMMANDS = {
     "predict": "what a trained model says of new texts, in their order",
     "diagnose": "what is wrong with a run: findings with evidence and fix",
     "compare": "whether two runs differ by more than chance on the same test rows",
-    "info": "versions, device, precision, packaged model and samples",
+    "info": "what a source is, how it would be read and what is wrong with it; of a run's folder, what it measured; "
+    "without either, versions, device, precision, packaged model and samples",
     "gallery": "write index.html, a page over all recorded runs",
 }
 EXAMPLES = {
@@ -50,8 +51,10 @@ EXAMPLES = {
     "compare": """
   {p} results/tickets results/tickets-512""",
     "info": """
-  {p}
-  {p} --json""",
+  {p} tickets.csv
+  {p} tickets.csv --task classification --text-column message --label-column team --json
+  {p} results/tickets
+  {p}""",
     "gallery": """
   {p}
   {p} elsewhere/results""",
@@ -159,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         for folder in folders:
             added[name].add_argument(folder, metavar="FOLDER", help="of a run, with model, history and metrics.json")
         added[name].add_argument("--data", metavar="SOURCE", default="", help="its data, if not where it was")
+    _add_info(added["info"])
     for name in ("evaluate", "diagnose", "compare", "info"):
         added[name].add_argument("--json", action="store_true", help="print JSON")
     help_ = "of the runs: results"
@@ -197,6 +201,14 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     for name, default in parameters.of_predicting().items():
         own = parameters.PARAMETERS[name].default
         _add_parameter(parser, name, default or f"as in the run, else {own}")
+
+
+def _add_info(parser: argparse.ArgumentParser) -> None:
+    help_ = "sample, a file, a folder or a Hub id; or the folder of a run"
+    parser.add_argument("source", metavar="SOURCE", nargs="?", help=help_)
+    parser.add_argument("--task", choices=parameters.task_names(), help="read it for this one; else for any")
+    for name, default in parameters.of_info().items():
+        _add_parameter(parser, name, default)
 
 
 def _add_parameter(parser: argparse.ArgumentParser, name: str, default: object) -> None:
@@ -243,11 +255,19 @@ def _command(options: argparse.Namespace) -> int:
         options.parameters = parameters.training_parameters(options.task, given)
     elif options.command == "predict":
         options.parameters = parameters.complete(parameters.of_predicting(), given)
+    elif options.command == "info":
+        known = parameters.of_training(options.task) if options.task else parameters.of_info()
+        values = parameters.complete(known, given)
+        options.parameters = {name: values[name] for name in given}
     from bert_helpers.cli import inputs  # the libraries take a second,
 
     inputs.prepare()
-    if options.command != "info":
-        inputs.look(options)
+    options.spell = _spelling(options.parser)
+    if options.command == "info" and options.source:
+        from bert_helpers.cli import info
+
+        return info.info(options)
+    inputs.look(options)
     from bert_helpers.cli import commands  # and PyTorch and Transformers five
 
     commands.prepare()

@@ -89,8 +89,8 @@ print(classify("A text.", truncation=True, max_length={length}))"""
 
     def examples(self, split: Dataset) -> Examples:
         """Return the texts and the names of their classes."""
-        names, texts = split.features["label"].names, list(split["text"])
-        return Examples(texts, [names[label] for label in split["label"]], texts, texts, classes=names)
+        names, texts = split.features["label"].names, split["text"][:]
+        return Examples(texts, [names[label] for label in split["label"][:]], texts, texts, classes=names)
 
     def model_fields(self, train: Dataset) -> dict[str, object]:
         """Return number and names of the classes."""
@@ -216,7 +216,7 @@ def _label_strings(dataset: Dataset, column: str) -> list[str]:
 
 
 def _check_classes(train: Dataset, column: str) -> None:
-    classes, at = len(set(train["label"])), {"source": source_name(train), "column": column}
+    classes, at = len(set(train["label"][:])), {"source": source_name(train), "column": column}
     if classes < 2:
         raise DataError("one class only", fix="give rows of at least two, which a classifier needs", **at)
     if classes > max(2, len(train) / 2):
@@ -233,7 +233,7 @@ def sample_but_last_of_class(dataset: Dataset, size: int, *, seed: int) -> np.nd
 
     Where the other rows are fewer than `size` these are not classes that could be learned, and any row will do.
     """
-    labels = np.asarray(dataset["label"])
+    labels = np.asarray(dataset["label"][:])
     others = np.flatnonzero(np.bincount(labels)[labels] > 1)
     if len(others) < size:
         return sample_by_label(dataset, size, seed=seed)

@@ -128,8 +128,9 @@ print(tag("A text with names."))"""
 
     def examples(self, split: Dataset) -> Examples:
         """Return sentences as texts and as words, with their tags."""
-        words, texts = list(split["tokens"]), [" ".join(words) for words in split["tokens"]]
-        tags = entities.named(split["ner_tags"], split.features["ner_tags"].feature.names)
+        words = split["tokens"][:]
+        texts = [" ".join(row) for row in words]
+        tags = entities.named(split["ner_tags"][:], split.features["ner_tags"].feature.names)
         types = sorted({tag[2:] for row in tags for tag in row} - {""})
         return Examples(texts, tags, texts, texts, classes=types, words=words)
 

@@ -134,18 +134,18 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
 
     def examples(self, split: Dataset) -> Examples:
         """Return questions with their contexts, where answers begin (-1: none), contexts, and their articles."""
-        contexts = list(split["context"])
-        titles = split["title"] if "title" in split.column_names else contexts
+        contexts = split["context"][:]
+        titles = split["title"][:] if "title" in split.column_names else contexts
         return Examples(
-            texts=[f"{question} {context}" for question, context in zip(split["question"], contexts, strict=True)],
-            labels=[next(iter(answers["answer_start"]), -1) for answers in split["answers"]],
+            texts=[f"{question} {context}" for question, context in zip(split["question"][:], contexts, strict=True)],
+            labels=[next(iter(answers["answer_start"]), -1) for answers in split["answers"][:]],
             passages=contexts,
             groups=[context if title is None else title for title, context in zip(titles, contexts, strict=True)],
         )
 
     def model_fields(self, train: Dataset) -> dict[str, object]:
         """Return the threshold of "no answer" until one is fitted: None where every question has an answer."""
-        return {THRESHOLD: 0.0 if any(not answers["text"] for answers in train["answers"]) else None}
+        return {THRESHOLD: 0.0 if any(not answers["text"] for answers in train["answers"][:]) else None}
 
     def fitted_fields(
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
@@ -277,7 +277,7 @@ def sample_contexts(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
 
     Raises DataError when no context would be left.
     """
-    context = pd.factorize(np.asarray(dataset["context"], dtype=object))[0]
+    context = pd.factorize(np.asarray(dataset["context"][:], dtype=object))[0]
     rows = np.bincount(context)
     order = np.random.default_rng(seed).permutation(len(rows))
     drawn = order[: np.searchsorted(rows[order].cumsum(), size) + 1]

@@ -86,12 +86,12 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
 
     def examples(self, split: Dataset) -> Examples:
         """Return each pair as one text, and the scores."""
-        texts = [f"{text} {other}" for text, other in zip(split["text"], split["text_pair"], strict=True)]
-        return Examples(texts, list(split["label"]), texts, texts)
+        texts = [f"{text} {other}" for text, other in zip(split["text"][:], split["text_pair"][:], strict=True)]
+        return Examples(texts, split["label"][:], texts, texts)
 
     def model_fields(self, train: Dataset) -> dict[str, object]:
         """Return one output, and the scale of the training scores."""
-        return {"num_labels": 1, **target_scale(train["label"])}
+        return {"num_labels": 1, **target_scale(train["label"][:])}
 
     def measure(self, predictions: np.ndarray, references: np.ndarray, rows: Dataset) -> Measure:
         """Measure scores in the user's units."""
@@ -244,7 +244,7 @@ def baselines(
     that cosine, so it is strong there.
     """
     train, rows = dataset["train"], dataset[split]
-    labels = np.asarray(train["label"], dtype=np.float64)
+    labels = np.asarray(train["label"][:], dtype=np.float64)
     fitted, applied = (
         cosines(part["text"], part["text_pair"], encoder, tokenizer, batch_size=batch_size) for part in (train, rows)
     )

@@ -56,10 +56,22 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(("words", "message"), REFUSED)
-def test_a_refusal_waits_for_no_library_of_models(words, message, folder):
+def light(words, folder):
+    """Run a command line that loads none of HEAVY."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", CODE, *words.split()]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED)
+def test_a_refusal_waits_for_no_library_of_models(words, message, folder):
+    done = light(words, folder)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert message in done.stderr
+
+
+@pytest.mark.parametrize("words", ["info two.csv", "info sample --task qa", "info moved"])
+def test_nor_does_what_info_says(words, folder):
+    done = light(words, folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout

@@ -1,0 +1,226 @@
+"""`info SOURCE`: what a source is, how it would be read and what is wrong with it; or what a run measured.
+
+Nothing is trained, and neither PyTorch nor Transformers is imported.
+"""
+
+import argparse
+import logging
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from datasets import ClassLabel, Dataset, List
+from tokenizers import Tokenizer
+
+from bert_helpers import data, files, parameters, records
+from bert_helpers.cli.inputs import show
+from bert_helpers.errors import BertHelpersError, DataError, ParameterError
+from bert_helpers.metrics import format_interval
+from bert_helpers.readers import source as readers
+from bert_helpers.readers import tables
+from bert_helpers.readers.packaged import DEFAULT_MODEL, packaged_folder
+from bert_helpers.tasks import base
+from bert_helpers.tasks.base import Task
+from bert_helpers.tasks.registry import TASKS
+
+Splits = Mapping[str, Dataset]
+FIRST, SAMPLE = 3, 1_000  # rows that are shown; rows whose tokens are counted, or by whose values columns are guessed
+CLASSES, BINS = 12, 10  # classes in a line; ranges of numbers
+LABELS = re.compile("label|class|categor|sentiment|target|topic|intent|polarity|emotion|rating|stars|score")
+SHORT, CUT = 60, 20_000  # characters of a text in a line; characters whose tokens are counted
+
+
+def info(options: argparse.Namespace) -> int:
+    """Print what a source is, or a run; the status is 2 where nothing could be read."""
+    path = Path(files.resolve(options.source))
+    return _run(options, path) if (path / records.NAME).is_file() else _source(options, str(path))
+
+
+def _source(options: argparse.Namespace, source: str) -> int:
+    given, asked = options.parameters, options.task
+    with _quiet(warned=bool(asked)):
+        tried = {task: _read(TASKS[task], source, given) for task in ([asked] if asked else TASKS)}
+        guessed = {}
+        if not asked and not any(splits for splits, _ in tried.values()):
+            tried, guessed = _with_guessed_columns(source, given, tried)
+    serves = [task for task, (splits, _) in tried.items() if splits]
+    chosen = (serves or list(tried))[0]
+    splits, faults = tried[chosen]
+    if not splits:
+        splits = _rows_alone(source, given)
+    shown = {name: _split(TASKS[chosen] if serves else None, split) for name, split in splits.items()}
+    content = {
+        "source": options.source,
+        "format": _format(Path(source), splits),
+        "task": asked or serves,
+        "splits": shown,
+        "assumed": readers.assumed(splits),
+        "faults": [entry for error in faults for entry in error.entries(options.spell)],
+    }
+    lines = [("source", options.source), ("format", content["format"])]
+    if not asked:
+        lines.append(("could serve", ", ".join(serves) or "no task as it is"))
+        names = " ".join(f"{parameters.option_of(name)} {column!r}" for name, column in guessed.items())
+        lines += [("columns", f"{names} (guessed from their values; `train` must be told)")] if guessed else []
+    lines += [("assumed", f"{name}: {_pairs(values)}") for name, values in content["assumed"].items()]
+    for name, split in shown.items():
+        labels = f": {_labels_in_a_line(split['labels'])}" if split["labels"] else ""
+        lines.append((name, f"{split['rows']} rows{labels}"))
+    if serves:
+        lines.append(("length", _lengths(TASKS[chosen], splits["train"])))
+    for row in next(iter(shown.values()), {"first": []})["first"]:
+        lines.append(("row", _pairs({column: repr(_short(value)) for column, value in row.items()})))
+    lines += [("fault", f"{'' if asked else f'{task}: '}{error.sentence(options.spell)}")
+              for task, (_, errors) in tried.items() if asked or not serves for error in errors]  # fmt: skip
+    show(options, content, "\n".join(f"{name:<12} {text}" for name, text in lines))
+    return 0 if splits else 2
+
+
+@contextmanager
+def _quiet(*, warned: bool) -> Iterator[None]:
+    """Keep back what reading assumes, which is among the results, and warnings unless one task alone is tried."""
+    before = readers.LOGGER.level
+    with warnings.catch_warnings():
+        if not warned:
+            warnings.simplefilter("ignore")
+        readers.LOGGER.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            readers.LOGGER.setLevel(before)
+
+
+def _read(task: Task, source: str, given: Mapping[str, object]) -> tuple[Splits, list[BertHelpersError]]:
+    """Return the checked splits as they are in the source, none where a task cannot read it, and what is wrong."""
+    own = parameters.of_training(task.name)
+    own |= {name: value for name, value in given.items() if name in own}
+    try:
+        splits = task.load(source, **{**base.options(task.load, own), "train_size": None})
+    except (DataError, ParameterError) as error:
+        return {}, [error]
+    try:
+        data.split_missing(splits, dict.fromkeys(readers.SPLITS, 0), seed=0, sample=data.sample_rows)
+    except DataError as error:
+        return splits, [error]
+    return splits, []
+
+
+def _rows_alone(source: str, given: Mapping[str, object]) -> Splits:
+    """Return the rows of a table whatever its columns are; none where it is no table that can be read."""
+    reading = {name.lower(): value for name, value in given.items() if parameters.PARAMETERS[name].reads}
+    try:
+        how = readers.Reading(**reading)
+        return readers.read_source(source, sample="", formats=tables.FORMATS, reading=how, need_train=False)
+    except (DataError, ParameterError):
+        return {}
+
+
+def _with_guessed_columns(source: str, given: Mapping[str, object], tried: dict) -> tuple[dict, dict[str, str]]:
+    """Try the tasks that read texts and labels from columns again, with those that seem to hold them."""
+    rows = next(iter(_rows_alone(source, given).values()), None)
+    guessed = _guess(rows) if rows and not any(name.endswith("_COLUMN") for name in given) else {}
+    can = [task for task in TASKS if guessed.keys() <= parameters.of_training(task).keys()] if guessed else []
+    again = {task: _read(TASKS[task], source, {**given, **guessed}) for task in can}
+    served = {task: found for task, found in again.items() if found[0]}
+    return (served, guessed) if served else (tried, {})
+
+
+def _guess(rows: Dataset) -> dict[str, str]:
+    """Guess the columns of texts (the longest) and of labels: named so, or of the fewest values that recur."""
+    head = rows.select(range(min(SAMPLE, len(rows))))
+    values = {name: [str(value) for value in head[name] if value is not None] for name in head.column_names}
+    lengths = {name: np.mean([len(value) for value in column] or [0]) for name, column in values.items()}
+    text = max(lengths, key=lengths.get)
+    counts = {name: len(set(column)) for name, column in values.items() if name != text}
+    labels = [name for name, count in counts.items() if 2 <= count <= max(2, len(head) / 5)]
+    if not labels:
+        return {}
+    label = min(labels, key=lambda name: (not LABELS.search(name.lower()), counts[name]))
+    return {"TEXT_COLUMN": text, "LABEL_COLUMN": label}
+
+
+def _format(path: Path, splits: Splits) -> str:
+    """Say what kind of source it is: as reading recognised it, or as its name ends."""
+    noted = {values["format"] for values in readers.assumed(splits).values() if "format" in values}
+    if noted or not splits:
+        return ", ".join(sorted(noted)) or "unknown"
+    if str(path) == "sample" or path.is_dir():
+        return "sample" if str(path) == "sample" else "folder"
+    return path.suffix.lower().removeprefix(".") or "text" if path.exists() else "Hub"
+
+
+def _split(task: Task | None, split: Dataset) -> dict[str, object]:
+    """Describe a split; without a task its rows alone."""
+    first = [_plain(split, row) for row in split.select(range(min(FIRST, len(split))))]
+    return {"rows": len(split), "labels": _labels(task, split) if task else {}, "first": first}
+
+
+def _plain(split: Dataset, row: Mapping[str, object]) -> dict[str, object]:
+    """Return a row with the names of its classes."""
+    named = {}
+    for name, value in row.items():
+        feature = split.features[name]
+        inner = feature.feature if isinstance(feature, List) else feature
+        named[name] = inner.int2str(value) if isinstance(inner, ClassLabel) and value is not None else value
+    return named
+
+
+def _labels(task: Task, split: Dataset) -> dict[str, int]:
+    """Count the labels of a split; numbers of many values in ranges."""
+    examples = task.examples(split)
+    if task.numeric:
+        counts = Counter(examples.labels)
+        if len(counts) <= CLASSES:
+            return {f"{value:g}": counts[value] for value in sorted(counts)}
+        rows, edges = np.histogram(examples.labels, BINS)
+        return {f"{low:g} to {high:g}": int(n) for n, low, high in zip(rows, edges, edges[1:], strict=False)}
+    return dict(Counter(map(str, examples.counted)).most_common()) if examples.classes else {}
+
+
+def _labels_in_a_line(labels: Mapping[str, int]) -> str:
+    more = f" and {len(labels) - CLASSES} more" if len(labels) > CLASSES else ""
+    return ", ".join(f"{_short(name)} {count}" for name, count in [*labels.items()][:CLASSES]) + more
+
+
+def _lengths(task: Task, split: Dataset) -> str:
+    """Say how many tokens texts have, by the packaged tokenizer, and how many have more than the task's default."""
+    drawn = np.linspace(0, len(split) - 1, min(SAMPLE, len(split)), dtype=int)
+    texts = [text[:CUT] for text in task.examples(split.select(drawn)).texts]
+    tokenizer = Tokenizer.from_file(str(packaged_folder(DEFAULT_MODEL) / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    lengths = np.array([len(encoded.ids) for encoded in tokenizer.encode_batch(texts)])
+    most = parameters.of_training(task.name)["MAX_LENGTH"]
+    middle, high = np.quantile(lengths, (0.5, 0.95))
+    over = f"{np.mean(lengths > most):.0%} longer than {parameters.option_of('MAX_LENGTH')} {most}"
+    which = f"of {len(texts)} rows" if len(texts) < len(split) else "of all rows"
+    return f"{middle:.0f} tokens in the middle, 95% at most {high:.0f}, longest {lengths.max()} ({which}); {over}"
+
+
+def _run(options: argparse.Namespace, folder: Path) -> int:
+    """Print a run's record."""
+    record = records.read(folder)
+    lines = [("run", options.source), ("task", ", ".join(record.tasks)), ("model", record.model)]
+    parts = record.data.items() if record.has_several_tasks else [("", record.data)]
+    for task, described in parts:
+        rows = ", ".join(f"{count} {name}" for name, count in (described.get("rows") or {}).items())
+        lines.append(("data", " ".join(filter(None, (task, described.get("source"), f"({rows} rows)")))))
+        lines += [("assumed", f"{name}: {_pairs(values)}") for name, values in (described.get("assumed") or {}).items()]
+    lines += [("metric", f"{name} {format_interval(score)}") for name, score in record.metrics.items()]
+    found = record.findings.values() if isinstance(record.findings, dict) else [record.findings or []]
+    lines += [("finding", f"{row['finding']}: {row['symptom']}") for rows in found for row in rows]
+    content = files.read_json(records.find(folder))
+    return show(options, {"run": options.source, **content}, "\n".join(f"{name:<12} {text}" for name, text in lines))
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _short(value: object) -> object:
+    text = value if isinstance(value, str) else str(value)
+    return value if len(text) <= SHORT else f"{text[: SHORT - 1]}…"
