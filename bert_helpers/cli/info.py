@@ -112,11 +112,13 @@ def _read(task: Task, source: str, given: Mapping[str, object]) -> tuple[Splits,
 def _rows_alone(source: str, given: Mapping[str, object]) -> Splits:
     """Return the rows of a table whatever its columns are; none where it is no table that can be read."""
     reading = {name.lower(): value for name, value in given.items() if parameters.PARAMETERS[name].reads}
-    try:
-        how = readers.Reading(**reading)
-        return readers.read_source(source, sample="", formats=tables.FORMATS, reading=how, need_train=False)
-    except (DataError, ParameterError):
-        return {}
+    for header in ({}, {"header": "yes"}):  # the second where both would be possible
+        try:
+            how = readers.Reading({"1": ""}, **{**header, **reading})  # every file has a first column
+            return readers.read_source(source, sample="", formats=tables.FORMATS, reading=how, need_train=False)
+        except (DataError, ParameterError):
+            continue
+    return {}
 
 
 def _with_guessed_columns(source: str, given: Mapping[str, object], tried: dict) -> tuple[dict, dict[str, str]]:
