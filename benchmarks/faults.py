@@ -351,18 +351,17 @@ def check_before_training(
 
 
 def check_after_training(setup: Setup, encoded: DatasetDict, trainer: Trainer) -> list[diagnosis.Finding]:
-    logits, labels, task = None, None, TASKS[setup.task]
+    classes, task = None, TASKS[setup.task]
     if task.has_classes:
         output = trainer.predict(encoded["validation"])
-        logits, labels = setup.change("logits", output.predictions), output.label_ids
+        classes = setup.change("logits", output.predictions), output.label_ids
     return checks_run.check_run(
         trainer.state.log_history,
         training.history(trainer),
-        chance=task.chance_loss(encoded["train"]),
+        chance=task.chance_loss(encoded["train"], trainer.model.config),
         learning_rate=setup.parameters["LEARNING_RATE"],
         weight=models.weight_size(models.load_model(MODEL, task.model_class)),
-        logits=logits,
-        labels=labels,
+        classes=classes,
         rate=RATE[trainer.args.bf16],
     )
 

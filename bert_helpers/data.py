@@ -124,6 +124,7 @@ def _one_label(split: Dataset, column: str) -> Dataset:
 
 def _leave_out(split: Dataset, columns: Mapping[str, str], how: Reading) -> Dataset:
     """Leave out the rows that DROP_EMPTY and DROP_LABELS name; the notes count them."""
+    columns = {field: name for field, name in columns.items() if not field.startswith("labels")}  # none is none there
     table = split.with_format("arrow")[:]
     texts = [field for field in columns if pa.types.is_string(table[field].type) or pa.types.is_null(table[field].type)]
     dropped = {}

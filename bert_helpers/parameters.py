@@ -69,7 +69,7 @@ def _check_delimiter(sign: str) -> None:
 
 
 # Tasks that read a text a row, and those whose logits are of classes
-TEXTS, CLASSES = ("classification", "regression"), ("classification", "ner")
+TEXTS, CLASSES = ("classification", "multilabel", "regression"), ("classification", "ner")
 ROWS = (0, 10**9)
 
 # A notebook of several tasks prefixes the names that differ: QA_EPOCHS is EPOCHS of question answering.
@@ -79,8 +79,22 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "DATA": Parameter("sample", "sample, a file, a folder with a file per split, or a Hub id", required=True),
     "TEXT_COLUMN": Parameter("text", "column of the text", tasks=TEXTS, predicts=True),
-    "PAIR_COLUMN": Parameter("text_pair", "column of the second text", tasks=("regression",), predicts=True),
-    "LABEL_COLUMN": Parameter("label", "column of the class, or of the score", tasks=TEXTS),
+    "PAIR_COLUMN": Parameter(
+        "",
+        "column of the second text, where a row has two",
+        tasks=TEXTS,
+        defaults={"regression": "text_pair"},
+        predicts=True,
+    ),
+    "LABEL_COLUMN": Parameter(
+        "label",
+        "column of the class, of the labels, or of the score; of labels also several columns of 0 and 1, with commas",
+        tasks=TEXTS,
+        defaults={"multilabel": "labels"},
+    ),
+    "LABEL_DELIMITER": Parameter(
+        "", "sign between the labels of a row; empty: the one that occurs", tasks=("multilabel",)
+    ),
     "TOKENS_COLUMN": Parameter("tokens", "column of the words", tasks=("ner",), predicts=True),
     "TAGS_COLUMN": Parameter("ner_tags", "column of their tags", tasks=("ner",)),
     "TAG_NAMES": Parameter("", "names of tags that are numbers, in order: O,B-PER,I-PER", tasks=("ner",)),
@@ -119,7 +133,7 @@ PARAMETERS: dict[str, Parameter] = {
         3,
         "passes over the training rows",
         (1, 1000),
-        defaults={"classification": 6, "regression": 8, "ner": 10},
+        defaults={"classification": 6, "multilabel": 6, "regression": 8, "ner": 10},
     ),
     "BATCH_SIZE": Parameter(16, "rows of a forward pass", (1, 4096), predicts=True),
     "GRADIENT_ACCUMULATION": Parameter(1, "batches per optimizer step", (1, 4096)),
@@ -138,14 +152,29 @@ PARAMETERS: dict[str, Parameter] = {
     "STRIDE": Parameter(
         64, "tokens that neighbouring windows share", (0, 10**5), tasks=("ner", "qa"), defaults={"ner": 32}
     ),
-    "TRUNCATION": Parameter(
-        "head", "what is kept of a long text", choices=("head", "tail", "head+tail"), tasks=("classification",)
-    ),
+    "TRUNCATION": Parameter("head", "what is kept of a long text", choices=("head", "tail", "head+tail"), tasks=TEXTS),
     "EARLY_STOPPING": Parameter(
         0, "stop after so many epochs without a better validation loss, keep the best; 0: never", (0, 1000)
     ),
     "WEIGHT_DECAY": Parameter(0.01, "of AdamW", (0.0, 1.0)),
     "LABEL_SMOOTHING": Parameter(0.0, "share of a label given to the other classes", (0.0, 0.9), tasks=CLASSES),
+    "CLASS_WEIGHTS": Parameter(
+        "none",
+        "how much a row counts in the loss: none, balanced (rare classes more), or class: weight, with commas between",
+        tasks=("classification",),
+    ),
+    "POSITIVE_WEIGHTS": Parameter(
+        "none",
+        "balanced: rows with a label count as much as those without it",
+        choices=("none", "balanced"),
+        tasks=("multilabel",),
+    ),
+    "THRESHOLDS": Parameter(
+        "each",
+        "fitted on validation rows: for each label, one for all, or none (0.5)",
+        choices=("each", "one", "none"),
+        tasks=("multilabel",),
+    ),
     "DROPOUT": Parameter(0.1, "share of hidden units left out", (0.0, 0.9)),
     "PRECISION": Parameter("auto", "numbers to compute with", choices=("auto", "bf16", "fp16", "fp32"), predicts=True),
     "DATALOADER_WORKERS": Parameter(0, "processes that prepare batches", (0, 256)),
@@ -193,8 +222,9 @@ def of_info() -> dict[str, object]:
 
 
 def column_parameter(field: str) -> str:
-    """Return the parameter that names the column of a task's field, which is its default; "" if none does."""
-    names = (name for name, row in PARAMETERS.items() if name.endswith("_COLUMN") and row.default == field)
+    """Return the parameter that names the column of a task's field, which is a default of it; "" if none does."""
+    columns = {name: (row.default, *row.defaults.values()) for name, row in PARAMETERS.items()}
+    names = (name for name, defaults in columns.items() if name.endswith("_COLUMN") and field in defaults)
     return next(names, "")
 
 

@@ -27,7 +27,7 @@ class Predictor:
     @property
     def columns(self) -> dict[str, str]:
         """What its run called the columns of each field of a row: "text" in a column "message"."""
-        return {field: self.parameters.get(name, field) for field, name in TASKS[self.task].fields.items()}
+        return TASKS[self.task].columns(self.parameters)
 
 
 def load(folder: Path) -> Predictor:
@@ -42,8 +42,6 @@ def load(folder: Path) -> Predictor:
     folder = (folder / "model" if (folder / "model").is_dir() else folder).resolve()
     task = runs.task_of(folder)
     model = models.load_trained(str(folder), TASKS[task].model_class)
-    if model.config.problem_type == "multi_label_classification":
-        raise ModelError(f"{folder.name}: gives a text several labels; the classifiers of this project choose one.")
     tokenizer = models.load_tokenizer(str(folder))
     limit = tokenizer.model_max_length
     parameters = {"MAX_LENGTH": limit, "STRIDE": limit // 4}
@@ -57,9 +55,10 @@ def predict(
 ) -> pd.DataFrame:
     """A row for each of `rows`, in their order: the fields, and what the model says of them.
 
-    classification: `label`, `probability`, and `probability_…` of each class, by softmax; regression: `score` in the
-    units of the training data; ner: lists `tokens` and `tags`, and of texts `entities` (start, end, type and text of
-    each); qa: `answer`, `start`, `end` (characters of the context, `end` exclusive), `score` as in `qa.best_answers`.
+    classification: `label`, `probability`, and `probability_…` of each class, by softmax; multilabel: `labels`, the
+    names of those that reach their threshold, and `probability_…` of each, by sigmoid; regression: `score` in the units
+    of the training data; ner: lists `tokens` and `tags`, and of texts `entities` (start, end, type and text of each);
+    qa: `answer`, `start`, `end` (characters of the context, `end` exclusive), `score` as in `qa.best_answers`.
 
     Computed as evaluations are: `Trainer.predict` on the task's encoding, in the machine's precision unless another is
     given. It needs labels, so each row gets one that means nothing, and nothing computed from it is kept. A text for
@@ -68,7 +67,7 @@ def predict(
     task = TASKS[predictor.task]
     how = base.options(task.with_fields, predictor.parameters)
     rows = task.with_fields(rows, predictor.tokenizer, **how)
-    labelled = Dataset.from_dict({**rows.to_dict(), **task.placeholders(rows)})
+    labelled = Dataset.from_dict({**rows.to_dict(), **task.placeholders(rows, predictor.model.config)})
     options = base.options(task.encode, predictor.parameters)
     encoded = task.encode(DatasetDict(rows=labelled), predictor.tokenizer, **options)["rows"]
     with tempfile.TemporaryDirectory() as scratch:

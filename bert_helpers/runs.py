@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from datasets import DatasetDict
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
@@ -29,7 +30,8 @@ from bert_helpers.tasks.registry import TASKS
 FILES = ("history.json", "model/model.safetensors")
 # What decides, beside data and environment, which model a training ends with
 RECIPE = ("MODEL", "EPOCHS", "BATCH_SIZE", "GRADIENT_ACCUMULATION", "LEARNING_RATE", "MAX_LENGTH", "EARLY_STOPPING",
-          "WEIGHT_DECAY", "LABEL_SMOOTHING", "DROPOUT", "TRUNCATION", "SEED")  # fmt: skip
+          "WEIGHT_DECAY", "LABEL_SMOOTHING", "CLASS_WEIGHTS", "POSITIVE_WEIGHTS", "THRESHOLDS",
+          "DROPOUT", "TRUNCATION", "SEED")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def make_trainer(
         eval_dataset=encoded["validation"],
         processing_class=tokenizer,
         compute_metrics=spec.compute_metrics(model.config),
+        compute_loss_func=spec.loss(encoded["train"], model.config, **base.options(spec.loss, p)),
         callbacks=[training.StopEarly(p["EARLY_STOPPING"])] if p["EARLY_STOPPING"] else None,
     )
 
@@ -150,8 +153,9 @@ def finish(run: Run, *, saved_later: bool = False) -> Run:
         checkpoints.discard(run.trainer)
     done = replace(run, log_history=run.trainer.state.log_history, history=training.history(run.trainer))
     _ = done.validation, done.test
-    spec, config = TASKS[run.task], done.trainer.model.config
-    config.update(spec.fitted_fields(done.validation, run.encoded["validation"], run.dataset["validation"], config))
+    spec, config, validation = TASKS[run.task], done.trainer.model.config, run.encoded["validation"]
+    options = base.options(spec.fitted_fields, run.parameters)
+    config.update(spec.fitted_fields(done.validation, validation, run.dataset["validation"], config, **options))
     training.gather(done.trainer, spec.model_class)
     # Adam keeps two numbers a weight; of many runs in memory only the models are needed.
     done.trainer.optimizer = done.trainer.lr_scheduler = None
@@ -231,11 +235,17 @@ def save(
 
 def _limits(run: Run, table: pd.DataFrame) -> dict[str, dict]:
     """Measure what the model card says besides the metrics."""
+    seed = run.parameters["SEED"]
     if run.measure().correct is not None:
         classes = list(run.trainer.model.config.id2label.values())
         outputs = {"validation": run.validation, "test": run.test}
-        return limits.of_classifier(outputs, classes, seed=run.parameters["SEED"])
-    return limits.of_parts(table[["/" in name for name in table.index]])
+        return limits.of_classifier(outputs, classes, seed=seed)
+    worst = limits.of_parts(table[["/" in name for name in table.index]])
+    sides = [TASKS[run.task].class_logits(output) for output in (run.validation, run.test)]
+    if sides[0] is None or np.ndim(sides[0][0]) > 2:  # no classes, or those of words
+        return worst
+    rows = len(run.dataset["validation"])
+    return {"calibration": {**limits.calibration_of(*sides, seed=seed), "rows": rows}, **worst}
 
 
 def read(folder: Path, *, source: str = "", model: str = "") -> Run:

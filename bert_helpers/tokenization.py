@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,61 +19,75 @@ if TYPE_CHECKING:  # see tasks/base.py
 def encode_texts(
     dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, *, max_length: int, truncation: str = "head"
 ) -> DatasetDict:
-    """Token ids of column `text`; `label` becomes `labels`, the name a model's forward takes.
+    """Token ids of `text`, and of `text_pair` where there is such a column; `label` becomes `labels`, the model's name.
 
     Rows of the result: `input_ids` and `attention_mask` (lists of `length` integers), `labels`, `length` (tokens,
-    [CLS] and [SEP] counted), `whole_length` (what that would be without a cut). `truncation` says what is left of a
-    text longer than `max_length` tokens: "head", "tail", or "head+tail", a quarter from its beginning and the rest
-    from its end, which was best for film reviews (Sun et al. 2019).
+    [CLS] and [SEP] counted), `whole_length` (what that would be without a cut); of pairs `token_type_ids` too (0 for
+    the first text, 1 for the second) where the model has them. Of a pair longer than `max_length` tokens the longer
+    text is cut first. `truncation` says what is left of a text that is cut: "head", "tail", or "head+tail", a quarter
+    from its beginning and the rest from its end, which was best for film reviews (Sun et al. 2019).
     Raises ParameterError when `max_length` is more than the model has positions for, or `truncation` is something else.
     """
     check_max_length(max_length, tokenizer)
-    before, after = special_ids(tokenizer)
-    room = max_length - len(before) - len(after)
-    heads = {"head": room, "tail": 0, "head+tail": room // 4}
+    columns = next(iter(dataset.values())).column_names
+    fields = [name for name in ("text", "text_pair") if name in columns]
+    around = special_ids(tokenizer, texts=len(fields))
+    room = max_length - sum(map(len, around))
+    heads = {"head": lambda size: size, "tail": lambda size: 0, "head+tail": lambda size: size // 4}
     if truncation not in heads:
         raise ParameterError(f"is {truncation!r}", fix=f"it must be one of {', '.join(heads)}", parameter="TRUNCATION")
-    head, tail = heads[truncation], room - heads[truncation]
+
+    def cut(ids: list[int], size: int) -> list[int]:
+        head = heads[truncation](size)
+        return ids if len(ids) <= size else ids[:head] + ids[len(ids) - (size - head) :]
 
     def encode(rows: dict[str, list]) -> dict[str, list]:
-        whole = tokenizer(rows["text"], add_special_tokens=False, verbose=False)["input_ids"]
-        kept = [ids if len(ids) <= room else ids[:head] + ids[len(ids) - tail :] for ids in whole]
-        encoded = [[*before, *ids, *after] for ids in kept]
+        sides = [tokenizer(rows[name], add_special_tokens=False, verbose=False)["input_ids"] for name in fields]
+        whole = list(zip(*sides, strict=True))
+        kept = [list(map(cut, ids, kept_lengths(*map(len, ids), room=room))) for ids in whole]
+        encoded = [[*around[0], *chain(*(chain(*part) for part in zip(ids, around[1:], strict=True)))] for ids in kept]
+        if len(fields) > 1 and "token_type_ids" in tokenizer.model_input_names:
+            seconds = [len(ids[1]) + len(around[2]) for ids in kept]
+            types = {"token_type_ids": [[0] * (len(e) - n) + [1] * n for e, n in zip(encoded, seconds, strict=True)]}
+        else:
+            types = {}
         return {
             "input_ids": encoded,
+            **types,
             "attention_mask": [[1] * len(ids) for ids in encoded],
             "labels": rows["label"],
             "length": [len(ids) for ids in encoded],
-            "whole_length": [len(ids) + max_length - room for ids in whole],
+            "whole_length": [sum(map(len, ids)) + max_length - room for ids in whole],
         }
 
     return _map(dataset, encode)
 
 
-def encode_pairs(dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> DatasetDict:
-    """Token ids of `text` and `text_pair` with the tokenizer's own signs around them; `label` becomes `labels`.
+def kept_lengths(first: int, second: int | None = None, *, room: int) -> tuple[int, ...]:
+    """Return how many tokens stay of a text, or of two that share the room: of those the longer one is cut first.
 
-    As `encode_texts`, with `token_type_ids` (0 for the first text, 1 for the second) where the model has them, and
-    without `whole_length`. Of a pair that is longer than `max_length` tokens the longer text is cut first.
+    As the tokenizers library does for truncation="longest_first".
+
+    >>> kept_lengths(90, 10, room=40), kept_lengths(90, 30, room=40)
+    ((30, 10), (20, 20))
     """
-    check_max_length(max_length, tokenizer)
-
-    def encode(rows: dict[str, list]) -> dict[str, list]:
-        encoded = tokenizer(rows["text"], rows["text_pair"], truncation="longest_first", max_length=max_length)
-        return {
-            **encoded,
-            "labels": rows["label"],
-            "length": [len(ids) for ids in encoded["input_ids"]],
-        }
-
-    return _map(dataset, encode)
+    if second is None:
+        return (min(first, room),)
+    if first + second <= room:
+        return first, second
+    short = min(first, second, room // 2)
+    return (short, room - short) if first <= second else (room - short, short)
 
 
-def special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """Return the tokens that the tokenizer puts before a text and after it, such as [CLS] and [SEP]."""
-    text, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
-    start = next(i for i in range(len(whole)) if whole[i : i + len(text)] == text)
-    return whole[:start], whole[start + len(text) :]
+def special_ids(tokenizer: PreTrainedTokenizerBase, *, texts: int = 1) -> list[list[int]]:
+    """Return the tokens that the tokenizer puts before, between and after one or two texts, such as [CLS] and [SEP]."""
+    text = tokenizer("a", add_special_tokens=False)["input_ids"]
+    rest, around = tokenizer(*["a"] * texts)["input_ids"], []
+    for _ in range(texts):
+        start = next(i for i in range(len(rest)) if rest[i : i + len(text)] == text)
+        around.append(rest[:start])
+        rest = rest[start + len(text) :]
+    return [*around, rest]
 
 
 def _map(dataset: DatasetDict, encode: Callable[..., dict[str, list]]) -> DatasetDict:

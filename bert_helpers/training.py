@@ -12,10 +12,8 @@ import pandas as pd
 import torch
 import transformers
 from datasets import Dataset
-from torch.nn.functional import cross_entropy
 from torch.utils.data import SequentialSampler
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerCallback, TrainingArguments
-from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PredictionOutput, TrainOutput
 
@@ -24,6 +22,7 @@ from bert_helpers.errors import ParameterError, TrainingError
 from bert_helpers.machine import checkpoints, kernels, trackers
 from bert_helpers.machine.out_of_memory import Halving
 from bert_helpers.machine.precision import multiplies_bf16
+from bert_helpers.tasks.classification import weighted_loss, weights_of
 
 
 def resolve_precision(precision: str = "auto") -> str:
@@ -253,20 +252,9 @@ class SeededLengthGroups(LengthGroupedSampler):
 def balanced_loss(labels: Sequence[int], classes: int) -> Callable[..., torch.Tensor]:
     """Cross entropy in which every class weighs as much as any other, for a `Trainer`'s `compute_loss_func`.
 
-    A row weighs n / (classes * rows of its class), 1 on average over the n training labels given: scikit-learn's
-    "balanced" weights, after King and Zeng (2001).
+    CLASS_WEIGHTS "balanced" takes it: see `tasks.classification.weights_of`.
     """
-    counts = np.bincount(np.asarray(labels), minlength=classes)
-    weights = torch.tensor(len(labels) / (classes * np.maximum(counts, 1)), dtype=torch.float32)
-
-    def loss(
-        outputs: SequenceClassifierOutput, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
-    ) -> torch.Tensor:
-        total = cross_entropy(outputs.logits.float(), labels, weights.to(labels.device), reduction="sum")
-        # Trainer counts the rows of all accumulated batches, and leaves the division to this function.
-        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
-
-    return loss
+    return weighted_loss(weights_of("balanced", labels, range(classes)))
 
 
 class StopEarly(EarlyStoppingCallback):

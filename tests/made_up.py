@@ -78,3 +78,19 @@ def history(validation, train=0.01):
     return pd.DataFrame(
         {"train_loss": [train] * len(validation), "validation_loss": validation}, index=range(1, len(validation) + 1)
     )
+
+
+def multilabelled(texts, labels, names=("a", "b")):
+    """Texts with the numbers of their labels."""
+    features = Features({"text": Value("string"), "labels": List(ClassLabel(names=list(names)))})
+    return Dataset.from_dict({"text": texts, "labels": labels}, features=features)
+
+
+def asked(rng, rows=60, *, swapped=False):
+    """Pairs of a question and a sentence, or the other way round."""
+    questions = [f"where is {sentence(rng, 4)} ?" for _ in range(rows)]
+    sides = {"text": questions, "text_pair": [f"{sentence(rng, 6)} ." for _ in range(rows)]}
+    if swapped:
+        sides = dict(zip(sides, reversed(sides.values()), strict=True))
+    labels = labelled(questions, [0, 1] * (rows // 2))
+    return Dataset.from_dict({**sides, "label": labels["label"]}).cast_column("label", labels.features["label"])

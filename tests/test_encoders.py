@@ -20,6 +20,7 @@ PARAMETERS = {"EPOCHS": 4, "BATCH_SIZE": 16, "LEARNING_RATE": 1e-4, "MAX_LENGTH"
               "PRECISION": "fp32", "SEED": 0}  # fmt: skip
 NEW = {
     "classification": {"text": ["A fine film.", "Dull."]},
+    "multilabel": {"text": ["The tap drips.", "Thanks."]},
     "regression": {"text": ["One.", "Two."], "text_pair": ["The first.", "A dog."]},
     "ner": {"text": ["Bo lives in Brask.", "Nobody."]},
     "qa": {"question": ["Who lives there?"], "context": ["Bo lives in Brask."]},

@@ -9,18 +9,20 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 from datasets import DatasetDict
 from scipy.sparse import csr_matrix
-from scipy.stats import chi2_contingency, norm, rankdata, ttest_1samp, ttest_ind
+from scipy.stats import binomtest, chi2_contingency, norm, rankdata, ttest_1samp, ttest_ind
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import make_pipeline
 
 from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, check
 from bert_helpers.tasks.base import Examples, Task
@@ -53,6 +55,7 @@ def check_dataset(
     splits = {name: as_task(task).examples(split) for name, split in dataset.items()}
     yield from check_labels(splits)
     yield from check_duplicates(splits)
+    yield from check_pairs(splits)
     yield from check_evaluation_size(dataset, difference=difference)
     yield from check_same_distribution(splits, seed=seed)
     yield from check_label_noise(splits, seed=seed)
@@ -69,9 +72,11 @@ def as_task(task: str | Task) -> Task:
 
 @check
 def check_labels(splits: Splits) -> Iterator[Finding]:
-    """Find `constant_labels`, or else `class_imbalance`."""
+    """Find `constant_labels`, or else `label_without_rows`, or else `class_imbalance`."""
     train = splits["train"]
-    constant = [name for name, rows in splits.items() if len(set(rows.counted)) < (1 if rows.words else 2)]
+    labels = {name: set(rows.labels if rows.several else rows.counted) for name, rows in splits.items()}
+    constant = [name for name, kinds in labels.items() if len(kinds) < (1 if train.words else 2)]
+    counts = {name: Counter(rows.counted) for name, rows in splits.items()}
     if constant:
         yield Finding(
             "constant_labels",
@@ -81,8 +86,22 @@ def check_labels(splits: Splits) -> Iterator[Finding]:
             {} if "train" in constant else {"redraw_splits": True},
             "read the labels from another column" if "train" in constant else "",
         )
+    elif train.several and (lacking := [(label, name) for label in train.classes for name in splits
+                                        if not counts[name][label]]):  # fmt: skip
+        label, name = lacking[0]
+        total = sum(count[label] for count in counts.values())
+        enough = total >= len(splits)
+        yield Finding(
+            "label_without_rows",
+            f"no {name} row has the label {label!r}; {total} of all rows have"
+            + (f" ({len(lacking)} labels are missing somewhere)" if len(lacking) > 1 else ""),
+            Evidence(0, 1, "without rows a label is not learned (training), or not measured, or has no threshold"),
+            "the label is rare, or was left out in a split",
+            {"redraw_splits": True} if enough else {},
+            "" if enough else f"give more rows with {label!r}, or leave it out",
+        )
     elif train.classes:
-        counts = Counter(train.counted)
+        counts = counts["train"]
         rarest = min(train.classes, key=counts.__getitem__)
         share, threshold = counts[rarest] / counts.total(), EVEN_SHARE / len(train.classes)
         reason = f"a fifth of an even share: a model that never predicts {rarest!r} loses hardly any loss"
@@ -93,7 +112,7 @@ def check_labels(splits: Splits) -> Iterator[Finding]:
                 Evidence(share, threshold, reason),
                 "the classes occur that often, or rows of one were lost",
                 # Copies are soon memorised: the best epoch is kept.
-                {"oversample": True, "EARLY_STOPPING": 1},
+                {"POSITIVE_WEIGHTS": "balanced"} if train.several else {"oversample": True, "EARLY_STOPPING": 1},
             )
 
 
@@ -200,6 +219,64 @@ def _word_triples(texts: list[str]) -> csr_matrix:
     return HashingVectorizer(**options).transform(texts).astype(np.int32)
 
 
+# --- pairs -------------------------------------------------------------------------------------------------
+
+
+@check
+def check_pairs(splits: Splits) -> Iterator[Finding]:
+    """Find `constant_text`: one of two texts is the same in all rows; or `swapped_pairs`: they changed places.
+
+    Where the two differ in kind, as a question and a passage do, a linear classifier of word counts learns to say which
+    one is first. Training rows that it has not seen show that they do; in a split where it is mostly wrong, the texts
+    are in the other order (binomial tests).
+    """
+    train = splits["train"]
+    if not train.pairs:
+        return
+    for name, rows in splits.items():
+        for place, side in zip(("first", "second"), zip(*rows.pairs, strict=True), strict=True):
+            if len(rows.pairs) > 1 and len(set(side)) == 1:
+                yield Finding(
+                    "constant_text",
+                    f"the {place} text of all {len(side)} {name} rows is {side[0][:40]!r}",
+                    Evidence(1, 2, "what all rows have in common tells none from another"),
+                    "the column was filled by default, or another one was meant",
+                    {},
+                    "name the right column (TEXT_COLUMN, PAIR_COLUMN); rows of one text have no PAIR_COLUMN",
+                )
+                return
+    chosen = [train.pairs[i] for i in _sample(len(train.pairs), 0)]
+    model = make_pipeline(TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+|[^\w\s]"), LogisticRegression(C=10))
+    sides = np.tile([0, 1], len(chosen))
+    folds = GroupKFold(min(5, len(chosen)))
+    seen = cross_val_predict(model, list(chain(*chosen)), sides, groups=np.repeat(range(len(chosen)), 2), cv=folds,
+                             method="decision_function")  # fmt: skip
+    right, total = _in_order(seen)
+    if not right > total / 2 or binomtest(right, total).pvalue >= FALSE_ALARM:
+        return  # the two are of one kind: their order says nothing
+    model.fit(list(chain(*chosen)), sides)
+    found = {name: _in_order(model.decision_function(list(chain(*splits[name].pairs)))) for name in EVALUATION}
+    other = [name for name, (right, total) in found.items()
+             if right < total / 2 and binomtest(right, total).pvalue < FALSE_ALARM]  # fmt: skip
+    if other:
+        right, total = found[other[0]]
+        both = len(other) == len(EVALUATION)
+        yield Finding(
+            "swapped_pairs",
+            f"the two texts of {' and '.join(other)} rows are in another order than those of training rows",
+            Evidence(right / total, 0.5, "share of pairs in the order of the training rows; binomial test"),
+            "the columns were named the other way round in one of the files",
+            {"swap_pairs": True} if both else {},
+            "" if both else f"exchange the two columns of the {other[0]} rows",
+        )
+
+
+def _in_order(scores: np.ndarray) -> tuple[int, int]:
+    """Return in how many pairs the second text looks more like a second one than the first does; and of how many."""
+    first, second = scores.reshape(-1, 2).T
+    return int(np.sum(second > first)), int(np.sum(second != first))
+
+
 # --- splits ------------------------------------------------------------------------------------------------
 
 
@@ -252,7 +329,7 @@ def check_same_distribution(splits: Splits, *, seed: int = 0) -> Iterator[Findin
             reason = f"none of {SHUFFLES} random divisions reaches as much; under 0.64 the difference is small"
             evidence = Evidence(auc, max(chance, SEPARABLE), reason)
         elif train.classes and not train.words:
-            counts = pd.DataFrame([Counter(train.labels), Counter(other.labels)]).fillna(0).to_numpy()
+            counts = pd.DataFrame([Counter(train.counted), Counter(other.counted)]).fillna(0).to_numpy()
             shares = counts / counts.sum(axis=1, keepdims=True)
             distance = float(np.abs(shares[0] - shares[1]).sum() / 2)  # total variation
             if distance > 0.1 and chi2_contingency(counts).pvalue < FALSE_ALARM:
@@ -310,7 +387,7 @@ def check_label_noise(splits: Splits, *, seed: int = 0) -> Iterator[Finding]:
     all splits cannot be distinguished from difficulty: for that read the rows of `suspicious_rows`. The rows to remove
     are those of confident learning (Northcutt et al. 2021).
     """
-    if not splits["train"].classes:
+    if not splits["train"].classes or splits["train"].several:
         return
     rows = suspicious_rows(splits, seed=seed)
     train = rows.split == "train"

@@ -8,6 +8,7 @@ import inspect
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, chec
 from bert_helpers.evaluation.comparison import mcnemar
 from bert_helpers.tasks.base import Examples, Task
 from bert_helpers.tasks.qa import lost_answers
+from bert_helpers.tokenization import kept_lengths
 
 UNKNOWN = 0.01  # the samples, IMDb, CoNLL-2003, SQuAD and STS-B have at most 0.001 with the uncased vocabulary
 CUT, LOST = 0.5, 0.01
@@ -77,23 +79,32 @@ def check_truncation(examples: Examples, rows: Dataset, tokenizer: PreTrainedTok
     `examples` are the training rows and `rows` the same ones encoded.
     """
 
-    def whole(rows: np.ndarray) -> list[list[int]]:
-        texts = [examples.texts[i] for i in rows]
-        return tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    sides = list(zip(*examples.pairs, strict=True)) if examples.pairs else [examples.texts]
+
+    def whole(rows: np.ndarray) -> list[list[list[int]]]:
+        """Tokens of the text of each row, and of the second texts of pairs."""
+        chosen = [[side[i] for i in rows] for side in sides]
+        return [tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] for texts in chosen]
 
     length = np.asarray(rows["length"])
-    specials = tokenizer.num_special_tokens_to_add(pair="token_type_ids" in rows.column_names)
+    specials = tokenizer.num_special_tokens_to_add(pair=len(sides) > 1)
+    # What is shorter than the longest rows was not cut
+    full = np.flatnonzero(length == length.max())
+    parts = [[len(ids) for ids in side] for side in whole(full)]
+    kept = np.array([kept_lengths(*row, room=length.max() - specials) for row in zip(*parts, strict=True)])
     whole_length = length.copy()
-    full = np.flatnonzero(length == length.max())  # what is shorter than the longest rows was not cut
-    whole_length[full] = [len(ids) + specials for ids in whole(full)]
+    whole_length[full] = np.sum(parts, axis=0) + specials
     lost = 1 - float((np.minimum(length, whole_length) - specials).sum() / (whole_length - specials).sum())
     symptom = f"{lost:.0%} of the training tokens are cut off"
+    if examples.pairs:
+        first, second = (np.array(parts) - kept.T).sum(axis=1) / max(1, (whole_length - length).sum())
+        symptom += f", {first:.0%} of them from the first of the two texts, {second:.0%} from the second"
     if lost > CUT:
         evidence = Evidence(lost, CUT, "more is thrown away than read")
-    elif examples.classes and np.mean(whole_length > length) > 0.05:
+    elif examples.classes and not examples.several and np.mean(whole_length > length) > 0.05:
         chosen = np.random.default_rng(0).permutation(len(rows))[:SAMPLE]
-        sides = whole(chosen), rows[chosen]["input_ids"]
-        readable = [[tokenizer.decode(ids) for ids in side] for side in sides]
+        uncut = [list(chain(*ids)) for ids in zip(*whole(chosen), strict=True)]
+        readable = [[tokenizer.decode(ids) for ids in side] for side in (uncut, rows[chosen]["input_ids"])]
         p, gain = _reads_better(readable, np.array(examples.labels)[chosen])
         if p >= FALSE_ALARM or gain <= 0:
             return

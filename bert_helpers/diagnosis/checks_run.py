@@ -15,6 +15,7 @@ from bert_helpers.errors import TrainingError
 from bert_helpers.evaluation.calibration import fit_temperature
 from bert_helpers.machine.out_of_memory import is_out_of_memory
 from bert_helpers.metrics import check_classification, probabilities
+from bert_helpers.tasks.thresholds import HALF, gain_of_fitting
 
 LEARNED = 0.5  # of the loss of guessing
 # Root mean square of a weight in a BERT's encoder layers: 0.061 in the packaged model, 0.042 in bert-base. Adam moves
@@ -24,6 +25,7 @@ WEIGHT = 0.05
 LARGE_STEP, USUAL_STEP, SMALL_PATH = 0.01, 0.0015, 0.02
 FEW_STEPS = 100  # warm-up and decline included; fault-free runs on the samples have 90 to 300
 TEMPERATURE = 1.5
+GAIN = 0.02
 BUSY = 0.1  # fault-free runs of the packaged model reached 0.28 (entities) and 0.36 (reviews) on 2 CPU cores in bf16
 
 
@@ -165,6 +167,29 @@ def check_confidence(logits: np.ndarray, labels: np.ndarray) -> Iterator[Finding
         )
 
 
+@check
+def check_thresholds(
+    logits: np.ndarray, labels: np.ndarray, thresholds: Sequence[float], *, seed: int = 0
+) -> Iterator[Finding]:
+    """Find `unfitted_thresholds`: every label is decided at 0.5, and others raise macro F1 on rows not fitted to.
+
+    Thresholds are fitted on one half of the validation rows and decide the other, both ways.
+    """
+    if any(threshold != HALF for threshold in thresholds):
+        return
+    gain = gain_of_fitting(logits, labels, seed=seed)
+    if gain.low > 0 and gain.value > GAIN:
+        yield Finding(
+            "unfitted_thresholds",
+            f"labels are decided at 0.5; fitted thresholds raise macro F1 by {gain.value:.2f} "
+            f"({gain.low:+.2f} to {gain.high:+.2f})",
+            Evidence(float(gain.value), GAIN, "macro F1 that a rule may cost; its interval excludes 0"),
+            "rare labels seldom reach a probability of a half, even where they are the likeliest",
+            {"THRESHOLDS": "each"},
+            "of a model that is trained already: tasks.thresholds.fit_thresholds, into its config's thresholds",
+        )
+
+
 # --- time --------------------------------------------------------------------------------------------------
 
 
@@ -204,20 +229,19 @@ def check_run(
     chance: float,
     learning_rate: float,
     weight: float = WEIGHT,
-    logits: np.ndarray | None = None,
-    labels: np.ndarray | None = None,
+    classes: tuple[np.ndarray, np.ndarray] | None = None,
     rate: float | None = None,
 ) -> Iterator[Finding]:
     """Find all of a finished run.
 
-    `logits` and `labels` are those of the validation rows, for tasks with classes: (rows, classes), or of tagged words
+    `classes` are logits and labels of the validation rows, where there are classes: (rows, classes), or of tagged words
     (rows, tokens, classes).
     """
     yield from check_history(log_history, chance=chance, learning_rate=learning_rate, weight=weight)
-    if logits is not None and np.isfinite(logits).all():
+    if classes is not None and np.isfinite(classes[0]).all():
         if len(history) > 1:
-            yield from check_fit(history, row_losses(logits, labels))
-        if np.ndim(logits) == 2:
-            yield from check_confidence(logits, labels)
+            yield from check_fit(history, row_losses(*classes))
+        if np.ndim(classes[0]) == 2:
+            yield from check_confidence(*classes)
     if rate:
         yield from check_speed(log_history, rate=rate)

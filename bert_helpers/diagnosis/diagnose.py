@@ -8,6 +8,7 @@ from bert_helpers.diagnosis.findings import Finding, check, with_fix
 from bert_helpers.errors import ParameterError
 from bert_helpers.parameters import PARAMETERS
 from bert_helpers.runs import Run, finish, prepare
+from bert_helpers.tasks.base import options
 from bert_helpers.tasks.registry import TASKS
 
 OTHER_TEST_ROWS = {"redraw_splits", "TRAIN_SIZE", "VALIDATION_SIZE", "TEST_SIZE"}
@@ -34,7 +35,7 @@ def diagnose(
     `rows` are those of `diagnose_rows`, if they are known already. `rate` is `checks_run.matrix_product_rate`'s (None:
     speed is not checked), `memory` what a step may take in bytes (None: what is free).
     """
-    p, task, history = run.parameters, TASKS[run.task], run.history
+    p, task, history, config = run.parameters, TASKS[run.task], run.history, run.trainer.model.config
     yield from diagnose_rows(run) if rows is None else rows
     if history is None:
         yield from checks_model.check_model(run.trainer, task=task, memory=memory, seed=p["SEED"])
@@ -44,13 +45,14 @@ def diagnose(
     yield from checks_run.check_run(
         run.log_history,
         history,
-        chance=task.chance_loss(run.encoded["train"]),
+        chance=task.chance_loss(run.encoded["train"], config, **options(task.chance_loss, p)),
         learning_rate=p["LEARNING_RATE"],
         weight=models.initial_weight_size(run.trainer.model),
-        logits=run.validation.predictions if task.has_classes else None,
-        labels=run.validation.label_ids if task.has_classes else None,
+        classes=task.class_logits(run.validation),
         rate=rate,
     )
+    if hasattr(config, "thresholds"):
+        yield from checks_run.check_thresholds(*run.validation[:2], config.thresholds, seed=p["SEED"])
 
 
 def first_fix(found: Iterable[Finding]) -> Mapping[str, object]:

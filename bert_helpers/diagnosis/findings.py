@@ -31,6 +31,9 @@ KINDS = (
     Kind("out_of_memory", "training ran out of memory", "all", "checks_run"),
     Kind("memory_short", "a training step needs more memory than is free", "all", "checks_model"),
     Kind("constant_labels", "all rows of a split have the same label", "all", "checks_data"),
+    Kind("label_without_rows", "a label is missing in a split", "several labels", "checks_data"),
+    Kind("constant_text", "one of the two texts is the same in all rows of a split", "pairs of texts", "checks_data"),
+    Kind("swapped_pairs", "two texts are in another order than in training rows", "pairs of texts", "checks_data"),
     Kind("unknown_tokens", "the vocabulary does not know many of the words", "all", "checks_model"),
     Kind("shifted_tags", "tags fit a neighbouring word better than their own", "tagged words", "checks_data"),
     Kind("target_scale", "the numbers to predict are not standardized", "numbers", "checks_model"),
@@ -52,6 +55,7 @@ KINDS = (
     Kind("underfitting", "the training rows were not learned", "all", "checks_run"),
     Kind("overfitting", "the validation loss rises while the training loss falls", "classes", "checks_run"),
     Kind("overconfidence", "probabilities are higher than the share that is right", "one class per row", "checks_run"),
+    Kind("unfitted_thresholds", "0.5 decides, where fitted thresholds are better", "several labels", "checks_run"),
     Kind("slow", "training uses a small part of the machine's speed", "all", "checks_run"),
 )
 PRIORITY = {kind.name: place for place, kind in enumerate(KINDS)}

@@ -12,7 +12,8 @@ def apply_fix(dataset: DatasetDict, fix: Mapping[str, object], *, seed: int = 0)
     """Return the dataset after the data actions (lower-case names) of a finding's `fix`; parameters are ignored.
 
     "remove_rows": numbers of training rows to leave out. "relabel_rows": {row: label}. "oversample", "augment": True.
-    "shift_tags": number of words to move the tags of every training sentence by, to the right if positive.
+    "swap_pairs": True exchanges the two texts. "shift_tags": number of words to move the tags of every training
+    sentence by, to the right if positive.
     "redraw_splits": True distributes the rows of all splits again, keeping the sizes; only this one changes
     evaluation rows. Raises ParameterError when no training row would be left.
     """
@@ -43,6 +44,12 @@ def _with_column(split: Dataset, name: str, values: list) -> Dataset:
     """Return the rows with other values in a column, whose type and place stay."""
     changed = split.remove_columns(name).add_column(name, values, feature=split.features[name])
     return changed.select_columns(split.column_names)
+
+
+def swap_pairs(train: Dataset) -> Dataset:
+    """Exchange `text` and `text_pair` of every row."""
+    swapped = train.rename_columns({"text": "text_pair", "text_pair": "text"})
+    return swapped.select_columns(train.column_names)
 
 
 def shift_tags(train: Dataset, places: int) -> Dataset:
@@ -147,6 +154,7 @@ ACTIONS: dict[str, Callable[[Dataset, object, int], Dataset]] = {
     "relabel_rows": lambda train, labels, seed: relabel_rows(train, labels),
     "remove_rows": lambda train, rows, seed: remove_rows(train, rows),
     "shift_tags": lambda train, places, seed: shift_tags(train, places),
+    "swap_pairs": lambda train, _, seed: swap_pairs(train),
     "oversample": lambda train, _, seed: oversample(train, seed=seed),
     "augment": lambda train, _, seed: augment(train, seed=seed),
 }

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import expit, log_softmax
 from scipy.stats import binomtest
 
 from bert_helpers.intervals import RESAMPLES, Metrics, Weights, intervals
@@ -62,6 +62,23 @@ def calibration_error(
         index=["ece", "ece_by_chance"],
         columns=["value", "low", "high"],
     )
+
+
+def calibration_by_label(
+    logits: np.ndarray, labels: np.ndarray, names: Sequence[str], *, seed: int = 0
+) -> pd.DataFrame:
+    """Calibration of each of several labels, whose probabilities are sigmoids of logits (rows, labels).
+
+    One row a label: `rows` that have it, `share` of all, `said` (mean probability), and `ece` of "no" and "yes" with
+    `low`, `high` and `by_chance`, as `calibration_error` says.
+    """
+    tables = {}
+    for name, yes, true in zip(names, np.asarray(logits, dtype=float).T, np.asarray(labels).astype(int).T, strict=True):
+        error = calibration_error(np.column_stack([np.zeros(len(yes)), yes]), true, seed=seed)
+        means = {"rows": int(true.sum()), "share": true.mean(), "said": expit(yes).mean()}
+        ece = error.loc["ece"].rename({"value": "ece"})
+        tables[name] = {**means, **ece, "by_chance": error.value["ece_by_chance"]}
+    return pd.DataFrame.from_dict(tables, orient="index").rename_axis("label")
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

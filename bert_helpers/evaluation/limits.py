@@ -22,23 +22,31 @@ def of_classifier(outputs: Mapping[str, PredictionOutput], names: Sequence[str],
         (np.asarray(outputs[name].predictions), outputs[name].label_ids) for name in ("test", "validation")
     )
     logits, labels = test
-    with warnings.catch_warnings():  # of rows that are all right; then the temperature is 1
-        warnings.simplefilter("ignore")
-        temperature = fit_temperature(*validation)
-    error = calibration_error(logits, labels, seed=seed)
-    calibration = {
-        "ece": error.loc["ece"].to_dict(),
-        "by_chance": error.value["ece_by_chance"],
-        "temperature": temperature,
-        "scaled": calibration_error(logits / temperature, labels, seed=seed).loc["ece"].to_dict(),
-        "rows": len(validation[1]),
-    }
+    calibration = calibration_of(validation, test, seed=seed)
 
     def accuracy(rows: np.ndarray) -> pd.DataFrame:
         return ClassificationMeasure(logits[rows], labels[rows]).intervals(["accuracy"], seed=seed)
 
     table = by_slice([names[label] for label in labels], accuracy).xs("accuracy", level="metric")
     return {"calibration": calibration, **(_worst(table, "accuracy") if len(table) > 1 else {})}
+
+
+def calibration_of(
+    validation: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], *, seed: int = 0
+) -> dict[str, object]:
+    """Measure the calibration of logits (rows, classes) with labels, as it is and by a temperature."""
+    logits, labels = test
+    with warnings.catch_warnings():  # of rows that are all right; then the temperature is 1
+        warnings.simplefilter("ignore")
+        temperature = fit_temperature(*validation)
+    error = calibration_error(logits, labels, seed=seed)
+    return {
+        "ece": error.loc["ece"].to_dict(),
+        "by_chance": error.value["ece_by_chance"],
+        "temperature": temperature,
+        "scaled": calibration_error(logits / temperature, labels, seed=seed).loc["ece"].to_dict(),
+        "rows": len(validation[1]),
+    }
 
 
 def of_parts(parts: pd.DataFrame) -> dict[str, dict]:

@@ -78,6 +78,8 @@ def model_card(record: Record, metrics: Mapping[str, records.Score], *, name: st
     # Without other data it is the score of an entity type of that name.
     metrics_of = ("accuracy", "f1") if p.get("TRANSFER_DATA") else ()
     transfer = {metric: record.metrics.get(f"transfer/{metric}") for metric in metrics_of}
+    read = task.columns(p)
+    texts = {field: text for field, text in zip(task.fields, task.sample_texts, strict=False) if field in read}
     folder = "/".join([f"{p.get('OUTPUT_DIR', '')}", *name.split("/")[1:]])
     folder = folder if re.fullmatch(r"\w[\w./-]*", folder) else "FOLDER"
     length = p.get("MAX_LENGTH")
@@ -99,11 +101,18 @@ def model_card(record: Record, metrics: Mapping[str, records.Score], *, name: st
         calibration=limits.get("calibration"),
         worst=limits.get("worst") and {**dict.fromkeys(("rows", *records.SCORE)), **limits["worst"]},
         transfer={metric: score for metric, score in transfer.items() if score},
-        usage=task.usage.format(folder=f"{folder}/model", length=length if isinstance(length, int) else 512),
+        usage=task.usage.format(
+            folder=f"{folder}/model", length=length if isinstance(length, int) else 512, example=_example(texts)
+        ),
         folder=folder,
-        texts=" ".join(f'"{text}"' for text in task.sample_texts),
+        texts=" ".join(f'"{text}"' for text in texts.values()),
         parameters=json.dumps(plain, indent=2, ensure_ascii=False),
     )
+
+
+def _example(texts: Mapping[str, str]) -> str:
+    """Write the row of a pipeline: a text, or a dict of two."""
+    return json.dumps(next(iter(texts.values())) if len(texts) == 1 else texts)
 
 
 def _metadata(record: Record, metrics: Mapping[str, records.Score], name: str) -> str:

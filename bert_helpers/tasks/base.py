@@ -18,11 +18,12 @@ from datasets import Dataset, DatasetDict
 from scipy.special import entr
 
 from bert_helpers.metrics import Measure
-from bert_helpers.parameters import of_reading
+from bert_helpers.parameters import PARAMETERS, of_reading
 
 if TYPE_CHECKING:
     import torch
     from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.modeling_outputs import SequenceClassifierOutput
     from transformers.trainer_utils import PredictionOutput
 
 
@@ -30,15 +31,23 @@ class Examples(NamedTuple):
     """The rows of a split as the checks of `diagnosis` read them, whatever the task's columns are."""
 
     texts: list[str]  # what the model reads of each row, as one string
-    labels: list  # of each row: the name of its class, a number, or the IOB2 tags of its words
+    labels: list  # of each row: the name of its class, a tuple of names, a number, or the IOB2 tags of its words
     passages: list[str]  # the part of each text that other rows may share, such as a context; else the texts
     groups: list[Hashable]  # the source that passages may share, such as an article; else the passages
     classes: list[str] | None = None  # names of the classes there are; None where labels are no classes
     words: list[list[str]] | None = None  # of each row, where labels are tags of words
+    pairs: list[tuple[str, str]] | None = None  # the two texts of each row, where it has two
+
+    @property
+    def several(self) -> bool:
+        """Whether a row has any number of labels."""
+        return isinstance(self.labels[0], tuple)
 
     @property
     def counted(self) -> list:
-        """Every label on its own: one a row, or the type of every entity where labels are tags."""
+        """Every label on its own: one a row, or all of its names, or the type of every entity where labels are tags."""
+        if self.several:
+            return [label for row in self.labels for label in row]
         if self.words is None:
             return self.labels
         return [tag[2:] for tags in self.labels for tag in tags if tag.startswith("B-")]
@@ -54,9 +63,10 @@ class Task(ABC):
     name: ClassVar[str]
     auto_class: ClassVar[str]  # name of Transformers' AutoModelFor…, of any encoder
     pipeline: ClassVar[str]  # the Hub's name for what the model does
-    fields: ClassVar[Mapping[str, str]]  # columns that the model reads -> parameter that names the user's column, or ""
-    usage: ClassVar[str]  # Python for the model card, with {folder} and {length}
-    sample_texts: ClassVar[Sequence[str]]  # for the card's command line
+    # Columns that the model may read -> parameter that names the user's column, "" if none does
+    fields: ClassVar[Mapping[str, str]]
+    usage: ClassVar[str]  # Python for the model card, with {folder}, {length} and {example}
+    sample_texts: ClassVar[Sequence[str]]  # for the card's command line, and {example}: one of each field
     prefix: ClassVar[str] = ""  # of its parameters in a notebook of several tasks
     reads_words: ClassVar[bool] = False  # texts come as lists of words
     head: ClassVar[str] = "classifier"  # the model's new layer
@@ -88,7 +98,7 @@ class Task(ABC):
         """Measure predictions as `predictions_and_references` gives them; `rows` say what is resampled together."""
 
     @abstractmethod
-    def placeholders(self, rows: Dataset) -> dict[str, list]:
+    def placeholders(self, rows: Dataset, config: PreTrainedConfig) -> dict[str, list]:
         """Return columns of labels that mean nothing, for rows without labels: `encode` reads them."""
 
     @abstractmethod
@@ -102,6 +112,14 @@ class Task(ABC):
         self, folder: Path, predictions: Sequence, rows: DatasetDict, outputs: Mapping[str, PredictionOutput]
     ) -> Path:
         """Write the test rows' `predictions` to a file in `folder`; `rows` and `outputs` are by split."""
+
+    def columns(self, parameters: Mapping[str, object]) -> dict[str, str]:
+        """Return the user's names of the columns that a run reads, by field; none where a parameter is empty."""
+        names = {
+            field: parameters.get(name, PARAMETERS[name].of_task(self.name)) if name else field
+            for field, name in self.fields.items()
+        }
+        return {field: column for field, column in names.items() if column}
 
     def model_fields(self, train: Dataset) -> dict[str, object]:
         """Return the fields of the model's config that training rows decide."""
@@ -128,6 +146,13 @@ class Task(ABC):
 
         return scores
 
+    def loss(self, train: Dataset, config: PreTrainedConfig) -> Callable[..., torch.Tensor] | None:
+        """Return a `Trainer`'s `compute_loss_func` for encoded training rows; None for the model's own loss.
+
+        Keywords of it, of `fitted_fields` and of `chance_loss` are notebook parameters in lower case too.
+        """
+        return None
+
     def predictions_and_references(
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> tuple[Sequence, Sequence]:
@@ -148,15 +173,33 @@ class Task(ABC):
 
         return has_head(config, self.model_class)
 
-    def chance_loss(self, encoded: Dataset) -> float:
+    def chance_loss(self, encoded: Dataset, config: PreTrainedConfig) -> float:
         """Return the loss of saying what the labels are on average, in nats: their entropy."""
         labels = np.concatenate([np.atleast_1d(np.asarray(row)) for row in encoded["labels"]])
         shares = np.bincount(labels[labels >= 0]) / np.sum(labels >= 0)
         return float(entr(shares).sum())
 
+    def class_logits(self, output: PredictionOutput) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return logits of classes, and the numbers of the right ones; None where they are of no classes."""
+        return output[:2] if self.has_classes else None
+
     def untrained_loss(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
         """Return the loss of a head whose logits are all 0."""
         return math.log(model.config.num_labels)
+
+
+def mean_loss(total: Callable[..., torch.Tensor], **weights: torch.Tensor) -> Callable[..., torch.Tensor]:
+    """Return a `Trainer`'s `compute_loss_func` from one of logits, labels and `weights` that adds up its items."""
+
+    def loss(
+        outputs: SequenceClassifierOutput, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        there = {name: tensor.to(labels.device) for name, tensor in weights.items()}
+        # Trainer counts the labels of all accumulated batches, and leaves the division to this function.
+        items = labels.numel() if num_items_in_batch is None else num_items_in_batch
+        return total(outputs.logits.float(), labels, **there) / items
+
+    return loss
 
 
 def options(function: Callable, parameters: Mapping[str, object]) -> dict[str, object]:

@@ -1,36 +1,39 @@
-"""Texts and one class for each."""
+"""Texts, or pairs of them, and one class for each."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from datasets import ClassLabel, Dataset, DatasetDict
+from scipy.stats import entropy
 
 from bert_helpers import files
 from bert_helpers.data import (
     FILL,
     bad_rows,
     check_label_names,
-    check_texts,
     in_splits,
-    read_columns,
     sample_by_label,
     stratified_indices,
     subsample,
     values_of,
 )
-from bert_helpers.errors import DataError, parameter
+from bert_helpers.errors import DataError, ParameterError, parameter
 from bert_helpers.metrics import ClassificationMeasure, probabilities
+from bert_helpers.readers.delimited import to_number
 from bert_helpers.readers.source import SPLITS, source_name
-from bert_helpers.tasks.base import Examples, Task, class_fields, class_names
-from bert_helpers.tokenization import encode_texts
+from bert_helpers.tasks.base import Examples, class_fields, class_names, mean_loss
+from bert_helpers.tasks.texts import TextTask, read_texts, text_examples
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedConfig
     from transformers.trainer_utils import PredictionOutput
 
@@ -38,29 +41,23 @@ if TYPE_CHECKING:
 WHOLE = re.compile(r"-?\d+(\.0+)?")  # a class that is a whole number, as a number of any type is written
 
 
-class Classification(Task):
-    """Texts, each of one class."""
+class Classification(TextTask):
+    """Texts, or pairs of them, each of one class."""
 
     name = "classification"
-    auto_class = "AutoModelForSequenceClassification"
-    pipeline = "text-classification"
-    fields: ClassVar = {"text": "TEXT_COLUMN"}
     usage = """\
 from transformers import pipeline
 
 classify = pipeline("text-classification", "{folder}")
-print(classify("A text.", truncation=True, max_length={length}))"""
-    sample_texts = ("A text.",)
+print(classify({example}, truncation=True, max_length={length}))"""
     has_classes = True
-    cuts_texts = True
-
-    encode = staticmethod(encode_texts)
 
     def load(
         self,
         source: str | Path,
         *,
         text_column: str = "text",
+        pair_column: str = "",
         label_column: str = "label",
         train_size: int = 0,
         validation_size: int = 0,
@@ -70,17 +67,15 @@ print(classify("A text.", truncation=True, max_length={length}))"""
     ) -> DatasetDict:
         """Read texts and labels from `source`, as splits train, validation and test with columns `text` and `label`.
 
-        `source` is "sample", a local file or folder (CSV, TSV, JSON Lines, Parquet; in a folder one file a
-        split: train, validation, test), or a Hub id "owner/name[/config][@revision]". The sizes draw that many rows
-        from a split, stratified (0 = all). A validation or test split that is missing is taken from the training
-        rows: of the size asked for, or a tenth. Other columns of the source are kept.
+        With `pair_column` a row has two texts, `text` and `text_pair`. `source` is "sample", a local file or folder
+        (CSV, TSV, JSON Lines, Parquet; in a folder one file a split: train, validation, test), or a Hub id
+        "owner/name[/config][@revision]". The sizes draw that many rows from a split, stratified (0 = all). A validation
+        or test split that is missing is taken from the training rows: of the size asked for, or a tenth. Other columns
+        of the source are kept.
 
         Raises DataError, naming the file, row and column, when the data cannot be used.
         """
-        columns = {"text": text_column, "label": label_column}
-        splits = read_columns(source, columns, sample="reviews", **reading)
-        for split in splits.values():
-            check_texts(split, "text", text_column)
+        splits = read_texts(source, text_column, pair_column, {"label": label_column}, sample="reviews", **reading)
         splits = _class_labels(splits, label_column, keep=reading.get("keep_labels", ""))
         sizes = (train_size, validation_size, test_size)
         dataset = in_splits(splits, sizes, seed=seed, hold_out=sample_but_last_of_class, sample=sample_by_label)
@@ -89,18 +84,32 @@ print(classify("A text.", truncation=True, max_length={length}))"""
 
     def examples(self, split: Dataset) -> Examples:
         """Return the texts and the names of their classes."""
-        names, texts = split.features["label"].names, split["text"][:]
-        return Examples(texts, [names[label] for label in split["label"][:]], texts, texts, classes=names)
+        names = split.features["label"].names
+        return text_examples(split, [names[label] for label in split["label"][:]], names)
 
     def model_fields(self, train: Dataset) -> dict[str, object]:
         """Return number and names of the classes."""
         return class_fields(train.features["label"].names)
 
+    def loss(
+        self, train: Dataset, config: PreTrainedConfig, *, class_weights: str = "none", label_smoothing: float = 0.0
+    ) -> Callable[..., torch.Tensor] | None:
+        """Return cross entropy in which a row counts as its class's weight says, if they have any."""
+        weights = weights_of(class_weights, train["labels"], class_names(config))
+        return None if weights is None else weighted_loss(weights, label_smoothing=label_smoothing)
+
+    def chance_loss(self, encoded: Dataset, config: PreTrainedConfig, *, class_weights: str = "none") -> float:
+        """Return the loss of saying how frequent each class is, as much as it weighs, in nats."""
+        weights = weights_of(class_weights, encoded["labels"], class_names(config))
+        shares = np.bincount(encoded["labels"], minlength=config.num_labels) / len(encoded)
+        shares = shares if weights is None else shares * weights
+        return float(shares.sum() * entropy(shares))
+
     def measure(self, predictions: np.ndarray, references: np.ndarray, rows: Dataset) -> ClassificationMeasure:
         """Measure logits (rows, classes) with the labels' numbers."""
         return ClassificationMeasure(predictions, references)
 
-    def placeholders(self, rows: Dataset) -> dict[str, list]:
+    def placeholders(self, rows: Dataset, config: PreTrainedConfig) -> dict[str, list]:
         """Return the first class for every row."""
         return {"label": [0] * len(rows)}
 
@@ -136,8 +145,41 @@ print(classify("A text.", truncation=True, max_length={length}))"""
         return files.write_text(folder / "predictions.csv", pd.concat(tables).to_csv(index=False))
 
     def fits(self, config: PreTrainedConfig) -> bool:
-        """Whether a model is a sequence classifier of several outputs."""
-        return super().fits(config) and config.num_labels > 1
+        """Whether a model is a sequence classifier of several outputs, of which it chooses one."""
+        several = config.problem_type == "multi_label_classification"
+        return super().fits(config) and config.num_labels > 1 and not several
+
+
+def weights_of(text: str, labels: Sequence[int], names: Sequence[str]) -> np.ndarray | None:
+    """Return the weight of each class that CLASS_WEIGHTS asks for; None for "none".
+
+    "balanced": n / (classes * rows of the class) of n rows, 1 on average over them, so that every class weighs as much
+    as any other: scikit-learn's, after King and Zeng (2001). Or names and numbers, "spam: 5, other: 1", where a class
+    that is not named weighs 1. Raises ParameterError for an unknown class, or a weight that is no number above 0.
+
+    >>> weights_of("balanced", [0, 0, 0, 1], ["a", "b"]).round(2).tolist()
+    [0.67, 2.0]
+    """
+    if text == "none":
+        return None
+    if text == "balanced":
+        return len(labels) / (len(names) * np.maximum(np.bincount(labels, minlength=len(names)), 1))
+    weights, fix = np.ones(len(names)), f"write none, balanced, or {names[0]}: 2 for classes of {', '.join(names[:12])}"
+    for part in text.split(","):
+        name, _, number = (side.strip() for side in part.rpartition(":"))
+        if name not in names or not 0 < (weight := to_number(number) or 0) < math.inf:
+            raise ParameterError(f"has the part {part.strip()!r}", parameter="CLASS_WEIGHTS", fix=fix)
+        weights[names.index(name)] = weight
+    return weights
+
+
+def weighted_loss(weights: Sequence[float], *, label_smoothing: float = 0.0) -> Callable[..., torch.Tensor]:
+    """Return cross entropy in which each row weighs as much as its class, a `Trainer`'s `compute_loss_func`."""
+    import torch  # see tasks/base.py
+    from torch.nn.functional import cross_entropy
+
+    total = partial(cross_entropy, label_smoothing=label_smoothing, reduction="sum")
+    return mean_loss(total, weight=torch.tensor(weights, dtype=torch.float32))
 
 
 def load_transfer(
@@ -145,6 +187,7 @@ def load_transfer(
     *,
     names: Sequence[str],
     text_column: str = "text",
+    pair_column: str = "",
     label_column: str = "label",
     test_size: int = 0,
     seed: int = 0,
@@ -155,10 +198,9 @@ def load_transfer(
     `Classification.load`, or "sample": 80 product and restaurant reviews; of several splits the test split is taken.
     Raises DataError for a label that the classifier does not know.
     """
-    columns = {"text": text_column, "label": label_column}
-    splits = read_columns(source, columns, sample="transfer_reviews", need_train=False)
+    options = {"sample": "transfer_reviews", "need_train": False}
+    splits = read_texts(source, text_column, pair_column, {"label": label_column}, **options)
     rows = next(splits[name] for name in reversed(SPLITS) if name in splits)
-    check_texts(rows, "text", text_column)
     labels = _label_strings(rows, label_column)
     if unknown := [i for i, label in enumerate(labels) if label not in names]:
         problem = f"{labels[unknown[0]]!r} is not a class of the model, which has {', '.join(map(repr, names))}"
@@ -180,7 +222,7 @@ def _class_labels(splits: dict[str, Dataset], column: str, *, keep: str = "") ->
         keys = {name: [value.partition(".")[0] for value in values] for name, values in keys.items()}
     for split_name, values in keys.items():
         check_label_names(splits[split_name], values, column, keep)
-    names = sorted(set(keys["train"]), key=_natural)
+    names = sorted(set(keys["train"]), key=natural_order)
     known = set(names)
     for split_name, values in keys.items():
         if rows := [i for i, value in enumerate(values) if value not in known]:
@@ -197,7 +239,7 @@ def _replace_label(dataset: Dataset, values: list[str], feature: ClassLabel) -> 
     return dataset.remove_columns("label").add_column("label", labels, feature=feature)
 
 
-def _natural(name: str) -> tuple[int, float, str]:
+def natural_order(name: str) -> tuple[int, float, str]:
     """Sort "2" before "10", numbers before words; "7" and "07" by their letters, or a set's order would decide."""
     return (0, int(name), name) if re.fullmatch(r"-?\d{1,15}", name) else (1, 0, name)
 

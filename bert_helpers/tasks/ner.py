@@ -184,7 +184,7 @@ print(tag("A text with names."))"""
         texts = list(rows["text"])
         return Dataset.from_dict({"text": texts, "tokens": _slices(texts, split_words(texts, tokenizer, words))})
 
-    def placeholders(self, rows: Dataset) -> dict[str, list]:
+    def placeholders(self, rows: Dataset, config: PreTrainedConfig) -> dict[str, list]:
         """Return the first tag for every word."""
         return {"ner_tags": [[0] * len(words) for words in rows["tokens"]]}
 

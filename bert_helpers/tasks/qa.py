@@ -171,7 +171,7 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
         """Measure answers; questions of one context are resampled together."""
         return AnswerMeasure(predictions, references, groups=list(rows["context"]))
 
-    def placeholders(self, rows: Dataset) -> dict[str, list]:
+    def placeholders(self, rows: Dataset, config: PreTrainedConfig) -> dict[str, list]:
         """Return the first letter of each context as its answer."""
         return {"answers": [{"text": [text[:1]], "answer_start": [0]} for text in rows["context"]]}
 
@@ -193,7 +193,7 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
         """Write answers by question id as predictions.json, as SQuAD's evaluation reads them."""
         return files.write_json(folder / "predictions.json", dict(zip(rows["test"]["id"], predictions, strict=True)))
 
-    def chance_loss(self, encoded: Dataset) -> float:
+    def chance_loss(self, encoded: Dataset, config: PreTrainedConfig) -> float:
         """Return the loss of any token being as likely as any other, in nats."""
         return float(np.log(np.asarray(encoded["length"])).mean())
 

@@ -1,4 +1,4 @@
-"""Pairs of texts and a score for each: the task, the scale a model learns them on, and baselines without training.
+"""Texts, or pairs, and a number for each: the task, the scale a model learns it on, and baselines without training.
 
 A model learns standardized labels, (label - mean) / deviation; mean and deviation are in its config, so that
 checkpoints keep them, and `models.load_model` has the model itself apply them. Everywhere else, labels and predictions
@@ -10,20 +10,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from datasets import Dataset, DatasetDict, Value
 
 from bert_helpers import files
-from bert_helpers.data import CORRECT, bad_rows, check_texts, in_splits, read_columns, sample_by_label, values_of
+from bert_helpers.data import CORRECT, bad_rows, in_splits, sample_by_label, values_of
 from bert_helpers.errors import DataError, ParameterError, parameter
 from bert_helpers.intervals import Metrics, Weights, ranker
 from bert_helpers.metrics import Measure
 from bert_helpers.readers.delimited import to_number
-from bert_helpers.tasks.base import Examples, Task
-from bert_helpers.tokenization import encode_pairs
+from bert_helpers.tasks.base import Examples
+from bert_helpers.tasks.texts import TextTask, read_texts, text_examples
 
 if TYPE_CHECKING:
     import torch
@@ -33,24 +33,17 @@ if TYPE_CHECKING:
 LARGEST = 1e140  # beyond it sums of squares overflow
 
 
-class Regression(Task):
-    """Pairs of texts, each with a score."""
+class Regression(TextTask):
+    """Pairs of texts, or single ones, each with a score."""
 
     name = "regression"
     prefix = "STS_"
-    auto_class = "AutoModelForSequenceClassification"
-    pipeline = "text-classification"
-    fields: ClassVar = {"text": "TEXT_COLUMN", "text_pair": "PAIR_COLUMN"}
     usage = """\
 from transformers import pipeline
 
 score = pipeline("text-classification", "{folder}", function_to_apply="none")
-print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max_length={length}))"""
-    sample_texts = ("A text.", "Another.")
+print(score({example}, truncation=True, max_length={length}))"""
     numeric = True
-    cuts_texts = True
-
-    encode = staticmethod(encode_pairs)
 
     def load(
         self,
@@ -69,25 +62,21 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
     ) -> DatasetDict:
         """Read scored pairs of texts from `source`, as splits with columns `text`, `text_pair` and `label` (float).
 
-        `source`, sizes and missing splits are as in `Classification.load`; "sample" is the packaged pairs. A delimited
-        file may lack a header, as the published STS-B files do; then its columns are text, pair and score in order.
-        A test split without labels (GLUE's are all -1) is left out with a warning, and taken from the training rows.
-        Scores lie in `low` to `high`. Raises DataError, naming the file, row and column, when the data cannot be used.
+        Without a `pair_column` ("") a row is one text. `source`, sizes and missing splits are as in
+        `Classification.load`; "sample" is the packaged pairs. A delimited file may lack a header, as the published
+        STS-B files do; then its columns are text, pair and score in order. A test split without labels (GLUE's are all
+        -1) is left out with a warning, and taken from the training rows. Scores lie in `low` to `high`. Raises
+        DataError, naming the file, row and column, when the data cannot be used.
         """
         if not low < high:
             raise ParameterError(f"is {low:g}", parameter="LOW", fix=f"it must lie below {parameter('HIGH')}, {high:g}")
-        columns = {"text": text_column, "text_pair": pair_column, "label": label_column}
-        splits = read_columns(source, columns, sample="similarity", **reading)
+        splits = read_texts(source, text_column, pair_column, {"label": label_column}, sample="similarity", **reading)
         splits = {name: _scored(split, low, high, label_column) for name, split in splits.items()}
-        for split in splits.values():
-            check_texts(split, "text", text_column)
-            check_texts(split, "text_pair", pair_column)
         return in_splits(splits, (train_size, validation_size, test_size), seed=seed, hold_out=sample_by_label)
 
     def examples(self, split: Dataset) -> Examples:
-        """Return each pair as one text, and the scores."""
-        texts = [f"{text} {other}" for text, other in zip(split["text"][:], split["text_pair"][:], strict=True)]
-        return Examples(texts, split["label"][:], texts, texts)
+        """Return the texts, and the scores."""
+        return text_examples(split, split["label"][:])
 
     def model_fields(self, train: Dataset) -> dict[str, object]:
         """Return one output, and the scale of the training scores."""
@@ -97,7 +86,7 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
         """Measure scores in the user's units."""
         return RegressionMeasure(predictions, references)
 
-    def placeholders(self, rows: Dataset) -> dict[str, list]:
+    def placeholders(self, rows: Dataset, config: PreTrainedConfig) -> dict[str, list]:
         """Return a score of 0 for every row."""
         return {"label": [0.0] * len(rows)}
 
@@ -115,10 +104,11 @@ print(score({{"text": "A text.", "text_pair": "Another."}}, truncation=True, max
         return files.write_text(folder / "predictions.csv", table.to_csv(index_label="row"))
 
     def fits(self, config: PreTrainedConfig) -> bool:
-        """Whether a model is a sequence classifier of one output."""
-        return super().fits(config) and config.num_labels == 1
+        """Whether a model is a sequence classifier of one output, and that a number."""
+        several = config.problem_type == "multi_label_classification"
+        return super().fits(config) and config.num_labels == 1 and not several
 
-    def chance_loss(self, encoded: Dataset) -> float:
+    def chance_loss(self, encoded: Dataset, config: PreTrainedConfig) -> float:
         """Return the variance of the standardized scores."""
         return 1.0
 

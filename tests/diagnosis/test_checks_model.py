@@ -48,7 +48,7 @@ def test_what_is_cut_is_counted_on_pairs_too(tokenizer):
     dataset = TASKS["regression"].load("sample", train_size=40)
     train = dataset["train"]
     pieces = [len(tokenizer(*pair)["input_ids"]) - 3 for pair in zip(train["text"], train["text_pair"], strict=True)]
-    encoded = tokenization.encode_pairs(dataset, tokenizer, max_length=10)
+    encoded = tokenization.encode_texts(dataset, tokenizer, max_length=10)
     (found,) = checks_model.check_tokens(dataset, encoded, tokenizer, task="regression")
     assert found.evidence.value == pytest.approx(1 - sum(min(7, length) for length in pieces) / sum(pieces))
 
@@ -130,7 +130,7 @@ def test_dropout_mistaken_for_its_opposite(trainer):
 
 def test_a_target_out_of_scale(tiny_bert, tokenizer, tmp_path):
     dataset = TASKS["regression"].load("sample", train_size=40, validation_size=8, test_size=8)
-    encoded = tokenization.encode_pairs(dataset, tokenizer, max_length=64)
+    encoded = tokenization.encode_texts(dataset, tokenizer, max_length=64)
     args = helpers.arguments(tmp_path, precision="fp32", disable_tqdm=True)
     for scale, expected in (({}, ["target_scale"]), (regression.target_scale(dataset["train"]["label"]), [])):
         model = models.load_model(str(tiny_bert), BertForSequenceClassification, num_labels=1, **scale)

@@ -9,7 +9,20 @@ import pytest
 import torch
 from conftest import ROOT
 from datasets import Dataset, DatasetDict, concatenate_datasets
-from made_up import examples, history, labelled, log, names, people, questions, reviews, sentence, splits
+from made_up import (
+    asked,
+    examples,
+    history,
+    labelled,
+    log,
+    multilabelled,
+    names,
+    people,
+    questions,
+    reviews,
+    sentence,
+    splits,
+)
 
 from bert_helpers import tokenization
 from bert_helpers.diagnosis import checks_data, checks_model, checks_run, findings, fixes
@@ -105,6 +118,27 @@ def shifted_tags(over, get):
     return checks_data.check_tags(
         examples(splits(fixes.shift_tags(right, 1) if over else right, right), "ner")["train"]
     )
+
+
+@case
+def label_without_rows(over, get):
+    train = multilabelled(["text"] * 6, [[0], [1], [0, 1], [], [0], [1]])
+    validation = multilabelled(["text"] * 3, [[0], [], [] if over else [1]])
+    return checks_data.check_labels(examples(splits(train, validation, train), "multilabel"))
+
+
+@case
+def constant_text(over, get):
+    rows = asked(get("rng"))
+    texts = ["the same"] * 59 + ["the same" if over else "another"]
+    constant = rows.remove_columns("text_pair").add_column("text_pair", texts)
+    return checks_data.check_pairs(examples(splits(rows, rows, constant)))
+
+
+@case
+def swapped_pairs(over, get):
+    train, same, other = (asked(get("rng"), swapped=swapped) for swapped in (False, False, over))
+    return checks_data.check_pairs(examples(splits(train, other, same)))
 
 
 # --- tokens, model and memory ------------------------------------------------------------------------------
@@ -226,6 +260,15 @@ def overconfidence(over, get):
     labels = (get("rng").random(4000) < chances).astype(int)
     logits = np.column_stack([np.zeros(4000), np.log(chances / (1 - chances))])
     return checks_run.check_confidence((1.7 if over else 1.3) * logits, labels)
+
+
+@case
+def unfitted_thresholds(over, get):
+    """Logits that rank the labels well; at 0.5 they miss nearly all of them, or none."""
+    rng = get("rng")
+    labels = (rng.random((200, 3)) < 0.2).astype(float)
+    logits = 2.0 * labels - 1 + rng.normal(0, 0.3, labels.shape) - 2.0 * over
+    return checks_run.check_thresholds(logits, labels, [0.5] * 3)
 
 
 @case

@@ -204,6 +204,8 @@ def test_what_a_record_lacks_is_said_to_be_unknown(task, tmp_path):
 def test_the_lines_of_a_card_run_as_they_stand(task, tiny_bert, tmp_path, monkeypatch, capsys):
     classes = {"id2label": {0: "O", 1: "B-PER"}, "label2id": {"O": 0, "B-PER": 1}} if TASKS[task].has_classes else {}
     fields = {"num_labels": 1} if TASKS[task].numeric else classes
+    several = {"problem_type": "multi_label_classification", "thresholds": [0.5, 0.5]}
+    fields |= several if task == "multilabel" else {}
     model = models.load_model(str(tiny_bert), TASKS[task].model_class, seed=0, **fields)
     folder = tmp_path / "results" / "mine"
     models.save_model(model, models.load_tokenizer(str(tiny_bert)), folder / "model")

@@ -18,7 +18,7 @@ from bert_helpers.files import write_json
 from bert_helpers.metrics import ClassificationMeasure
 from bert_helpers.tasks.base import Examples, Task, class_fields
 from bert_helpers.tasks.registry import TASKS
-from bert_helpers.tokenization import encode_pairs
+from bert_helpers.tokenization import encode_texts
 
 NAMES = ["no", "yes"]
 
@@ -48,7 +48,7 @@ class Paraphrases(Task):
         return in_splits(splits, (train_size, validation_size, test_size), seed=seed, hold_out=sample_by_label)
 
     def encode(self, dataset, tokenizer, *, max_length=64):
-        return encode_pairs(dataset.rename_column("second", "text_pair"), tokenizer, max_length=max_length)
+        return encode_texts(dataset.rename_column("second", "text_pair"), tokenizer, max_length=max_length)
 
     def examples(self, split):
         texts = [f"{text} {other}" for text, other in zip(split["text"], split["second"], strict=True)]
@@ -60,7 +60,7 @@ class Paraphrases(Task):
     def measure(self, predictions, references, rows):
         return ClassificationMeasure(predictions, references)
 
-    def placeholders(self, rows):
+    def placeholders(self, rows, config):
         return {"label": [0] * len(rows)}
 
     def table(self, output, encoded, rows, config):

@@ -361,7 +361,7 @@ def test_columns_of_other_names_and_a_scale_of_ones_own(tmp_path):
 
 def test_encoded_pairs_keep_the_score_in_the_users_units(tmp_path, tokenizer):
     dataset = load(tmp_path / "a.tsv", lines(pairs(), "\t"))
-    encoded = tokenization.encode_pairs(dataset, tokenizer, max_length=32)
+    encoded = tokenization.encode_texts(dataset, tokenizer, max_length=32)
     assert encoded["train"]["labels"] == dataset["train"]["label"]
 
 

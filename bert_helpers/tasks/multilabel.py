@@ -1,0 +1,344 @@
+"""Texts, or pairs of them, and any number of labels for each, none included."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+from datasets import ClassLabel, Dataset, DatasetDict, List
+from scipy.special import entr, expit
+
+from bert_helpers import files
+from bert_helpers.data import CORRECT, bad_rows, in_splits, values_of
+from bert_helpers.errors import DataError, parameter
+from bert_helpers.readers.source import note, source_name
+from bert_helpers.tasks.base import Examples, class_fields, class_names, mean_loss
+from bert_helpers.tasks.classification import natural_order
+from bert_helpers.tasks.texts import TextTask, read_texts, text_examples
+from bert_helpers.tasks.thresholds import HALF, MultilabelMeasure, decide, fit_thresholds
+from bert_helpers.tokenization import encode_texts
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.trainer_utils import PredictionOutput
+
+DELIMITERS = ("|", ";", ",")  # that stand between labels in one column
+YES, NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no", ""}
+
+
+class Decisions(NamedTuple):
+    """Logits (rows, labels) and what makes decisions of them."""
+
+    logits: np.ndarray
+    thresholds: np.ndarray
+    names: Sequence[str]
+
+
+class Multilabel(TextTask):
+    """Texts, or pairs of them, each with any number of labels."""
+
+    name = "multilabel"
+    usage = """\
+from transformers import pipeline
+
+tag = pipeline("text-classification", "{folder}", top_k=None)
+thresholds = dict(zip(tag.model.config.id2label.values(), tag.model.config.thresholds))
+for label in tag([{example}], truncation=True, max_length={length})[0]:
+    print(label["label"], label["score"], label["score"] >= thresholds[label["label"]])"""
+    has_classes = True
+
+    def load(
+        self,
+        source: str | Path,
+        *,
+        text_column: str = "text",
+        pair_column: str = "",
+        label_column: str = "labels",
+        label_delimiter: str = "",
+        train_size: int = 0,
+        validation_size: int = 0,
+        test_size: int = 0,
+        seed: int = 0,
+        **reading: str | bool,
+    ) -> DatasetDict:
+        """Read texts and labels, as splits with columns `text` and `labels`, a list of `ClassLabel`s.
+
+        `label_column` names one column of lists of names, or of names with `label_delimiter` between them ("": the one
+        of | ; , that occurs); or several columns of 0 and 1, with commas between, one for each label. A row may have no
+        label. `source`, sizes and missing splits are as in `Classification.load`; rare labels are kept in every split
+        (`stratified_rows`). Raises DataError, naming the file, row and column, when the data cannot be used.
+        """
+        names = [name.strip() for name in label_column.split(",")]
+        columns = {f"labels {i}": name for i, name in enumerate(names)} if len(names) > 1 else {"labels": label_column}
+        splits = read_texts(source, text_column, pair_column, columns, sample="tags", **reading)
+        if len(names) > 1:
+            splits = {name: _of_columns(split, columns) for name, split in splits.items()}
+        else:
+            splits = _of_lists(splits, label_column, label_delimiter)
+        if not any(splits["train"]["labels"]):
+            raise DataError("no training row has a label", source=source_name(splits["train"]), column=label_column)
+        sizes = (train_size, validation_size, test_size)
+        return in_splits(splits, sizes, seed=seed, hold_out=sample_by_labels)
+
+    def encode(
+        self, dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, *, max_length: int, truncation: str = "head"
+    ) -> DatasetDict:
+        """Encode as `encode_texts`, with `labels` a list of 0.0 and 1.0, a number for each label there is."""
+        hot = {}
+        for name, split in dataset.items():
+            numbered = isinstance(split.features["labels"].feature, ClassLabel)
+            labels = one_hot(split).tolist() if numbered else list(split["labels"])
+            hot[name] = split.remove_columns("labels").add_column("label", labels)
+        return encode_texts(DatasetDict(hot), tokenizer, max_length=max_length, truncation=truncation)
+
+    def examples(self, split: Dataset) -> Examples:
+        """Return the texts and the names of their labels, a tuple for each row."""
+        names = split.features["labels"].feature.names
+        return text_examples(split, [tuple(names[i] for i in row) for row in split["labels"][:]], names)
+
+    def model_fields(self, train: Dataset) -> dict[str, object]:
+        """Return the labels' names, the kind of loss, and thresholds that nothing has fitted yet."""
+        names = train.features["labels"].feature.names
+        several = {"problem_type": "multi_label_classification", "thresholds": [HALF] * len(names)}
+        return {**class_fields(names), **several}
+
+    def loss(
+        self, train: Dataset, config: PreTrainedConfig, *, positive_weights: str = "none"
+    ) -> Callable[..., torch.Tensor] | None:
+        """Return binary cross entropy in which a label's positive rows weigh as much as its negative ones, if asked."""
+        if positive_weights == "none":
+            return None
+        import torch  # see tasks/base.py
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        weights = torch.tensor(balanced_weights(train), dtype=torch.float32)
+        return mean_loss(partial(binary_cross_entropy_with_logits, reduction="sum"), pos_weight=weights)
+
+    def fitted_fields(
+        self,
+        output: PredictionOutput,
+        encoded: Dataset,
+        rows: Dataset,
+        config: PreTrainedConfig,
+        *,
+        thresholds: str = "each",
+    ) -> dict[str, object]:
+        """Return the thresholds that validation rows fit best: one for each label, one for all, or 0.5."""
+        if thresholds == "none":
+            return {"thresholds": [HALF] * config.num_labels}
+        return {"thresholds": fit_thresholds(*output[:2], each=thresholds == "each").tolist()}
+
+    def predictions_and_references(
+        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
+    ) -> tuple[Decisions, np.ndarray]:
+        """Return logits with the model's thresholds, and labels of 0 and 1."""
+        return Decisions(output.predictions, _thresholds(config), class_names(config)), one_hot(rows)
+
+    def measure(
+        self, predictions: Decisions | np.ndarray, references: np.ndarray, rows: Dataset | None
+    ) -> MultilabelMeasure:
+        """Measure decisions; logits alone, as while training, are decided at 0.5."""
+        if isinstance(predictions, Decisions):
+            return MultilabelMeasure(predictions.logits, references, predictions.thresholds)
+        return MultilabelMeasure(predictions, references)
+
+    def parts(self, predictions: Decisions, references: np.ndarray, seed: int) -> pd.DataFrame:
+        """Return F1 of every label ("toxic/f1")."""
+        table = self.measure(predictions, references, None).by_label(predictions.names, seed=seed)
+        f1 = table.xs("f1", level="metric")[["value", "low", "high"]]
+        return f1.add_suffix("/f1", axis=0)
+
+    def placeholders(self, rows: Dataset, config: PreTrainedConfig) -> dict[str, list]:
+        """Return no label for every row, as the encoded ones have it: names are of no use there."""
+        return {"labels": [[0.0] * config.num_labels] * len(rows)}
+
+    def table(
+        self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
+    ) -> dict[str, Sequence]:
+        """Return `labels`, the names of those that are decided for with | between, and `probability_…` of each."""
+        names, chances = class_names(config), expit(output.predictions.astype(np.float64)).round(6)
+        said = decide(output.predictions, _thresholds(config))
+        each = {f"probability_{name}": chances[:, i] for i, name in enumerate(names)}
+        return {"labels": joined(said, names), **each}
+
+    def save_predictions(
+        self, folder: Path, predictions: Decisions, rows: DatasetDict, outputs: Mapping[str, PredictionOutput]
+    ) -> Path:
+        """Write predictions.csv, with a line for every row of every split in `outputs`, in the data's order.
+
+        Columns: `split`, `row` (from 0), `labels` and `predicted` (names with | between), and a `logit_…` for each.
+        """
+        names, tables = predictions.names, []
+        for split, output in outputs.items():
+            logits = np.asarray(output.predictions, dtype=np.float64)
+            said = joined(decide(logits, predictions.thresholds), names)
+            table = {"split": split, "row": range(len(logits)), "labels": joined(output.label_ids > 0, names)}
+            logits = pd.DataFrame(logits, columns=[f"logit_{name}" for name in names]).round(6)
+            tables.append(pd.concat([pd.DataFrame({**table, "predicted": said}), logits], axis=1))
+        return files.write_text(folder / "predictions.csv", pd.concat(tables).to_csv(index=False))
+
+    def fits(self, config: PreTrainedConfig) -> bool:
+        """Whether a model is a sequence classifier that decides on each of its outputs alone."""
+        return super().fits(config) and config.problem_type == "multi_label_classification"
+
+    def chance_loss(self, encoded: Dataset, config: PreTrainedConfig, *, positive_weights: str = "none") -> float:
+        """Return the loss of saying how frequent each label is: the mean of their entropies, in nats."""
+        positive = np.mean(encoded["labels"], axis=0)
+        if positive_weights == "none":
+            return float(np.mean(entr(positive) + entr(1 - positive)))
+        weighted = positive * balanced_weights(encoded)  # as frequent as the negative rows, so each says 0.5
+        return float(np.log(2) * np.mean(weighted + (1 - positive)))
+
+    def class_logits(self, output: PredictionOutput) -> tuple[np.ndarray, np.ndarray]:
+        """Return every decision as one between two classes, no and yes: (rows * labels, 2) and (rows * labels,)."""
+        yes = np.asarray(output.predictions, dtype=np.float64).ravel()
+        return np.column_stack([np.zeros(len(yes)), yes]), np.asarray(output.label_ids).ravel().astype(int)
+
+    def untrained_loss(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
+        """Return the loss of a probability of a half for each label."""
+        return float(np.log(2))
+
+
+def one_hot(rows: Dataset) -> np.ndarray:
+    """Return the labels of rows as 0 and 1: (rows, labels)."""
+    hot = np.zeros((len(rows), rows.features["labels"].feature.num_classes))
+    for row, labels in enumerate(rows["labels"][:]):
+        hot[row, labels] = 1
+    return hot
+
+
+def joined(said: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Write decisions (rows, labels) as names with | between."""
+    return ["|".join(names[i] for i in np.flatnonzero(row)) for row in said]
+
+
+def balanced_weights(encoded: Dataset) -> np.ndarray:
+    """Return how many rows without each label there are for one with it; 1 for a label that no row has."""
+    positive = np.mean(encoded["labels"], axis=0)
+    return np.where(positive > 0, (1 - positive) / np.where(positive > 0, positive, 1), 1.0)
+
+
+def _thresholds(config: PreTrainedConfig) -> np.ndarray:
+    """Return the thresholds of a model; 0.5 for one that somebody else has trained."""
+    return np.asarray(getattr(config, "thresholds", None) or [HALF] * config.num_labels, dtype=np.float64)
+
+
+# --- read --------------------------------------------------------------------------------------------------
+
+
+def _of_columns(split: Dataset, columns: Mapping[str, str]) -> Dataset:
+    """Turn columns of 0 and 1 into one of lists; the labels have the columns' names."""
+    hot = []
+    for field, column in columns.items():
+        values = ["" if value is None else str(value).strip().lower() for value in values_of(split, field)]
+        if rows := [i for i, value in enumerate(values) if value not in YES | NO]:
+            raise bad_rows(split, rows, column, f"{values[rows[0]]!r} is neither 0 nor 1", CORRECT)
+        hot.append([value in YES for value in values])
+    labels = [np.flatnonzero(row).tolist() for row in zip(*hot, strict=True)]
+    return _with_labels(split.remove_columns(list(columns)), labels, list(columns.values()))
+
+
+def _with_labels(split: Dataset, labels: list[list[int]], names: Sequence[str]) -> Dataset:
+    return split.add_column("labels", labels, feature=List(ClassLabel(names=list(names))))
+
+
+def _of_lists(splits: Mapping[str, Dataset], column: str, delimiter: str) -> dict[str, Dataset]:
+    """Turn the column of labels of every split into lists of one set of names, taken from the training rows."""
+    feature = splits["train"].features["labels"]
+    if isinstance(feature, List) and isinstance(feature.feature, ClassLabel):
+        return {name: _with_missing_as_none(split) for name, split in splits.items()}
+    values = {name: values_of(split, "labels") for name, split in splits.items()}
+    strings = [value for rows in values.values() for value in rows if isinstance(value, str)]
+    if not delimiter and strings:
+        delimiter = _delimiter(strings, source_name(splits["train"]), column)
+        for split in splits.values():
+            note(split, "between labels", delimiter)
+    lists = {name: [_names_of(value, delimiter) for value in rows] for name, rows in values.items()}
+    for name, rows in lists.items():
+        if bad := [i for i, row in enumerate(rows) if row is None]:
+            problem = f"{str(values[name][bad[0]])[:40]} is no list of labels"
+            raise bad_rows(splits[name], bad, column, problem, "write names, or a list of them")
+    known = sorted({label for row in lists["train"] for label in row}, key=natural_order)
+    index = {label: i for i, label in enumerate(known)}
+    for name, rows in lists.items():
+        if bad := [i for i, row in enumerate(rows) if not index.keys() >= set(row)]:
+            label = next(label for label in rows[bad[0]] if label not in index)
+            problem = f"{label!r} does not occur in the training rows, whose labels are {', '.join(known[:12])}"
+            raise bad_rows(splits[name], bad, column, problem, "rename it to one of these, or delete the row")
+    numbers = {name: [[index[label] for label in row] for row in rows] for name, rows in lists.items()}
+    return {name: _with_labels(split.remove_columns("labels"), numbers[name], known) for name, split in splits.items()}
+
+
+def _with_missing_as_none(split: Dataset) -> Dataset:
+    """Return rows whose labels are numbers with names already."""
+    feature = split.features["labels"]
+    labels = [sorted(set(row or [])) for row in values_of(split, "labels")]
+    return _with_labels(split.remove_columns("labels"), labels, feature.feature.names)
+
+
+def _delimiter(values: Sequence[str], source: str, column: str) -> str:
+    """Return which of the usual delimiters the values hold. Raises DataError where they hold two."""
+    values = [value for value in values if not value.strip().startswith("[")]
+    found = [mark for mark in DELIMITERS if any(mark in value for value in values)]
+    if len(found) > 1:
+        raise DataError(
+            f"{' and '.join(map(repr, found))} occur between labels, or in their names",
+            source=source,
+            column=column,
+            fix=f"say which it is by {parameter('LABEL_DELIMITER')}",
+            parameter="LABEL_DELIMITER",
+        )
+    return found[0] if found else DELIMITERS[0]
+
+
+def _names_of(value: object, delimiter: str) -> list[str] | None:
+    """Return the labels of a row, each once: from a list, a list written as text, or names with a delimiter between."""
+    if value is None:
+        return []
+    if isinstance(value, str) and value.strip().startswith("["):
+        try:
+            value = ast.literal_eval(value.strip())
+        except (SyntaxError, ValueError):
+            return None
+    parts = value if isinstance(value, (list, tuple)) else str(value).split(delimiter)
+    if any(isinstance(part, (list, dict, float)) or part is None for part in parts):
+        return None
+    return list(dict.fromkeys(name for part in parts if (name := str(part).strip())))
+
+
+# --- sample ------------------------------------------------------------------------------------------------
+
+
+def sample_by_labels(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
+    """Return `size` row numbers in which every label has its share; see `stratified_rows`."""
+    return stratified_rows(one_hot(dataset), size, seed=seed)
+
+
+def stratified_rows(hot: np.ndarray, size: int, *, seed: int) -> np.ndarray:
+    """Return `size` row numbers, ascending, in which every label has its share, and one row if it has two or more.
+
+    Iterative stratification (Sechidis et al. 2011): of the label with the fewest rows left, each row goes to the side,
+    chosen or left, that lacks the most rows with it. To have no label counts as one more label.
+    """
+    hot = np.column_stack([hot, ~hot.any(axis=1)]).astype(bool)
+    rng, total = np.random.default_rng(seed), hot.sum(axis=0)
+    wanted = np.maximum(total * size / len(hot), total > 1)
+    lacking, room = np.array([wanted, total - wanted]), np.array([size, len(hot) - size])
+    chosen, waiting = np.zeros(len(hot), dtype=bool), np.ones(len(hot), dtype=bool)
+    while waiting.any():
+        left = hot[waiting].sum(axis=0)
+        label = min(np.flatnonzero(left), key=left.__getitem__)
+        for row in rng.permutation(np.flatnonzero(waiting & hot[:, label])):
+            # Of two sides that lack as many, the one with more room for rows
+            side = max(np.flatnonzero(room), key=lambda side: (lacking[side, label], room[side]))
+            chosen[row] = side == 0
+            lacking[side, hot[row]] -= 1
+            room[side] -= 1
+        waiting &= ~hot[:, label]
+    return np.flatnonzero(chosen)

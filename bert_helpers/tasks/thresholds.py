@@ -1,0 +1,154 @@
+"""Several labels a text: from logits to decisions by thresholds, and from decisions to numbers."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, logit
+
+from bert_helpers.errors import DataError
+from bert_helpers.intervals import RESAMPLES, Metrics, Weights, intervals
+from bert_helpers.metrics import Measure
+
+HALF = 0.5  # what decides where nothing is fitted
+STEPS = 400  # thresholds that are tried, at even steps of the logit
+PRIOR = 20  # positive rows for which a label's own threshold counts as much as the common one
+
+
+def decide(logits: np.ndarray, thresholds: np.ndarray | float = HALF) -> np.ndarray:
+    """Return which labels each row gets (rows, labels): those whose probability, by sigmoid, reaches the threshold."""
+    return np.asarray(logits, dtype=np.float64) >= logit(thresholds)
+
+
+def fit_thresholds(logits: np.ndarray, labels: np.ndarray, *, each: bool = True, prior: float = PRIOR) -> np.ndarray:
+    """Return a threshold (a probability) for each label, so that F1 on these rows is highest; take validation rows.
+
+    One for all: that of the highest macro F1. With `each`, every label's own best one is drawn towards it on the scale
+    of logits, own * n / (n + prior) + common * prior / (n + prior) for n positive rows: a label that few rows have gets
+    nearly the common one, one that none has just that. F1 is flat near its best: of equal ones the middle one is taken.
+    """
+    logits, labels = check_multilabel(logits, labels)
+    grid = np.linspace(logits.min(), logits.max(), STEPS)
+    positive, f1 = labels.sum(axis=0), []
+    for scores, is_positive in zip(logits.T, labels.T.astype(bool), strict=True):
+        said, hits = (len(part) - np.searchsorted(np.sort(part), grid) for part in (scores, scores[is_positive]))
+        f1.append(2 * hits / np.maximum(said + is_positive.sum(), 1))
+    common = grid[_middle_best(np.mean(f1, axis=0))]
+    if not each:
+        return expit(np.full(len(positive), common))
+    own = np.array([grid[_middle_best(curve)] for curve in f1])
+    trust = positive / (positive + prior) if prior else positive > 0
+    return expit(np.where(positive > 0, trust * own + (1 - trust) * common, common))
+
+
+def gain_of_fitting(logits: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> pd.Series:
+    """Return `value`, `low`, `high` of what fitted thresholds gain in macro F1 over 0.5, each half by the other's."""
+    logits, labels = check_multilabel(logits, labels)
+    half = np.random.default_rng(seed).permutation(len(labels)) % 2 == 0
+    said = np.zeros(labels.shape, dtype=bool)
+    for part in (half, ~half):
+        said[part] = decide(logits[part], fit_thresholds(logits[~part], labels[~part]))
+
+    def macro_f1(said: np.ndarray, weights: Weights) -> np.ndarray:
+        return _f1(weights @ (said * labels), weights @ said, weights @ labels).mean(axis=-1)
+
+    def statistic(weights: Weights) -> Metrics:
+        return {"gain": macro_f1(said, weights) - macro_f1(decide(logits), weights)}
+
+    return intervals(statistic, len(labels), seed=seed, difference=True).loc["gain"]
+
+
+def _middle_best(curve: np.ndarray) -> int:
+    best = np.flatnonzero(curve == curve.max())
+    return best[len(best) // 2]
+
+
+class MultilabelMeasure(Measure):
+    """Logits (rows, labels) with labels (rows, labels) of 0 and 1, decided by thresholds: one, or one for each label.
+
+    `f1_micro`: of all decisions; `f1_macro`: mean over labels, where a label that is neither present nor predicted
+    counts as 0; `average_precision`: area under the precision-recall curve as scikit-learn's, mean over the labels that
+    rows have; `subset_accuracy`: rows with every label right; `log_loss`: binary cross entropy, mean over rows and
+    labels (nats); `threshold_gain`: macro F1 less that of deciding at 0.5, 0 where nothing was fitted.
+    Raises DataError when logits and labels do not belong together.
+    """
+
+    shares: ClassVar = {"f1_micro": False, "f1_macro": False, "subset_accuracy": True, "f1": False}
+    lower_is_better = ("log_loss",)
+    headline = ("f1_micro", "f1_macro", "average_precision", "log_loss")
+
+    def __init__(self, logits: np.ndarray, labels: np.ndarray, thresholds: np.ndarray | float = HALF) -> None:
+        logits, labels = check_multilabel(logits, labels)
+        self.units = self.examples = len(labels)
+        said, at_half = decide(logits, thresholds), decide(logits)
+        losses = (np.logaddexp(0, logits) - labels * logits).mean(axis=1)
+        exact = (said == labels).all(axis=1)
+        self.count = labels.shape[1]
+        self.columns = np.column_stack([labels, said, said * labels, at_half, at_half * labels, exact, losses])
+        self.order = np.argsort(-logits, axis=0, kind="stable")
+        self.positive = np.take_along_axis(labels, self.order, axis=0)
+        descending = np.take_along_axis(logits, self.order, axis=0)
+        self.ends = [np.flatnonzero(np.append(np.diff(column) < 0, True)) for column in descending.T]  # of ties
+
+    def statistic(self, weights: Weights) -> Metrics:
+        """Return each metric (…) of weights (…, rows)."""
+        true, said, hits, half, half_hits, exact, losses = self._sums(weights)
+        n, f1 = weights.sum(axis=-1), _f1(hits, said, true)
+        return {
+            "f1_micro": _f1(hits.sum(axis=-1), said.sum(axis=-1), true.sum(axis=-1)),
+            "f1_macro": f1.mean(axis=-1),
+            "average_precision": _mean_of_known(self._average_precision(weights)),
+            "subset_accuracy": exact / n,
+            "log_loss": losses / n,
+            "threshold_gain": (f1 - _f1(half_hits, half, true)).mean(axis=-1),
+        }
+
+    def by_label(self, names: Sequence[str], *, seed: int = 0, n_resamples: int = RESAMPLES) -> pd.DataFrame:
+        """Return F1 and average precision of each label: index (label, metric), `value`, `low`, `high`, `rows`."""
+
+        def statistic(weights: Weights) -> Metrics:
+            true, said, hits, *_ = self._sums(weights)
+            areas = self._average_precision(weights)
+            of = {"f1": _f1(hits, said, true), "average_precision": areas}
+            return {(name, kind): values[..., i] for i, name in enumerate(names) for kind, values in of.items()}
+
+        table = intervals(statistic, self.units, shares=self.shares, n_resamples=n_resamples, seed=seed)
+        table.index = pd.MultiIndex.from_tuples(table.index, names=["label", "metric"])
+        return table.assign(rows=np.repeat(self.columns[:, : self.count].sum(axis=0).astype(int), 2))
+
+    def _sums(self, weights: Weights) -> list[np.ndarray]:
+        """Return five counts of each label, (…, labels); exact rows and losses, (…)."""
+        sums, n = weights @ self.columns, self.count
+        return [*(sums[..., i * n : (i + 1) * n] for i in range(5)), sums[..., -2], sums[..., -1]]
+
+    def _average_precision(self, weights: Weights) -> np.ndarray:
+        """Return the mean precision at each step of recall, (…, labels); NaN for a label that no row has."""
+        areas = []
+        for order, positive, ends in zip(self.order.T, self.positive.T, self.ends, strict=True):
+            drawn = weights[..., order]
+            said, hits = np.cumsum(drawn, axis=-1)[..., ends], np.cumsum(drawn * positive, axis=-1)[..., ends]
+            steps = np.diff(hits, prepend=0, axis=-1)
+            total = hits[..., -1]
+            areas.append((steps * hits / np.maximum(said, 1)).sum(axis=-1) / np.where(total > 0, total, np.nan))
+        return np.stack(areas, axis=-1)
+
+
+def check_multilabel(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits and labels (rows, labels) as arrays of floats. Raises DataError when they do not fit."""
+    logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    if logits.ndim != 2 or labels.shape != logits.shape or not len(labels):
+        raise DataError(f"predictions of shape {logits.shape} do not fit labels of shape {labels.shape}.")
+    if not np.isfinite(logits).all():
+        raise DataError(f"prediction {int(np.argmax(~np.isfinite(logits).all(axis=1))) + 1} is not finite.")
+    return logits, labels
+
+
+def _f1(hits: np.ndarray, said: np.ndarray, true: np.ndarray) -> np.ndarray:
+    return 2 * hits / np.maximum(said + true, 1)
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Return the mean over the last axis without NaN; NaN where there is nothing else."""
+    known = np.isfinite(values)
+    return np.where(known, values, 0).sum(axis=-1) / np.where(known.any(axis=-1), known.sum(axis=-1), np.nan)
