@@ -171,7 +171,7 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "THRESHOLDS": Parameter(
         "each",
-        "fitted on validation rows: for each label, one for all, or none (0.5)",
+        "fitted on validation rows: for each label, one for all, or none, which is a half",
         choices=("each", "one", "none"),
         tasks=("multilabel",),
     ),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from made_up import labelled, names, sentence, splits
-from transformers import BertForSequenceClassification, BertTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from bert_helpers import models, tokenization
 from bert_helpers.diagnosis import checks_model
@@ -149,9 +149,10 @@ def test_the_batch_that_fits_into_memory(trainer):
 
 def test_the_loss_of_guessing():
     def loss(task, **columns):
-        return TASKS[task].chance_loss(Dataset.from_dict(columns))
+        return TASKS[task].chance_loss(Dataset.from_dict(columns), BertConfig(num_labels=2))
 
     assert loss("classification", labels=[0, 1]) == pytest.approx(math.log(2))
     assert loss("ner", labels=[[-100, 0, 1, -100], [0, 1]]) == pytest.approx(math.log(2))
     assert loss("qa", length=[8, 2]) == pytest.approx(math.log(4))
+    assert loss("multilabel", labels=[[1.0, 0.0], [0.0, 0.0]]) == pytest.approx(math.log(2) / 2)
     assert loss("regression", labels=[0.0, 1.0]) == 1
