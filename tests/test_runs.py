@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from datasets import DatasetDict
 
 from bert_helpers import DataError, ModelError, ParameterError, files, models, records, runs
 from bert_helpers.diagnosis import diagnose
+from bert_helpers.report import cards
 from bert_helpers.tasks import base, regression
 from bert_helpers.tasks.registry import TASKS
 
@@ -196,3 +198,78 @@ def test_a_run_is_used_again_for_the_same_recipe_rows_and_precision_only(tiny_be
         assert runs.reusable(folder, {**parameters, name: value}, run.dataset) == "", name
     fewer = DatasetDict({**run.dataset, "train": run.dataset["train"].select(range(40))})
     assert runs.reusable(folder, parameters, fewer) == ""
+
+
+@pytest.fixture
+def left(tiny_bert, tmp_path, monkeypatch):
+    """Trains on project/mine.csv, named by DATA, and leaves a run in project/results/run."""
+
+    def leave(data):
+        project = tmp_path / "project"
+        project.mkdir()
+        monkeypatch.chdir(project)
+        rows = [{"text": f"text number {i}", "label": "ab"[i % 2]} for i in range(40)]
+        Path(data).parent.mkdir(exist_ok=True)
+        pd.DataFrame(rows).to_csv(data, index=False)
+        parameters = {**PARAMETERS, "MODEL": str(tiny_bert), "DATA": data, "OUTPUT_DIR": "results/run"}
+        load = TASKS["classification"].load
+        run = runs.prepare(load(data, **base.options(load, parameters)), parameters)
+        runs.save(runs.finish(run), project / "results/run", publish=cards.publish)
+        monkeypatch.chdir(tmp_path)
+        return project / "results/run"
+
+    return leave
+
+
+def test_data_is_found_where_it_lay_as_seen_from_the_run(left, tmp_path):
+    folder = left("mine.csv")
+    assert not (folder / records.PLACES).exists()
+    assert runs.read(folder).parameters["DATA"] == "project/mine.csv"
+    shutil.move(tmp_path / "project", tmp_path / "renamed")
+    assert runs.read(tmp_path / "renamed/results/run").parameters["DATA"] == "renamed/mine.csv"
+
+
+def test_data_is_found_next_to_the_run(left, tmp_path):
+    left("mine.csv")
+    shutil.move(tmp_path / "project/results", tmp_path / "sent")
+    with pytest.raises(DataError, match=r"mine\.csv: no such file here, nor where it was, nor next to the run"):
+        runs.read(tmp_path / "sent/run")
+    shutil.move(tmp_path / "project/mine.csv", tmp_path / "sent/run")
+    assert runs.read(tmp_path / "sent/run").parameters["DATA"] == "sent/run/mine.csv"
+
+
+def test_data_elsewhere_on_the_machine_is_found_and_no_record_or_card_says_where(left, tmp_path):
+    data = tmp_path / "elsewhere/mine.csv"
+    folder = left(str(data))
+    assert json.loads((folder / records.PLACES).read_text()) == {"classification": str(data)}
+    record = records.read(folder)
+    assert (record.data["source"], record.parameters["DATA"]) == ("mine.csv", "mine.csv")
+    for path in folder.rglob("*.*"):
+        assert path.name == records.PLACES or str(data.parent).encode() not in path.read_bytes(), path
+    assert runs.read(folder).parameters["DATA"] == "elsewhere/mine.csv"
+    shutil.move(data, tmp_path / "there.csv")
+    with pytest.raises(DataError, match="no such file here"):
+        runs.read(folder)
+    assert runs.read(folder, source=str(tmp_path / "there.csv")).parameters["DATA"] == str(tmp_path / "there.csv")
+
+
+def test_a_file_that_changed_is_named_with_both_fingerprints_unless_another_has_the_rows(left, tmp_path):
+    folder = left("mine.csv")
+    shutil.copy(tmp_path / "project/mine.csv", tmp_path / "copy.csv")
+    with open(tmp_path / "project/mine.csv", "a") as file:
+        file.write("one more,a\n")
+    known = records.read(folder).data["fingerprint"]
+    with pytest.raises(DataError, match=rf"project/mine\.csv does not hold the rows of this run.*{known[:12]}"):
+        runs.read(folder)
+    shutil.move(tmp_path / "copy.csv", folder / "mine.csv")
+    assert runs.read(folder).parameters["DATA"] == "project/results/run/mine.csv"
+
+
+def test_what_was_assumed_in_reading_is_in_the_record(tmp_path):
+    (tmp_path / "old.csv").write_bytes(b"text,label\n" + "schön,a\ngrün,b\n".encode("cp1252") * 10)
+    dataset = TASKS["classification"].load(tmp_path / "old.csv")
+    described = records.describe_data(str(tmp_path / "old.csv"), dataset)
+    assert described["assumed"] == {"old.csv": {"encoding": "cp1252"}}
+    assert "assumed" not in records.describe_data(
+        "sample", dataset.__class__(train=TASKS["ner"].load("sample")["test"])
+    )
