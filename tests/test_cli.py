@@ -626,11 +626,10 @@ BAD = [
     (["predict", "results/ner", "nosuch.csv"], "nosuch.csv: is the name of a file, not a text; name it by --file."),
     (["predict", "results/ner", "--file", "tickets.csv"], "tickets.csv: no column 'text' in the header"),
     (["predict", "results/ner", "--file", "words.jsonl"], "words.jsonl, row 2, column 'tokens': not a list of words"),
-    (["predict", "results/ner", "--file", "lines.txt"], "lines.txt, row 2, column 'text': the text is empty"),
     (["predict", "results/qa", "--file", "lines.txt"], "lines.txt, line 1 (also lines 2, 3): 1 texts; write question"),
-    (["predict", "results/ner", "--file", "latin.txt"], "latin.txt, line 2: byte 3 is not UTF-8; save the file as"),
+    (["predict", "results/ner", "--file", "mixed.txt"], "mixed.txt, line 2: byte 3 is not UTF-8; save the file as"),
     (["predict", "results/ner", "--file", "zipped.txt"], "zipped.txt: not a text file but gzip data; unpack it"),
-    (["predict", "results/ner", "--file", "sheet.xlsx"], "sheet.xlsx: unknown kind of file; known are .csv"),
+    (["predict", "results/ner", "--file", "sheet.xlsx"], "sheet.xlsx: not a readable Excel file"),
     (["predict", "results/ner", "--file", "lines.txt", "--out", "lines.txt"], "is lines.txt, the file that is read"),
     (["predict", "results/ner", "half \udcff"], "arguments, row 1: half a character"),
     (["predict", "results/ner", "x", "--out", "lines.txt/out.csv"], "cannot be written"),
@@ -647,7 +646,7 @@ BAD = [
 @pytest.fixture(scope="module")
 def bad_files(home):
     (home / "lines.txt").write_text("one\n\nthree\n")
-    (home / "latin.txt").write_bytes("one\nCrème\n".encode("latin-1"))
+    (home / "mixed.txt").write_bytes("one\nCrème\n".encode("latin-1") + "Crème".encode())
     (home / "zipped.txt").write_bytes(b"\x1f\x8b\x08\x00")
     (home / "sheet.xlsx").write_bytes(b"PK\x03\x04")
     (home / "words.jsonl").write_text('{"tokens": ["a"]}\n{"tokens": []}\n')

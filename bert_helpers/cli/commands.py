@@ -211,7 +211,7 @@ def predict(options: argparse.Namespace) -> int:
         show_progress=sys.stderr.isatty(),
     )
     if len(found) < len(rows):
-        say(f"{len(rows) - len(found)} rows without a text are left blank")
+        say(f"without a text, and left blank: {len(rows) - len(found)} of them")
         table = table.set_index(found).reindex(range(len(rows)))
         table[fields] = rows.select_columns(fields).to_pandas()
     if p["KEEP_COLUMNS"]:
@@ -251,7 +251,7 @@ def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> data
 
 
 def _written(table: pd.DataFrame, form: str | None) -> str:
-    lists = [name for name in table if isinstance(table[name].iloc[0], list)]
+    lists = [name for name in table if table[name].map(lambda value: isinstance(value, list)).any()]
     if (form or ("jsonl" if lists else "csv")) == "jsonl":
         return "".join(files.to_json(row, indent=None) for row in table.to_dict(orient="records"))
     if lists:  # a line per word; entities are not of words

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
-from datasets import Dataset
+from datasets import Dataset, Value
 
 from bert_helpers import data
 from bert_helpers.errors import DataError
@@ -100,7 +100,7 @@ def _checked(rows: Dataset, columns: Columns) -> Dataset:
 
 def filled(rows: Dataset, fields: Collection[str]) -> np.ndarray:
     """Return the numbers of the rows that have all texts: a prediction says nothing of the others."""
-    texts = [field for field in fields if rows.features[field].dtype == "string"]
+    texts = [field for field in fields if rows.features[field] in (Value("string"), Value("large_string"))]
     table = rows.select_columns(texts).with_format("arrow")
     blank = [pc.fill_null(pc.match_substring_regex(column, data.INVISIBLE), True) for column in table[:].columns]
     found = np.flatnonzero(~np.any(blank, axis=0)) if blank else np.arange(len(rows))

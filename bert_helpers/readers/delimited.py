@@ -102,8 +102,8 @@ def _read_quickly(content: bytes, layout: Layout) -> pa.Table | None:
         return None
     try:
         return pa.csv.read_csv(
-            pa.BufferReader(content.lstrip(b"\r\n")),
-            pa.csv.ReadOptions(column_names=layout.names, skip_rows_after_names=int(layout.header), block_size=1 << 24),
+            pa.BufferReader(_without_header(content, layout) if layout.header else content),
+            pa.csv.ReadOptions(column_names=layout.names, block_size=1 << 24),
             pa.csv.ParseOptions(
                 delimiter=layout.delimiter,
                 quote_char='"' if quotes else False,
@@ -116,17 +116,26 @@ def _read_quickly(content: bytes, layout: Layout) -> pa.Table | None:
         return None
 
 
+def _without_header(content: bytes, layout: Layout) -> memoryview:
+    head = content[:HEAD].decode(errors="ignore")
+    rows = layout.rows(head)
+    next(filter(None, rows))
+    lines = islice(io.StringIO(head, newline=""), rows.line_num)
+    return memoryview(content)[sum(len(line.encode()) for line in lines) :]
+
+
 def _is_quoted_by_the_rules(content: bytes, delimiter: str) -> bool:
     """Whether every mark opens a field at its beginning, closes it at its end, or is one of two within."""
     signs = np.frombuffer(content, np.uint8)
     marks = np.flatnonzero(signs == ord('"'))
     if len(marks) % 2:
         return False
-    ends = np.array([ord(delimiter), ord("\r"), ord("\n"), ord('"')], np.uint8)
+    ends = np.zeros(256, bool)
+    ends[[ord(delimiter), ord("\r"), ord("\n"), ord('"')]] = True
     opening, closing = marks[::2], marks[1::2]
-    before = signs[opening[opening > 0] - 1]
-    after = signs[closing[closing < len(signs) - 1] + 1]
-    return bool(np.isin(before, ends).all() and np.isin(after, ends).all())
+    return bool(
+        ends[signs[opening[opening > 0] - 1]].all() and ends[signs[closing[closing < len(signs) - 1] + 1]].all()
+    )
 
 
 def _read_exactly(path: Path, content: bytes, layout: Layout, reading: Reading) -> pa.Table:

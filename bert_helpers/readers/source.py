@@ -7,6 +7,7 @@ import codecs
 import json
 import logging
 import re
+import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
@@ -347,11 +348,11 @@ def text_of(path: Path, reading: Reading) -> bytes:
 
 
 def _is_utf8(content: bytes) -> bool:
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    offsets = pa.py_buffer(struct.pack("=qq", 0, len(content)))
+    whole = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(content)])
     try:
-        for start in range(0, len(content), 1 << 20):  # in parts: as `str` it may take four times the memory
-            decoder.decode(content[start : start + (1 << 20)], final=start + (1 << 20) >= len(content))
-    except UnicodeDecodeError:
+        whole.cast(pa.large_string())  # checks, and copies nothing
+    except pa.ArrowInvalid:
         return False
     return True
 
