@@ -104,6 +104,9 @@ PARAMETERS: dict[str, Parameter] = {
         choices=("tokenizer", "punctuation", "blanks"),
         tasks=("ner",),
     ),
+    "NEAREST_ANSWER": Parameter(
+        False, "an answer that its context holds several times is the one nearest to answer_start", tasks=("qa",)
+    ),
     "ENCODING": Parameter(
         "", "of text files, if not UTF-8 (cp1252 is tried by itself)", predicts=True, reads=True, check=_check_encoding
     ),

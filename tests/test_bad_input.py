@@ -169,11 +169,11 @@ FILES = {
         "JSON bottomless": ("a.json", "[" * 100_000),
         "answer elsewhere": (
             "a.json",
-            squad(answers=[{"text": "Ann", "answer_start": 3}]),
+            squad("Ann and Ann.", answers=[{"text": "Ann", "answer_start": 3}]),
         ),
         "answer before the text": (
             "a.json",
-            squad(answers=[{"text": "Ann", "answer_start": -1}]),
+            squad("Ann and Ann.", answers=[{"text": "Ann", "answer_start": -1}]),
         ),
         "start no number": ("a.json", squad(answers=[{"text": "Ann", "answer_start": "x"}])),
         "empty answer": ("a.json", squad(answers=[{"text": " ", "answer_start": 3}])),

@@ -15,7 +15,7 @@ from datasets import Dataset, Value
 from bert_helpers import data
 from bert_helpers.errors import DataError
 from bert_helpers.parameters import column_parameter
-from bert_helpers.readers import source, tables
+from bert_helpers.readers import source, squad, tables
 from bert_helpers.readers.json_rows import read_json
 
 Columns = Mapping[str, str]
@@ -47,7 +47,7 @@ def from_file(path: Path, columns: Columns, **reading: str) -> Dataset:
         raise DataError(problem, source=str(path))
     in_columns = reading.get("delimiter") or reading.get("header") or any(c[:1].isdigit() for c in columns.values())
     lines = [] if in_columns else [source.Format(LINES, _read_lines)]
-    return _read(path, columns, (*lines, *tables.FORMATS), **reading)
+    return _read(path, columns, (squad.NESTED, *lines, *tables.FORMATS), **reading)
 
 
 def from_stream(content: bytes, columns: Columns, **reading: str) -> Dataset:

@@ -1,15 +1,21 @@
-"""Questions in SQuAD's JSON: an object with data > paragraphs > context and qas. Recognised by its ending .json."""
+"""Questions on contexts: SQuAD's JSON (data > paragraphs > context and qas) and its relatives, in rows of any table.
 
+Rows become QUESTIONS as they are; `placed` then finds the answers whose place is missing or wrong.
+"""
+
+import ast
 import json
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features, Json, List, Value
 
 from bert_helpers.errors import DataError
-from bert_helpers.readers import tables
-from bert_helpers.readers.hub import innermost_reason
-from bert_helpers.readers.source import Format, Reading, not_utf8
+from bert_helpers.readers import json_rows, tables
+from bert_helpers.readers.source import SURROGATE, Format, Reading, note, text_of
 
 QUESTIONS = Features(
     {
@@ -18,68 +24,190 @@ QUESTIONS = Features(
     }
 )
 SHAPE = "data > paragraphs > context and qas > id, question, answers > text, answer_start"
+WANTED = {"question": "", "context": ""}  # columns that a table must have
+ANSWERS = ("answers", "answer", "answer_text")
+STARTS = ("answer_start", "answer_starts", "start")
 
 
 def read_squad(path: Path, reading: Reading) -> Dataset:
-    """Read a row a question (columns: QUESTIONS) from SQuAD's articles, paragraphs and questions. Raises DataError."""
-    rows: list[dict[str, object]] = []
-    nested = True
+    """Read QUESTIONS from SQuAD's articles, paragraphs and questions, or rows of JSON. Raises DataError."""
+    content = text_of(path, reading)
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-        if isinstance(content, list):
-            raise DataError(
-                "a JSON array, where SQuAD's format is an object",
-                source=path.name,
-                fix=f"write its rows as JSON Lines (.jsonl, one object a line), or as {SHAPE}",
-            )
-        rows.extend(_rows(content))
-        nested = False
-        return Dataset.from_dict({name: [row[name] for row in rows] for name in QUESTIONS}, features=QUESTIONS)
-    except DataError:
-        raise
-    except UnicodeDecodeError as error:
-        raise not_utf8(path.name, path.read_bytes()) from error
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else innermost_reason(error)
-        raise DataError(
-            f"not a file in SQuAD's format ({reason})",
-            source=path.name,
-            row=len(rows) + 1 if rows and nested else None,
-            unit="question",
-            fix=f"SQuAD's holds {SHAPE}; name a file of JSON Lines .jsonl",
-        ) from error
+        found = json.loads(content)
+    except (ValueError, RecursionError):  # lines, or no JSON
+        found = None
+    if not isinstance(found, Mapping):
+        _, rows = json_rows.read_rows(path, reading, content)
+        return to_questions((row for _, row in rows), path.name)
+    try:
+        return to_questions(list(_nested(found)), path.name)
+    except (KeyError, TypeError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        fix = f"SQuAD's holds {SHAPE}"
+        raise DataError(f"not a file in SQuAD's format ({reason})", source=path.name, fix=fix) from error
 
 
-def _rows(content: dict) -> Iterator[dict[str, object]]:
-    for article in content["data"]:
-        for paragraph in article["paragraphs"]:
-            for question in paragraph["qas"]:
-                if not all(
-                    isinstance(text, str) for text in (question["id"], question["question"], paragraph["context"])
-                ):
-                    raise TypeError("an id, question or context is not a string")
-                answers = question.get("answers") or []
-                yield {
-                    "id": question["id"],
-                    "title": article.get("title"),
-                    "question": question["question"],
-                    "context": paragraph["context"],
-                    "answers": {name: [answer[name] for answer in answers] for name in ("text", "answer_start")},
-                }
+def _nested(node: Mapping, **above: object) -> Iterator[dict]:
+    """The questions below a node of SQuAD's tree, each with its context and title."""
+    above |= {name: node[name] for name in ("title", "context") if name in node}
+    inner = next((name for name in ("data", "paragraphs", "qas") if isinstance(node.get(name), list)), None)
+    if inner is None and "question" not in node:
+        raise KeyError("context" if "context" not in above and above else "data" if not above else "qas")
+    if inner is None:
+        yield {**above, **node}
+    for child in node[inner] if inner else ():
+        yield from _nested(child, **above)
 
 
-def _refuse_table(path: Path, reading: Reading) -> Dataset:
-    raise DataError(
-        "questions are not read from a table",
-        source=path.name,
-        fix="give them as SQuAD's JSON (.json), JSON Lines or Parquet",
-    )
+def _read_table(kind: Format) -> Format:
+    """The format of a table whose rows are questions."""
+
+    def read(path: Path, reading: Reading) -> Dataset:
+        how = replace(reading, wanted=WANTED)
+        dataset = kind.read(path, how)
+        reading.assumed |= how.assumed
+        return from_dataset(dataset, path.name)
+
+    return replace(kind, read=read)
 
 
+def from_dataset(dataset: Dataset, source: str) -> Dataset:
+    """Return the rows of any data set as QUESTIONS. Raises DataError."""
+    if all(dataset.features.get(name) == feature for name, feature in QUESTIONS.items() if name != "title"):
+        return dataset.select_columns([name for name in QUESTIONS if name in dataset.column_names])
+    rows = dataset.to_list()
+    for name in [name for name, feature in dataset.features.items() if isinstance(feature, Json)]:
+        rows = [{**row, name: json.loads(row[name]) if isinstance(row[name], str) else row[name]} for row in rows]
+    return to_questions(rows, source)
+
+
+def to_questions(rows: Iterable[Mapping], source: str) -> Dataset:
+    """Return rows as QUESTIONS, whatever form their answers have; without answers where no row has that column.
+
+    Raises DataError with all bad rows.
+    """
+    columns: dict[str, list] = {name: [] for name in QUESTIONS}
+    has_answers = False
+    bad: dict[str, list[int]] = {}
+    for number, row in enumerate(rows, 1):
+        fields = {name.strip().lower(): value for name, value in row.items()}
+        if number == 1 and (missing := WANTED.keys() - fields.keys()):
+            shown = ", ".join(repr(name) for name in list(row)[:12])
+            name = min(missing)
+            raise DataError(f"no column {name!r}; it has {shown}", source=source, column=name, fix="rename it")
+        values = {name: fields.get(name) for name in ("title", *WANTED)}
+        name = fields.get("id")
+        values["id"] = None if name is None or str(name).strip() == "" else str(name)
+        given = next((fields[name] for name in ANSWERS if name in fields), None)
+        answers = _answers(_written_out(given), fields)
+        has_answers |= any(name in fields for name in ANSWERS)
+        texts = [values["question"], values["context"], values["title"], *(text for text, _ in answers or [])]
+        if not all(isinstance(text, str | None) for text in texts):
+            bad.setdefault("a question, context or answer is not text", []).append(number)
+        elif answers is None:
+            bad.setdefault("the answers are neither texts nor objects with text and answer_start", []).append(number)
+        elif any(text and SURROGATE.search(text) for text in texts):
+            bad.setdefault("half a character (a lone surrogate)", []).append(number)
+        else:
+            for column, value in values.items():
+                columns[column].append(value)
+            columns["answers"].append({"text": [t for t, _ in answers], "answer_start": [s for _, s in answers]})
+    if bad:
+        problem, numbers = next(iter(bad.items()))
+        raise DataError(problem, source=source, row=numbers, fix="correct the row")
+    kept = Features({name: kind for name, kind in QUESTIONS.items() if has_answers or name != "answers"})
+    return Dataset.from_dict({name: columns[name] for name in kept}, features=kept)
+
+
+def _written_out(value: object) -> object:
+    """What a cell of a table writes out, as JSON, Python or NumPy do; other texts as they are."""
+    if not isinstance(value, str) or not re.match(r"\s*[\[{]", value):
+        return value
+    plain = re.sub(r"array\((\[.*?\])(, dtype=\w+)?\)", r"\1", value, flags=re.DOTALL)
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(plain)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return value
+
+
+def _answers(value: object, row: Mapping) -> list[tuple[str, int | None]] | None:
+    """Texts and their places; None where they are of no known form."""
+    if value is None and any(name in row for name in ANSWERS) and not row.get("is_impossible"):
+        return None
+    if isinstance(value, Mapping) and "text" in value:
+        texts, starts = value["text"], value.get("answer_start")
+    elif isinstance(value, (list, tuple)) and all(isinstance(answer, Mapping) for answer in value):
+        texts, starts = [answer.get("text") for answer in value], [answer.get("answer_start") for answer in value]
+    elif value is None or isinstance(value, (str, list, tuple)):
+        texts, starts = value, next((row[name] for name in STARTS if name in row), None)
+    else:
+        return None
+    texts = [] if texts is None or texts == "" else [texts] if isinstance(texts, str) else list(texts)
+    starts = [None] * len(texts) if starts is None or starts == "" else starts
+    starts = list(starts) if isinstance(starts, (list, tuple)) else [starts]
+    if len(texts) != len(starts):
+        return None
+    try:
+        places = [None if start is None or start == "" else int(float(start)) for start in starts]
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return list(zip(texts, places, strict=True)) if all(abs(place or 0) < 2**31 for place in places) else None
+
+
+# --- answers in their places -------------------------------------------------------------------------------
+
+
+def placed(dataset: Dataset, *, nearest: bool = False) -> Dataset:
+    """Return QUESTIONS with an id for each, and answers that stand where they are said to, as far as that is sure.
+
+    Blanks around an answer are cut off. One that is not at its answer_start, or has none, is taken where it stands, if
+    it stands once in the context; with `nearest` also if it stands there several times. The notes count what was done.
+    """
+    done: Counter[str] = Counter()
+    rows = dataset.to_dict()
+    for context, answers in zip(rows["context"], rows["answers"], strict=True):
+        for i, (text, start) in enumerate(zip(answers["text"], answers["answer_start"], strict=True)):
+            if text and context:
+                clean, found, what = _place(context, text, start, nearest)
+                answers["text"][i], answers["answer_start"][i] = clean, found
+                done.update(what)
+    names = [name or f"question-{number}" for number, name in enumerate(rows["id"], 1)]
+    done["ids made"] = sum(not name for name in rows["id"])
+    seen: Counter[str] = Counter()
+    for i, name in enumerate(names):
+        seen[name] += 1
+        if seen[name] > 1:
+            names[i] = f"{name}#{seen[name]}"
+    done["ids that were there already, numbered"] = len(names) - len(seen)
+    kept = Features({name: QUESTIONS[name] for name in dataset.column_names})
+    fixed = Dataset.from_dict({**rows, "id": names}, features=kept)
+    fixed.info.description, fixed.info.citation = dataset.info.description, dataset.info.citation
+    for what, count in done.items():
+        if count:
+            note(fixed, what, str(count))
+    return fixed
+
+
+def _place(context: str, text: str, start: int | None, nearest: bool) -> tuple[str, int | None, list[str]]:
+    """The answer without blanks around it, its place, and what was done."""
+    clean = text.strip() or text
+    what = ["answers without the blanks around them"] * (clean != text)
+    before = len(text) - len(text.lstrip())
+    for place in (start, start + before) if start is not None and start >= 0 else ():
+        if context.startswith(clean, place):
+            return clean, place, what
+    whole, any_place = rf"(?<!\w)(?={re.escape(clean)}(?!\w))", f"(?={re.escape(clean)})"
+    places = [match.start() for match in re.finditer(whole, context)]
+    places = places or [match.start() for match in re.finditer(any_place, context)]
+    if len(places) == 1 or (places and nearest):
+        found = min(places, key=lambda place: abs(place - (start or 0)))
+        return clean, found, [*what, "answers placed" if start is None else "answers moved to where they stand"]
+    return clean, start, what
+
+
+NESTED = Format((".json",), read_squad, looks=lambda head: '"paragraphs"' in head or '"qas"' in head)
 # What questions are read from
-FORMATS = (
-    Format((".json",), read_squad),
-    Format(tables.DELIMITED.suffixes, _refuse_table),
-    tables.JSON,
-    tables.PARQUET,
-)
+TABLES = tuple(_read_table(kind) for kind in tables.FORMATS if not kind.is_folder)
+FORMATS = (Format((".json", ".jsonl"), read_squad), *TABLES)

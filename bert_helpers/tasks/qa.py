@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-from datasets import Dataset, DatasetDict, Features
+from datasets import Dataset, DatasetDict
 from scipy.special import log_softmax
 
 from bert_helpers import files
-from bert_helpers.data import DAMAGED, LONGEST, TOO_LONG, bad_rows, in_splits, sample_rows
-from bert_helpers.errors import DataError
+from bert_helpers.data import DAMAGED, LONGEST, TOO_LONG, in_splits, sample_rows, without_unlabelled
+from bert_helpers.errors import DataError, parameter
 from bert_helpers.intervals import Metrics, Weights
 from bert_helpers.metrics import Measure
 from bert_helpers.readers import squad
-from bert_helpers.readers.hub import innermost_reason
 from bert_helpers.readers.source import Reading, no_column, read_source, source_name
 from bert_helpers.tasks.base import Examples, Task
 from bert_helpers.tokenization import check_max_length, map_rows, stride_error
@@ -72,22 +70,30 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
         validation_size: int = 0,
         test_size: int = 0,
         seed: int = 0,
+        nearest_answer: bool = False,
         **reading: str | bool,
     ) -> DatasetDict:
         """Read questions and contexts from `source`, as splits train, validation and test in SQuAD's columns.
 
-        `source` is "sample", a .json file in SQuAD's format, JSON Lines or Parquet with the columns, a folder of such
-        files (one per split: train, validation or dev, test), or a Hub id. Columns: `id`, `question`, `context`,
+        `source` is "sample", a .json file in SQuAD's format, a table with the columns, a folder of such files (one per
+        split: train, validation or dev, test), or a Hub id. Ids that are missing or there twice are made, and answers
+        taken where they stand in the context (`squad.placed`; of several places the nearest, if `nearest_answer`).
+        Columns: `id`, `question`, `context`,
         `answers` (a dict of the lists `text` and `answer_start`, the latter in characters; empty lists where the
         context does not answer the question), and `title` where there is one. The sizes draw that many questions
         (0 = all). A missing split is taken from the training rows by context, so that no context lies in two splits.
 
         Raises DataError, naming the file and the question's id, when the data cannot be used.
         """
-        splits = read_source(source, sample="qa", formats=squad.FORMATS, reading=Reading(**reading))
+        how = Reading(squad.WANTED, labels=frozenset({"answers"}), **reading)
+        splits = read_source(source, sample="qa", formats=squad.FORMATS, reading=how)
         splits = {name: _question_columns(split) for name, split in splits.items()}
-        for split in splits.values():
-            check_questions(split)
+        splits = without_unlabelled(splits, {"answers"})
+        for name, split in splits.items():
+            if "answers" not in split.column_names:
+                raise no_column(source_name(split), {"answers": ""}, split.column_names)
+            splits[name] = squad.placed(split, nearest=nearest_answer)
+            check_questions(splits[name])
         sizes = (train_size, validation_size, test_size)
         return in_splits(splits, sizes, seed=seed, hold_out=sample_contexts, sample=sample_rows)
 
@@ -206,35 +212,20 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
 
 
 def _question_columns(dataset: Dataset) -> Dataset:
-    needed = {name: "" for name in squad.QUESTIONS if name != "title"}
-    if not needed.keys() <= set(dataset.column_names):
-        raise no_column(source_name(dataset), needed, dataset.column_names)
-    kept = Features({name: feature for name, feature in squad.QUESTIONS.items() if name in dataset.column_names})
-    try:
-        return dataset.select_columns(list(kept)).cast(kept)
-    except (TypeError, ValueError, pa.ArrowNotImplementedError) as error:  # ValueError: also Arrow's, of a bad cast
-        raise DataError(
-            f"a column of another type than SQuAD's ({innermost_reason(error)})",
-            source=source_name(dataset),
-            fix='write id, question and context as strings, answers as {"text": [strings], "answer_start": [integers]}',
-        ) from error
+    questions = squad.from_dataset(dataset, source_name(dataset))
+    questions.info.description, questions.info.citation = dataset.info.description, dataset.info.citation
+    return questions
 
 
 def check_questions(dataset: Dataset) -> None:
     """Raise DataError with the questions that cannot be learned from, or whose answer cannot be scored."""
     columns = dataset.with_format("arrow")[:]
     ids, *values = (columns[name].to_pylist() for name in ("id", "question", "context", "answers"))
-    if rows := [i for i, name in enumerate(ids) if not name]:
-        raise bad_rows(dataset, rows, "id", "the question has no id", "give it one")
-    counts = Counter(ids)
     faults: dict[str, list[str]] = {}  # ids of the questions by the kind of fault
     for name, *question in zip(ids, *values, strict=True):
-        if counts[name] > 1:
-            kind, problem, fix = "id", f"{counts[name]} questions have this id", "give each its own"
-        elif fault := _question_fault(*question):
-            kind, problem, fix = fault
-        else:
+        if not (fault := _question_fault(*question)):
             continue
+        kind, problem, fix = fault
         if not faults:
             first = kind, problem, fix
         faults.setdefault(kind, []).append(name)
@@ -265,10 +256,12 @@ def _question_fault(
         if not (text and text.strip()):
             return "answer empty", "an answer is empty", "fill it or delete it"
         if start is None or start < 0 or not context.startswith(text, start):
-            found = context.find(text)
-            where = "the context does not hold it" if found < 0 else f"the context first holds it at {found}"
-            problem = f"the answer {text!r} is not at answer_start {start}; {where} (characters, counted from 0)"
-            return "offset", problem, "correct answer_start"
+            found = context.count(text)
+            where = f"holds it {found} times" if found else "does not hold it"
+            place = "has no answer_start" if start is None else f"is not at answer_start {start}"
+            problem = f"the answer {text[:60]!r} {place}, and the context {where}"
+            fix = f", or take the nearest by {parameter('NEAREST_ANSWER')}" if found else ""
+            return "offset", problem, f"correct answer_start (characters, counted from 0){fix}"
     return None
 
 

@@ -134,13 +134,12 @@ def test_held_out_rows_are_whole_contexts(contexts, per_context, seed):
 
 
 BAD = {
-    "not at answer_start 1; the context first holds it at 0": row(start=1),
-    "'Eve' is not at answer_start 0; the context does not hold it": row(text="Eve"),
-    "not at answer_start -8": row(start=-8),
+    "not at answer_start 1, and the context holds it 2 times": row(context="Ada, Ada did.", start=1),
+    "'Eve' is not at answer_start 0, and the context does not hold it": row(text="Eve"),
+    "not at answer_start -8": row(context="Ada, Ada did.", start=-8),
     "the question is empty": row(question=" "),
     "the context is empty": row(context=""),
-    "an answer is empty": row(text=""),
-    "2 questions have this id": row(name="q0"),
+    "an answer is empty": row(text=" "),
 }
 
 
@@ -150,60 +149,6 @@ def test_a_bad_question_is_named(message, name, tmp_path):
     path = tmp_path / name
     WRITERS[name.replace("bad", "questions")](path, [row(name="q0"), BAD[message]])
     with pytest.raises(DataError, match=f"^{name}, question '{BAD[message]['id']}': .*{message}"):
-        TASKS["qa"].load(path)
-
-
-def test_texts_and_starts_of_different_number(tmp_path):
-    path = tmp_path / "bad.jsonl"
-    path.write_text(json.dumps(row() | {"answers": {"text": ["Ada"], "answer_start": [0, 1]}}))
-    with pytest.raises(DataError, match="1 answer texts and 2 values of answer_start"):
-        TASKS["qa"].load(path)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "the file is empty"),
-        ("{", "not a file in SQuAD's format.*line 1 column 2"),
-        ("[]", "a JSON array, where SQuAD's format is an object; write its rows as JSON Lines"),
-        ("[" * 100_000, "not a file in SQuAD's format"),
-        ('{"data": []}', "no rows"),
-        ('{"rows": []}', "'data' is missing"),
-        ('{"data": [{"paragraphs": [{"qas": [{"id": "a", "question": "b"}]}]}]}', "'context' is missing"),
-        ('{"data": [{"paragraphs": [{"context": "c", "qas": [{"question": "b"}]}]}]}', "'id' is missing"),
-        (
-            json.dumps(squad([row()])).replace('"answer_start": 0', '"answer_start": "first"'),
-            "not a file in SQuAD's format .*'first'",
-        ),
-        (json.dumps(squad([row(question=["Who?"])])), "an id, question or context is not a string"),
-        (json.dumps(squad([row(name="")])), "row 1, column 'id': the question has no id"),
-        (json.dumps(squad([row(name=None)])), "an id, question or context is not a string"),
-        (json.dumps(squad([row()])).replace("Ada did", r"Ada \ud800"), "not a file in SQuAD's format"),
-        (b'{"data": "\xff"}', "line 1: byte 11 is not UTF-8; save the file as UTF-8"),
-    ],
-)
-def test_a_file_that_is_not_squads(content, message, tmp_path):
-    path = tmp_path / "bad.json"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(DataError, match=rf"^bad\.json.*{message}"):
-        TASKS["qa"].load(path)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"answers": "Ada"}, "another type than SQuAD's"),
-        ({"answers": [{"text": "Ada", "answer_start": 0}]}, "another type than SQuAD's"),
-        ({"answers": None}, "the answers are null"),
-    ],
-)
-def test_a_table_with_other_columns(change, message, tmp_path):
-    path = tmp_path / "bad.jsonl"
-    path.write_text(json.dumps(row() | change))
-    with pytest.raises(DataError, match=rf"^bad\.jsonl.*{message}"):
-        TASKS["qa"].load(path)
-    path.write_text(json.dumps({"id": "a", "question": "b", "text": "c"}))
-    with pytest.raises(DataError, match=r"no column 'context'; it has 'id', 'question', 'text'"):
         TASKS["qa"].load(path)
 
 
