@@ -56,6 +56,14 @@ def test_risk_and_coverage_are_compared_with_the_error_rate_of_all_rows():
     assert axis.lines[1].get_ydata()[0] == 0.25
 
 
+def test_metrics_by_threshold():
+    curves = pd.DataFrame({"all": [0.5, 0.7, 0.6], "with an answer": [0.0, 0.6, 0.9]}, index=[-2.0, 0.0, 2.0])
+    (axis,) = plots.by_threshold(curves, chosen=0.25, name="null score difference").axes
+    assert [line.get_label() for line in axis.lines] == ["all", "with an answer", "chosen: 0.25"]
+    assert axis.lines[1].get_ydata().tolist() == [0.0, 0.6, 0.9]
+    assert axis.lines[2].get_xdata()[0] == 0.25
+
+
 def test_a_figure_says_what_it_shows_and_a_page_keeps_that(tmp_path):
     figures = {
         "accuracy of the resampled rows; measured: 0.800": plots.resamples(

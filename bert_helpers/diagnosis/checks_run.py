@@ -7,14 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
+from datasets import Dataset
 from scipy.special import log_softmax
 from scipy.stats import chi2
+from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, check
 from bert_helpers.errors import TrainingError
 from bert_helpers.evaluation.calibration import fit_temperature
 from bert_helpers.machine.out_of_memory import is_out_of_memory
 from bert_helpers.metrics import check_classification, probabilities
+from bert_helpers.tasks import qa
 from bert_helpers.tasks.thresholds import HALF, gain_of_fitting
 
 LEARNED = 0.5  # of the loss of guessing
@@ -187,6 +190,43 @@ def check_thresholds(
             "rare labels seldom reach a probability of a half, even where they are the likeliest",
             {"THRESHOLDS": "each"},
             "of a model that is trained already: tasks.thresholds.fit_thresholds, into its config's thresholds",
+        )
+
+
+@check
+def check_no_answer(
+    output: PredictionOutput, encoded: Dataset, rows: Dataset, threshold: float | None, *, seed: int = 0
+) -> Iterator[Finding]:
+    """Find `unfitted_no_answer`: a threshold of the null score difference was never fitted, and another is better.
+
+    `output` is the trained model's for validation rows; `threshold` its config's: None where it always answers, 0 where
+    the validation rows had nothing to fit it on.
+    """
+    references = [answers["text"] for answers in rows["answers"]]
+    kinds = {bool(texts) for texts in references}
+    if threshold == 0 and len(kinds) == 1:
+        yield Finding(
+            "unfitted_no_answer",
+            f"all validation questions have {'an' if True in kinds else 'no'} answer: nothing to fit a threshold on",
+            Evidence(0, 1, "some with an answer and some without are needed"),
+            "few validation questions, or a file of one kind only",
+            {"redraw_splits": True},
+        )
+    if threshold or len(kinds) == 1:
+        return
+    contexts = list(rows["context"])
+    best = [answers[0] for answers in qa.predicted_answers(output.predictions, encoded, contexts)]
+    now = math.inf if threshold is None else threshold
+    gain = qa.gain_of_fitting(best, references, contexts, now, seed=seed)
+    if gain.low > 0 and gain.value > GAIN:
+        yield Finding(
+            "unfitted_no_answer",
+            f"{'every question gets an answer' if threshold is None else 'no answer is decided on at 0'}; a fitted "
+            f"threshold raises F1 by {gain.value:.2f} ({gain.low:+.2f} to {gain.high:+.2f})",
+            Evidence(float(gain.value), GAIN, "F1 that a rule may cost; its interval excludes 0"),
+            "the model was trained or saved without fitting the threshold on validation questions",
+            {},
+            f"tasks.qa.fit_threshold, into the field {qa.THRESHOLD} of the model's config",
         )
 
 

@@ -9,6 +9,7 @@ from bert_helpers.errors import ParameterError
 from bert_helpers.parameters import PARAMETERS
 from bert_helpers.runs import Run, finish, prepare
 from bert_helpers.tasks.base import options
+from bert_helpers.tasks.qa import THRESHOLD
 from bert_helpers.tasks.registry import TASKS
 
 OTHER_TEST_ROWS = {"redraw_splits", "TRAIN_SIZE", "VALIDATION_SIZE", "TEST_SIZE"}
@@ -53,6 +54,10 @@ def diagnose(
     )
     if hasattr(config, "thresholds"):
         yield from checks_run.check_thresholds(*run.validation[:2], config.thresholds, seed=p["SEED"])
+    if "has_answer" in run.encoded["validation"].column_names:
+        rows = run.encoded["validation"], run.dataset["validation"]
+        threshold = getattr(config, THRESHOLD, None)
+        yield from checks_run.check_no_answer(run.validation, *rows, threshold, seed=p["SEED"])
 
 
 def first_fix(found: Iterable[Finding]) -> Mapping[str, object]:

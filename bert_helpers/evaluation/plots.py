@@ -261,6 +261,19 @@ def risk_coverage(curves: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
+def by_threshold(curves: pd.DataFrame, *, chosen: float, name: str) -> Figure:
+    """What does each threshold (the index) give? A line for each column, and the threshold that was chosen."""
+    figure, (axis,) = _figure()
+    for (column, values), colour, style in zip(
+        curves.items(), ("black", BLUE, ORANGE), ("-", "--", "-."), strict=False
+    ):
+        axis.plot(curves.index, values, color=colour, linestyle=style, label=column)
+    axis.axvline(chosen, color="grey", linestyle=":", label=f"chosen: {chosen:.2f}")
+    axis.set(xlabel=f"threshold of the {name}", ylabel="F1", ylim=(0, 1.02))
+    axis.legend(frameon=False, fontsize="small")
+    return figure
+
+
 def resamples(values: Sequence[float], *, value: float, low: float, high: float, name: str) -> Figure:
     """Where do the resampled values of a metric lie? A histogram, the measured `value` and the interval's ends."""
     figure, (axis,) = _figure()

@@ -20,7 +20,7 @@ from scipy.special import log_softmax
 from bert_helpers import files
 from bert_helpers.data import DAMAGED, LONGEST, TOO_LONG, in_splits, sample_rows, without_unlabelled
 from bert_helpers.errors import DataError, parameter
-from bert_helpers.intervals import Metrics, Weights
+from bert_helpers.intervals import Metrics, Weights, intervals
 from bert_helpers.metrics import Measure
 from bert_helpers.readers import squad
 from bert_helpers.readers.source import Reading, no_column, read_source, source_name
@@ -482,6 +482,39 @@ def fit_threshold(best: Sequence[Answer], references: Sequence[Sequence[str]]) -
     chosen = int(sums.argmax())
     around = [values[0] - 2, *values, values[-1] + 2]
     return float((around[chosen] + around[chosen + 1]) / 2)
+
+
+def gain_of_fitting(
+    best: Sequence[Answer],
+    references: Sequence[Sequence[str]],
+    groups: Sequence[Hashable],
+    now: float,
+    *,
+    seed: int = 0,
+) -> pd.Series:
+    """Return `value`, `low`, `high` of what a fitted threshold gains in F1 over `now`, each half by the other's.
+
+    `best` and `references` as in `fit_threshold`, `groups` as in `AnswerMeasure`.
+    """
+    number = pd.factorize(np.asarray(groups, dtype=object))[0]
+    half = np.random.default_rng(seed).permutation(number.max() + 1)[number] % 2 == 0
+    fitted = np.empty(len(best))
+    for side in (half, ~half):
+        other = np.flatnonzero(~side)
+        fitted[side] = fit_threshold([best[i] for i in other], [references[i] for i in other])
+    differences = np.array([answer["null_score_difference"] for answer in best])
+    answered, refused = (
+        np.array([answer_scores(text, of, may_be_empty=True)[0] for text, of in zip(texts, references, strict=True)])
+        for texts in ([answer["answer"] for answer in best], [""] * len(best))
+    )
+    after, before = (np.where(differences <= cut, answered, refused) for cut in (fitted, now))
+    columns = sum_by_group(np.column_stack([after - before, np.ones(len(best))]), groups)
+
+    def statistic(weights: Weights) -> Metrics:
+        gain, questions = np.moveaxis(weights @ columns, -1, 0)
+        return {"gain": gain / questions}
+
+    return intervals(statistic, len(columns), seed=seed, difference=True).loc["gain"]
 
 
 def predicted_answers(

@@ -167,6 +167,14 @@ def lost_answers(over, get):
     return checks_model.check_tokens(dataset, encoded, tokenizer, task="qa")
 
 
+def test_questions_without_an_answer_lose_none(tokenizer):
+    whole, none = questions(2), questions(2)
+    none = none.map(lambda row: {"answers": {"text": [], "answer_start": []}}, features=none["train"].features)
+    dataset = DatasetDict({name: concatenate_datasets([whole[name], none[name]]) for name in whole})
+    encoded = TASKS["qa"].encode(dataset, tokenizer, max_length=32, stride=10)
+    assert names(checks_model.check_tokens(dataset, encoded, tokenizer, task="qa")) == []
+
+
 @case
 def memory_short(over, get):
     trainer = get("trainer")
@@ -269,6 +277,37 @@ def unfitted_thresholds(over, get):
     labels = (rng.random((200, 3)) < 0.2).astype(float)
     logits = 2.0 * labels - 1 + rng.normal(0, 0.3, labels.shape) - 2.0 * over
     return checks_run.check_thresholds(logits, labels, [0.5] * 3)
+
+
+@case
+def unfitted_no_answer(over, get):
+    return checks_run.check_no_answer(*undecided(get("tokenizer"), 1.5 if over else 0.0), 0.0)
+
+
+def undecided(tokenizer, shift, kinds=(True, False)):
+    """Output for 60 questions that ranks those without an answer last, with a null score that is `shift` too high."""
+    answers = [{"text": ["Ada"], "answer_start": [0]}, {"text": [], "answer_start": []}]
+    rows = [
+        {"id": str(i), "question": "Who?", "context": f"Ada {i}", "answers": answers[not kinds[i % len(kinds)]]}
+        for i in range(60)
+    ]
+    split = Dataset.from_list(rows)
+    encoded = TASKS["qa"].encode(DatasetDict(rows=split), tokenizer, max_length=32, stride=8)["rows"]
+    logits = np.full((60, max(encoded["length"])), -9.0)
+    for i, row in enumerate(encoded):
+        logits[i, int(np.argmax([end > 0 for _, end in row["offset_mapping"]]))] = 1.0 if row["has_answer"] else -1.0
+        logits[i, 0] = shift
+    return SimpleNamespace(predictions=(logits, logits)), encoded, split
+
+
+def test_a_threshold_that_was_never_fitted_and_those_that_were(tokenizer):
+    """Fitted: any value but 0. None: every question gets an answer. Of one kind there is nothing to fit."""
+    both = undecided(tokenizer, 1.5)
+    assert names(checks_run.check_no_answer(*both, 1.0)) == []
+    assert names(checks_run.check_no_answer(*both, None)) == ["unfitted_no_answer"]
+    answered = undecided(tokenizer, 1.5, kinds=(True,))
+    assert names(checks_run.check_no_answer(*answered, None)) == []
+    assert names(checks_run.check_no_answer(*answered, 0.0)) == ["unfitted_no_answer"]
 
 
 @case
