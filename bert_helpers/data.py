@@ -15,6 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Json, List, Value
+from datasets.fingerprint import generate_random_fingerprint
+from datasets.table import InMemoryTable
 
 from bert_helpers.errors import SHOWN, DataError, ParameterError, parameter
 from bert_helpers.parameters import column_parameter
@@ -102,7 +104,7 @@ def _is_unlabelled(split: Dataset, labels: Collection[str]) -> bool:
 def _one_label(split: Dataset, column: str) -> Dataset:
     """Take labels out of lists of one, as annotation tools write them. Raises DataError for rows with several."""
     kind = split.features["label"]
-    if not isinstance(kind, (List, Json)) or (isinstance(kind, List) and isinstance(kind.feature, ClassLabel)):
+    if not isinstance(kind, (List, Json, dict)) or (isinstance(kind, List) and isinstance(kind.feature, ClassLabel)):
         return split
     values = [value.get("choices", value) if isinstance(value, dict) else value for value in values_of(split, "label")]
     if several := [i for i, value in enumerate(values) if isinstance(value, list) and len(value) > 1]:
@@ -145,7 +147,12 @@ def _leave_out(split: Dataset, columns: Mapping[str, str], how: Reading) -> Data
             shown = ", ".join(str(row + 1) for row in rows[:SHOWN]) + ("" if len(rows) <= SHOWN else ", …")
             note(split, f"{what}, left out", f"{len(rows):,} ({shown})")
         keep[rows] = False
-    return split if keep.all() else split.select(np.flatnonzero(keep))
+    if keep.all():
+        return split
+    kept = InMemoryTable.from_pydict(
+        {"indices": np.flatnonzero(keep).astype(np.uint64)}
+    )  # `bad_rows` counts rows as the file does
+    return Dataset(split.data, info=split.info, indices_table=kept, fingerprint=generate_random_fingerprint())
 
 
 def _label_names(split: Dataset) -> list:

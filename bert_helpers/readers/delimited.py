@@ -71,6 +71,8 @@ def read_delimited(path: Path, reading: Reading) -> Dataset:
 def _read(path: Path, content: bytes, layout: Layout, reading: Reading) -> pa.Table:
     if b'"' not in content:
         layout = layout._replace(quoting=csv.QUOTE_NONE)
+    elif layout.quoting == csv.QUOTE_NONE:
+        reading.assume("quotation marks", "part of the texts")
     table = _read_quickly(content, layout)
     if layout.quoting != csv.QUOTE_NONE and _marks_may_be_text(path, layout.delimiter):
         line = re.split(rb"[\r\n]", content.lstrip(), maxsplit=1)[0]
@@ -308,6 +310,7 @@ def _even(path: Path, samples: Mapping[Layout, list[list[str]]], least: int) -> 
         if width >= max(least, 2) and count >= 0.9 * len(rows) and len(rows[0]) == width:
             shares[layout] = count / len(rows)
     best = [layout for layout, share in shares.items() if share == max(shares.values())]
+    best = [layout for layout in best if layout.delimiter == "\t"] or best  # no text holds a tab in every row
     if len(best) > 1:
         fix = f"name it by {parameter('DELIMITER')}"
         signs = " or ".join(repr(layout.delimiter) for layout in best)
@@ -357,7 +360,7 @@ def roles_of(rows: Sequence[Sequence[str]], reading: Reading) -> list[str] | Non
         return None
     columns = list(zip(*rows, strict=True))
     numeric = [i for i, column in enumerate(columns) if all(to_number(value) is not None for value in column)]
-    again = [i for i, column in enumerate(columns) if len(set(column)) <= max(2, len(column) / 4)]
+    again = [i for i, column in enumerate(columns) if 2 <= len(set(column)) <= max(2, len(column) / 4)]
     chosen = next((found[0] for found in (numeric, again) if len(found) == 1), None)
     if chosen is None:
         return None

@@ -1,9 +1,12 @@
 """Delimited text, JSON and Parquet: what is read is what was written, in the file that is named and no other."""
 
+import csv
 import json
 import os
 import time
+from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -90,6 +93,54 @@ def test_every_value_of_a_json_file_arrives_as_it_was_written(rows, lines, batch
     for name in dataset.column_names:
         assert data.values_of(dataset, name) == [row.get(name) for row in rows]
     assert data.fingerprint(DatasetDict(rows=dataset))  # `datasets` decodes the JSON by other rules than Python
+
+
+SIGNS = st.lists(
+    st.sampled_from(['"', '""', ",", "\n", "\r", "\r\n", " ", "a", "é", "\0", "🍿", "\t", "x,y\n", '"a",b\n']),
+    max_size=25,
+).map("".join)
+
+
+@settings(fuzz, max_examples=1500)
+@given(
+    text=SIGNS,
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_NONE]),
+    width=st.integers(1, 3),
+    header=st.booleans(),
+)
+def test_what_is_parsed_quickly_is_what_the_exact_parser_gives(text, quoting, width, header):
+    layout = delimited.Layout(",", quoting, [f"c{i}" for i in range(width)], header)
+    try:
+        first = next(filter(None, layout.rows(text)), None)
+    except csv.Error:
+        first = None
+    quick = delimited._read_quickly(text.encode(), layout) if first or not header else None
+    if quick is not None:
+        assert quick.to_pydict() == delimited._read_exactly(Path("a.csv"), text.encode(), layout, Reading()).to_pydict()
+
+
+@fuzz
+@given(
+    rows=st.lists(st.tuples(FIELD, FIELD, st.integers(0, 9)), min_size=1),
+    form=st.sampled_from(["csv", "tsv", "jsonl", "json", "split", "columns", "parquet"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_what_a_table_holds_is_what_a_plain_parser_gives(rows, form, encoding, tmp_path):
+    table = pd.DataFrame(rows, columns=["text", "label", "n"])
+    path = tmp_path / f"a.{form if form in ('csv', 'tsv', 'jsonl', 'parquet') else 'json'}"
+    if form == "parquet":
+        table.to_parquet(path)
+    elif form in ("csv", "tsv"):
+        path.write_bytes(table.to_csv(index=False, sep=",\t"[form == "tsv"], quoting=csv.QUOTE_ALL).encode(encoding))
+    else:
+        orient = {"jsonl": "records", "json": "records"}.get(form, form)
+        path.write_bytes(table.to_json(orient=orient, lines=form == "jsonl", force_ascii=False).encode(encoding))
+    splits = source.read_source(
+        path, sample="", formats=tables.FORMATS, reading=Reading({"text": "TEXT_COLUMN", "label": "LABEL_COLUMN"})
+    )
+    assert splits["train"]["text"][:] == [text for text, _, _ in rows]
+    assert splits["train"]["label"][:] == [label for _, label, _ in rows]
+    assert [int(n) for n in splits["train"]["n"][:]] == [n for _, _, n in rows]
 
 
 def read(path, wanted=("text",)):
