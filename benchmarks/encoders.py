@@ -25,11 +25,15 @@ from bert_helpers import files, models
 
 WEIGHTS = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
 SMALL = models.DEFAULT_MODEL
+# name: task, options of `train`, learning rates of the small and of the large encoder
 RUNS = {
-    "conll": ("ner", {"train-size": 3000, "validation-size": 500, "max-length": 128, "epochs": 2}),
-    "imdb": ("classification", {"train-size": 2000, "validation-size": 200, "max-length": 256, "epochs": 1}),
-}
-RATES = {("conll", "small"): 3e-4, ("conll", "large"): 5e-5, ("imdb", "small"): 1e-4, ("imdb", "large"): 3e-5}
+    "conll": ("ner", {"train-size": 3000, "validation-size": 200, "test-size": 1500, "max-length": 128, "epochs": 1},
+              (3e-4, 5e-5)),
+    "imdb-short": ("classification", {"train-size": 1000, "validation-size": 100, "test-size": 1000, "max-length": 128,
+                                      "epochs": 1}, (1e-4, 3e-5)),
+    "imdb": ("classification", {"train-size": 2000, "validation-size": 100, "test-size": 1500, "max-length": 256,
+                                "epochs": 1}, (1e-4, 3e-5)),
+}  # fmt: skip
 
 
 def call(words, log):
@@ -45,19 +49,19 @@ def call(words, log):
     return printed, round(used.ru_utime + used.ru_stime), round(used.ru_maxrss / 1e6, 2)
 
 
-def train(data, source, size, model, out, test_size):
+def train(name, source, size, model, out):
     """Train one encoder on one data set; a row of what it scored, took and what the diagnosis found."""
-    task, settings = RUNS[data]
-    folder = out / f"{data}-{size}"
+    task, settings, rates = RUNS[name]
+    folder = out / f"{name}-{size}"
     if not (folder / "measured.json").is_file():
-        options = {**settings, "data": source, "model": model, "test-size": test_size,
-                   "learning-rate": RATES[data, size], "output-dir": folder}  # fmt: skip
-        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        _, seconds, memory = call(["train", task, *words], out / f"{data}-{size}.log")
+        rate = rates[size == "large"]
+        options = {**settings, "data": source, "model": model, "learning-rate": rate, "output-dir": folder}
+        words = [word for option, value in options.items() for word in (f"--{option}", str(value))]
+        _, seconds, memory = call(["train", task, *words], out / f"{name}-{size}.log")
         record = files.read_json(folder / "metrics.json")
         row = {"metrics": record["metrics"], "train_s": round(record["seconds"]["train"]), "processor_s": seconds,
                "peak_gb": memory, "findings": [row["finding"] for row in record["findings"]],
-               "precision": record["precision"], "test_rows": test_size or "all"}  # fmt: skip
+               "precision": record["precision"]}  # fmt: skip
         (folder / "measured.json").write_text(json.dumps(row))
     return folder, json.loads((folder / "measured.json").read_text())
 
@@ -65,24 +69,21 @@ def train(data, source, size, model, out, test_size):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of all-mpnet-base-v2")
-    for data in RUNS:
-        parser.add_argument(f"--{data}", help="folder of the data set; none: leave it out")
-    parser.add_argument("--test-size", type=int, default=1500, help="reviews to test on; sentences: all")
+    parser.add_argument("--runs", nargs="+", choices=tuple(RUNS), default=list(RUNS))
+    parser.add_argument("--imdb", required=True, help="folder of IMDb")
+    parser.add_argument("--conll", required=True, help="folder of CoNLL-2003")
     parser.add_argument("--out", type=Path, default=Path("results/encoders"))
     options = parser.parse_args()
     if not files.is_unchanged(options.folder / "model.safetensors", WEIGHTS):
         parser.error(f"{options.folder}/model.safetensors is not the published file (SHA-256 {WEIGHTS})")
     options.out.mkdir(parents=True, exist_ok=True)
-    for data in RUNS:
-        if not (source := getattr(options, data)):
-            continue
+    for name in options.runs:
         folders = []
         for size, model in (("small", SMALL), ("large", str(options.folder))):
-            test_size = options.test_size if data == "imdb" else 0
-            folder, row = train(data, source, size, model, options.out, test_size)
+            folder, row = train(name, getattr(options, name.partition("-")[0]), size, model, options.out)
             folders.append(str(folder))
-            print(json.dumps({"data": data, "encoder": size, **row}), flush=True)
-        printed, seconds, _ = call(["compare", *folders], options.out / f"{data}-compare.log")
+            print(json.dumps({"run": name, "encoder": size, **row}), flush=True)
+        printed, seconds, _ = call(["compare", *folders], options.out / f"{name}-compare.log")
         print(f"{printed}({seconds} s of processors)\n", flush=True)
 
 

@@ -158,6 +158,36 @@ def initial_loss(setup, rng):
     setup.changes["model"] = enlarge
 
 
+def other_tokenizer(setup, rng):
+    def shrink(model):
+        model.resize_token_embeddings(20_000)
+
+    setup.changes["model"] = shrink
+
+
+def untrained_encoder(setup, rng):
+    def forget(model):
+        model.bert.encoder.apply(lambda part: part.reset_parameters() if hasattr(part, "reset_parameters") else None)
+
+    setup.changes["model"] = forget
+
+
+def trained_head(setup, rng):
+    def trained(model):
+        head = models.output_layer(model)
+        head.weight.data.normal_(std=0.1)
+        head.bias.data.normal_(std=0.5)
+
+    setup.changes["model"] = trained
+
+
+def lower_cased_texts(setup, rng):
+    lowered = {name: with_column(split, "text", [text.lower() for text in split["text"]])
+               for name, split in setup.dataset.items()}  # fmt: skip
+    unknown_tokens(setup, rng)  # which has a tokenizer that keeps capitals
+    setup.replace(**lowered)
+
+
 def cannot_overfit_batch(setup, rng):
     setup.parameters["DROPOUT"] = 0.9  # what to keep, taken for what to drop
 
@@ -282,7 +312,11 @@ FAULTS = [
     Fault("small_evaluation", ALL, small_evaluation),
     Fault("truncation", TEXTS, truncation, metric="headline"),
     Fault("unknown_tokens", ALL, unknown_tokens, metric="headline"),
+    Fault("other_tokenizer", ALL, other_tokenizer),
+    Fault("lower_cased_texts", TEXTS, lower_cased_texts),
     Fault("initial_loss", ALL, initial_loss, metric="headline"),
+    Fault("untrained_encoder", ALL, untrained_encoder, metric="headline"),
+    Fault("trained_head", ALL, trained_head, metric="headline"),
     Fault("cannot_overfit_batch", ALL, cannot_overfit_batch, metric="headline"),
     Fault("frozen_parameters", ALL, frozen_parameters, metric="headline"),
     Fault("target_scale", ("regression",), target_scale, metric="headline"),
@@ -415,7 +449,7 @@ def run(setup: Setup, test: Dataset, *, train: bool, diagnose: bool) -> tuple[li
 def fixed(setup: Setup, finding: diagnosis.Finding) -> Setup:
     """The setup after the fix of a finding: parameters, data actions, and its advice followed."""
     changes, tokenizer = dict(setup.changes), setup.tokenizer
-    if finding.name in ("frozen_parameters", "initial_loss"):
+    if finding.name in ("frozen_parameters", "initial_loss", "untrained_encoder", "trained_head"):
         changes.pop("model", None)
     if finding.name == "overconfidence":
         changes["logits"] = lambda logits: setup.change("logits", logits) / finding.evidence.value

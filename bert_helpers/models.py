@@ -6,6 +6,7 @@ A name is a packaged model, a local folder, or a Hub id "owner/name[@revision]" 
 import json
 import math
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ from bert_helpers.readers.packaged import PACKAGED, packaged_folder
 SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
 OWN_CODE = ("auto_map", "custom_pipelines")  # fields by which a config names code
 FEWEST_TOKENS = 0.9  # of a trained model's embeddings; some are padded to a round number
+FEWEST_CAPITALS = 0.05  # of a vocabulary's pieces; bert-base-cased has them in over a third, uncased ones in none
 # All that is ever downloaded: neither code nor pickles.
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spm.model", "spiece.model",
                    "sentencepiece.bpe.model")  # fmt: skip
@@ -60,7 +62,7 @@ def load_tokenizer(name: str, *, words: bool = False) -> PreTrainedTokenizerBase
     options = {"add_prefix_space": True} if words else {}
     settings = _fields(folder / "tokenizer_config.json")
     if not (folder / "tokenizer.json").is_file() and "do_lower_case" not in settings:
-        options["do_lower_case"] = not _has_capitals(folder / "vocab.txt")
+        options |= _casing(name, folder / "vocab.txt")
     with _errors(name):
         config = AutoConfig.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
@@ -75,11 +77,20 @@ def load_tokenizer(name: str, *, words: bool = False) -> PreTrainedTokenizerBase
     return tokenizer
 
 
-def _has_capitals(vocabulary: Path) -> bool:
-    """Return whether a vocabulary distinguishes capitals; without other files Transformers would lower all texts."""
+def _casing(name: str, vocabulary: Path) -> dict[str, bool]:
+    """Return what becomes of capitals and accents, by the pieces of a vocabulary; else Transformers would lower all.
+
+    Raises ModelError where a few pieces have capitals and the others none: some were added to either kind.
+    """
     if not vocabulary.is_file():
-        return True
-    return any(token != token.lower() and token[0] != "[" for token in files.read_text(vocabulary).split())
+        return {}
+    pieces = [piece for piece in files.read_text(vocabulary).split() if piece[0] not in "[<"]
+    capitals = sum(piece != piece.lower() for piece in pieces) / max(1, len(pieces))
+    if 0 < capitals < FEWEST_CAPITALS:
+        problem = f"its vocabulary has capitals in {capitals:.1%} of the pieces: were its texts lower-cased or not?"
+        raise ModelError(problem, source=name, fix='write {"do_lower_case": true}, or false, to tokenizer_config.json')
+    accents = any(unicodedata.normalize("NFD", piece) != piece for piece in pieces)
+    return {"do_lower_case": not capitals, **({"strip_accents": False} if accents else {})}
 
 
 def positions(config: PreTrainedConfig) -> int:
@@ -124,7 +135,13 @@ def load_model(
             output_loading_info=True,
             ignore_mismatched_sizes=not trained,
         )
-    _account_for_weights(name, model.base_model_prefix, info, trained=trained)
+    new = _account_for_weights(name, model.base_model_prefix, info, trained=trained)
+    named = list((_fields(folder / "config.json").get("id2label") or {}).values())
+    if not (new or trained) and set(named) - {*settings.id2label.values(), "LABEL_0", "LABEL_1"}:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model._init_weights(output_layer(model))
+        warnings.warn(f"{name}: the head is new; the files have one for {', '.join(named)[:80]}", stacklevel=2)
     outputs = model.config.num_labels
     if outputs != 1 and "target_mean" in config:
         raise ModelError(f"the model has {outputs} outputs, not one: load it with num_labels=1.")
@@ -134,20 +151,23 @@ def load_model(
     return model
 
 
-def _account_for_weights(name: str, prefix: str, info: Mapping[str, Iterable], *, trained: bool) -> None:
-    """Raise ModelError for weights of the encoder that the files lack, say where a new head takes another's place.
+def _account_for_weights(name: str, prefix: str, info: Mapping[str, Iterable], *, trained: bool) -> bool:
+    """Raise ModelError for weights of the encoder that the files lack; say where a new head takes another's place.
 
-    `prefix` begins the names of the encoder's weights. Of a trained model, the files must have every weight.
+    `prefix` begins the names of the encoder's weights. Of a trained model, the files must have every weight. Returns
+    whether the head, or a part of it, is new.
     """
     misshapen = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
     lost = sorted({*info["missing_keys"], *misshapen})
-    encoder = [key for key in lost if key.startswith(f"{prefix}.") and "pooler" not in key]
+    head = [key for key in lost if "pooler" not in key and not key.startswith(f"{prefix}.")]
+    encoder = [key for key in lost if "pooler" not in key and key not in head]
     if encoder or (trained and lost):
         first = (encoder or lost)[0]
         raise ModelError(f"{len(encoder or lost)} weights are missing or misshapen, first {first!r}", source=name)
     other = sorted(key for key in info["unexpected_keys"] if "pooler" not in key)
     if lost and (misshapen or other):
         warnings.warn(f"{name}: the head is new; the files have another, {(misshapen or other)[0]}", stacklevel=3)
+    return bool(head)
 
 
 def dropout_field(name: str, value: float) -> dict[str, float]:
@@ -163,8 +183,14 @@ def output_layer(model: PreTrainedModel) -> nn.Linear:
 
 
 def fit_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give the model a row of embeddings for each token where it has fewer, and say so."""
+    """Give the model a row of embeddings for each token where it has fewer, and say so.
+
+    Raises ModelError where that would be many: the tokenizer is another model's.
+    """
     rows = model.get_input_embeddings().num_embeddings
+    if rows < FEWEST_TOKENS * tokenizer.vocab_size:
+        problem = f"the tokenizer has {tokenizer.vocab_size} tokens, the model {rows}: it is of another model"
+        raise ModelError(problem, source=tokenizer.name_or_path)
     if len(tokenizer) > rows:
         model.resize_token_embeddings(len(tokenizer))
         warnings.warn(f"the tokenizer has {len(tokenizer)} tokens, the model {rows}: the others are new", stacklevel=2)
@@ -257,16 +283,25 @@ def locate(name: str, *, weights: bool = True) -> Path:
     local = name.startswith((".", "/", "~")) or repo.count("/") > 1 or hub.is_below_a_folder_here(name)
     if local or path.exists():
         _check_is_encoder(name, path)
-        return path
+        return _with_weights(name, path) if weights else path
     with _errors(name):
         commit = hub.find_commit(repo, revision or None, kind="model")
         folder = _download(repo, commit, TEXT_FILES)
     _check_is_encoder(name, folder)
-    if weights:
-        with _errors(name):
-            _download(repo, commit, WEIGHT_FILES)
-        if not any(file.suffix == ".safetensors" for file in folder.iterdir()):
-            raise ModelError(f"{name}: no model.safetensors here; pickled weights (pytorch_model.bin) are not loaded.")
+    if not weights:
+        return folder
+    with _errors(name):
+        _download(repo, commit, WEIGHT_FILES)
+    return _with_weights(name, folder)
+
+
+def _with_weights(name: str, folder: Path) -> Path:
+    if not any(folder.glob("*.safetensors")):
+        problem = (
+            "no model.safetensors here, and pickled weights (pytorch_model.bin) are never opened: they can run code"
+        )
+        fix = "where you trust them, convert them with the line of docs/models.md, Odd folders"
+        raise ModelError(problem, source=name, fix=fix)
     return folder
 
 

@@ -50,7 +50,9 @@ def tiny_bert(tmp_path_factory):
         max_position_embeddings=64,
     )
     torch.manual_seed(0)
-    BertModel(config).save_pretrained(folder)
+    model = BertModel(config)
+    helpers.move_norms(model)
+    model.save_pretrained(folder)
     models.load_tokenizer(models.DEFAULT_MODEL).save_pretrained(folder)
     return folder
 

@@ -2,6 +2,7 @@
 
 import json
 
+import helpers
 import torch
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers import models as algorithms
@@ -82,7 +83,9 @@ def make_encoder(family, folder, texts):
         **{**COMMON, "vocab_size": tokenizer.get_vocab_size(), "pad_token_id": ids["pad_token_id"], **fields}
     )
     torch.manual_seed(0)
-    AutoModel.from_config(config).save_pretrained(folder)
+    model = AutoModel.from_config(config)
+    helpers.move_norms(model)
+    model.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": tokenizer_class, **signs}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from transformers import TrainingArguments
 
 from bert_helpers import training
@@ -42,3 +43,11 @@ def make_trainer(model, args, encoded, *, task, tokenizer, early_stopping=0, **o
         callbacks=[training.StopEarly(early_stopping)] if early_stopping else None,
         **options,
     )
+
+
+def move_norms(model):
+    """Make random weights look trained: in an encoder that has learned anything no norm multiplies by exactly 1."""
+    with torch.no_grad():
+        for module in model.modules():
+            if "Norm" in type(module).__name__ and getattr(module, "weight", None) is not None:
+                module.weight *= 1.01

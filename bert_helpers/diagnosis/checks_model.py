@@ -6,7 +6,8 @@ The checks of the model take a `Trainer` that has not trained yet, and leave it 
 import copy
 import inspect
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
@@ -19,8 +20,11 @@ from scipy.stats import entropy
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from transformers import PreTrainedTokenizerBase, Trainer
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
+from bert_helpers import models
+from bert_helpers.diagnosis import checks_run
 from bert_helpers.diagnosis.checks_data import SAMPLE, as_task
 from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, check
 from bert_helpers.evaluation.comparison import mcnemar
@@ -29,8 +33,17 @@ from bert_helpers.tasks.qa import lost_answers
 from bert_helpers.tokenization import kept_lengths
 
 UNKNOWN = 0.01  # the samples, IMDb, CoNLL-2003, SQuAD and STS-B have at most 0.001 with the uncased vocabulary
+# English has 1.04 to 1.4 pieces a word with the packaged vocabulary, French 1.3, Spanish 1.6; German 2.1, Finnish 2.8,
+# Russian 6.4
+PIECES = 1.8
+# Scripts without blanks between words (Thai, Lao, Burmese, Khmer, kana, Han): there a sign is counted as a word.
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+WORD = re.compile(f"[{UNSPACED}]|[^\\W\\d_{UNSPACED}]+")
+CAPITALS = 0.005  # of all letters; the samples, IMDb, CoNLL-2003, SQuAD, STS-B, GoEmotions and tweets have 0.02 to 0.11
 CUT, LOST = 0.5, 0.01
 SCALE = 2.0
+FP16 = 65504.0
+PRODUCTS = tuple(getattr(torch.ops.aten, name) for name in ("mm", "bmm", "addmm", "baddbmm"))
 FEW = 8  # rows to memorise
 MARGIN = 1.2  # measured peaks were 0.92 to 1.20 times the estimate: 5 runs on a CPU, 4 to 16 rows, 128 to 512 tokens
 STEPS, RATES = 40, (3e-4, 3e-3)  # steps at each learning rate; the second is for small models with random weights
@@ -43,16 +56,18 @@ STEPS, RATES = 40, (3e-4, 3e-3)  # steps at each learning rate; the second is fo
 def check_tokens(
     dataset: DatasetDict, encoded: DatasetDict, tokenizer: PreTrainedTokenizerBase, *, task: str | Task
 ) -> Iterator[Finding]:
-    """Find `unknown_tokens`, `truncation` and `lost_answers` in the training rows.
+    """Find `unknown_tokens`, `many_pieces`, `lower_cased_texts`, `truncation` and `lost_answers` in the training rows.
 
     `encoded` is `dataset` through the task's `encode`; `task` is a task or its name in `TASKS`.
     """
     rows, task = encoded["train"], as_task(task)
+    examples = task.examples(dataset["train"])
     yield from check_unknown(rows, tokenizer)
+    yield from check_language(examples.texts[:SAMPLE], tokenizer)
     if "start_positions" in rows.column_names:
         yield from check_answers(rows, tokenizer)
     if task.cuts_texts:
-        yield from check_truncation(task.examples(dataset["train"]), rows, tokenizer)
+        yield from check_truncation(examples, rows, tokenizer)
 
 
 @check
@@ -69,6 +84,39 @@ def check_unknown(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Iterator
             "a tokenizer of another model or language, or one that keeps capitals for a vocabulary without any",
             {},
             "take the model's own tokenizer; if it is, a model (MODEL) whose vocabulary has these words",
+        )
+
+
+@check
+def check_language(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
+    """Find `many_pieces`: words fall into many pieces; and `lower_cased_texts`, where the tokenizer keeps capitals."""
+    encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    words = sum(len(WORD.findall(text)) for text in texts)
+    pieces = sum(
+        any(map(str.isalpha, text[start:end]))
+        for text, offsets in zip(texts, encoded["offset_mapping"], strict=True)
+        for start, end in offsets
+    )
+    if words and pieces / words > PIECES:
+        yield Finding(
+            "many_pieces",
+            f"a word of the training texts has {pieces / words:.2f} pieces: the model sees few of them as words",
+            Evidence(pieces / words, PIECES, "texts in the vocabulary's own language have 1.0 to 1.6 pieces a word"),
+            "texts in another language, or of another field, than the model was trained on",
+            {},
+            "take a model (MODEL) of this language, or of many: docs/models.md",
+        )
+    letters = [letter for text in texts for letter in text if letter.lower() != letter.upper()]
+    share = sum(map(str.isupper, letters)) / max(1, len(letters))
+    lower, upper = (tokenizer(word, add_special_tokens=False)["input_ids"] for word in ("the", "The"))
+    if letters and share < CAPITALS and lower != upper:
+        yield Finding(
+            "lower_cased_texts",
+            f"{share:.2%} of the letters are capitals, and this model knows The from the",
+            Evidence(share, CAPITALS, "texts as they were written have 2% to 11% capitals"),
+            "the texts were lower-cased: names and beginnings look to the model like rare words",
+            {},
+            "take the texts as they were, or a model (MODEL) for lower-cased text, such as bert-base-uncased",
         )
 
 
@@ -159,11 +207,15 @@ def check_answers(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Iterator
 
 @check
 def check_model(trainer: Trainer, *, task: str | Task, memory: float | None = None, seed: int = 0) -> Iterator[Finding]:
-    """Find `memory_short`, `target_scale`, `initial_loss`, `frozen_parameters` and `cannot_overfit_batch`.
+    """Find what is wrong with the model before it trains: all findings of the checks below.
 
     `trainer` has not trained yet. `memory`: bytes that training may use; None for what is free.
     """
     rng, task = np.random.default_rng(seed), as_task(task)
+    foreign = check_token_ids(trainer)
+    yield from foreign
+    if foreign:  # no forward pass can be made, or none that means anything
+        return
     rows = rng.permutation(len(trainer.train_dataset))[: 4 * FEW]
     short = np.argsort(trainer.train_dataset["length"], kind="stable")[: max(FEW, len(trainer.train_dataset) // 2)]
     few = batch_of(trainer, rng.permutation(short)[:FEW])
@@ -171,6 +223,10 @@ def check_model(trainer: Trainer, *, task: str | Task, memory: float | None = No
         yield from check_memory(trainer, memory=memory)
         if task.numeric:
             yield from check_target(trainer)
+        yield from check_encoder(trainer.model)
+        yield from check_learning_rate(trainer)
+        if trainer.args.fp16:
+            yield from check_overflow(trainer.model, few)
         yield from check_initial_loss(trainer, batch_of(trainer, rows), task)
         yield from check_gradients(trainer, few) or check_learning(trainer, few)
 
@@ -181,6 +237,100 @@ def batch_of(trainer: Trainer, rows: np.ndarray) -> dict[str, torch.Tensor]:
     columns = [name for name in trainer.train_dataset.column_names if name in known]
     batch = trainer.data_collator(trainer.train_dataset.select_columns(columns).select(rows).to_list())
     return {name: tensor.to(trainer.model.device) for name, tensor in batch.items()}
+
+
+@check
+def check_token_ids(trainer: Trainer) -> Iterator[Finding]:
+    """Find `other_tokenizer`: token ids without an embedding, or far fewer tokens than there are embeddings."""
+    rows, tokens = trainer.model.get_input_embeddings().num_embeddings, len(trainer.processing_class)
+    highest = max(max(ids) for ids in trainer.train_dataset["input_ids"])
+    if highest >= rows:
+        symptom = f"token {highest} of the training rows has no embedding"
+        evidence = Evidence(highest, rows - 1, "the highest id; one above it ends the first step in an IndexError")
+    elif tokens < models.FEWEST_TOKENS * rows:
+        symptom = f"the tokenizer has {tokens} tokens, the model {rows} embeddings"
+        evidence = Evidence(tokens, models.FEWEST_TOKENS * rows, "vocabularies are padded by less than a tenth")
+    else:
+        return
+    advice = "encode with the tokenizer of the model's folder; models.fit_embeddings makes room for added tokens"
+    yield Finding(
+        "other_tokenizer", symptom, evidence, "the tokenizer is another model's, or tokens were added", {}, advice
+    )
+
+
+@check
+def check_encoder(model: PreTrainedModel) -> Iterator[Finding]:
+    """Find `untrained_encoder`: norms whose weights are all exactly 1, as they are before any training."""
+    norms = [
+        module.weight
+        for module in model.base_model.modules()
+        if "Norm" in type(module).__name__ and getattr(module, "weight", None) is not None
+    ]
+    fresh = sum(bool((weight == 1).all()) for weight in norms)
+    if fresh:
+        yield Finding(
+            "untrained_encoder",
+            f"{fresh} of the encoder's {len(norms)} norms multiply by exactly 1: no training has moved them",
+            Evidence(fresh / len(norms), 0, "in a trained encoder every norm has moved"),
+            "weights of the encoder were not loaded: it was made from its config, or the file names them otherwise",
+            {},
+            "load it by models.load_model, which accounts for every weight; never go on from a warning about new ones",
+        )
+
+
+def usual_rate(model: PreTrainedModel) -> float:
+    """Return a learning rate to begin with, by the size of the model and of its weights."""
+    config, weight = model.config, models.initial_weight_size(model)
+    return checks_run.usual_rate(weight, depth=config.num_hidden_layers, width=config.hidden_size)
+
+
+@check
+def check_learning_rate(trainer: Trainer) -> Iterator[Finding]:
+    """Find `learning_rate_too_high`: a step may change what all layers together say by as much as it is."""
+    model, rate = trainer.model, trainer.args.learning_rate
+    depth, width = model.config.num_hidden_layers, model.config.hidden_size
+    change = rate * depth * math.sqrt(width) / models.initial_weight_size(model)
+    if change > checks_run.LARGE_CHANGE:
+        yield Finding(
+            "learning_rate_too_high",
+            f"at {rate:.2g} a step can change the output of {depth} layers, {width} wide, by {change:.2g} of its size",
+            Evidence(change, checks_run.LARGE_CHANGE, "all of it; usual rates give 0.1 to 0.6 in encoders of any size"),
+            "the learning rate is too high for a model of this size",
+            {"LEARNING_RATE": usual_rate(model)},
+        )
+
+
+class LargestProduct(TorchDispatchMode):
+    """Keeps the largest number of all matrix products, those within attention too."""
+
+    largest = 0.0
+
+    def __torch_dispatch__(
+        self, function: Callable, types: object, args: tuple = (), kwargs: Mapping[str, object] | None = None
+    ) -> object:
+        """Compute as without it, and look at the result."""
+        result = function(*args, **(kwargs or {}))
+        if function.overloadpacket in PRODUCTS:
+            self.largest = max(self.largest, float(result.abs().max()))
+        return result
+
+
+@check
+@torch.no_grad()
+def check_overflow(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> Iterator[Finding]:
+    """Find `fp16_overflow`: weights, or matrix products of a batch in fp32, beyond what fp16 can hold."""
+    with LargestProduct() as products:
+        model.eval()(**batch)
+    largest = max(products.largest, *(float(weights.abs().max()) for weights in model.parameters()))
+    if largest > FP16:
+        yield Finding(
+            "fp16_overflow",
+            f"numbers of the model reach {largest:.3g} on a batch",
+            Evidence(largest, FP16, "the largest number of fp16; a larger one is infinite, and the loss not a number"),
+            "the model was trained in fp32 or bf16, whose range is larger (DeBERTa-v2 and v3 are known for it)",
+            {"PRECISION": "fp32"},
+            "or bf16, on a GPU that has it",
+        )
 
 
 @check
@@ -203,22 +353,34 @@ def check_target(trainer: Trainer) -> Iterator[Finding]:
 @check
 @torch.inference_mode()
 def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], task: Task) -> Iterator[Finding]:
-    """Find `initial_loss`: a new head's logits, or the loss they make, are not those of guessing.
+    """Find `initial_loss`: a new head's logits, or the loss they make, are not those of guessing; or `trained_head`.
 
     That loss is the task's `untrained_loss`, such as ln(classes). A head that was trained before (its bias is not 0,
-    where a new one begins) is not checked: its loss depends on what it learned.
+    where a new one begins) may know better, not worse.
     """
     model, features = trainer.model.eval(), []
-    head = getattr(model, task.head)
-    if head.bias.any():
-        return
+    head = models.output_layer(model)
     with head.register_forward_hook(lambda module, inputs, logits: features.extend((inputs[0], logits))):
         loss = float(model(**batch).loss)
+    expected = task.untrained_loss(model, batch)
+    if head.bias.any():
+        if loss > expected:
+            yield Finding(
+                "trained_head",
+                f"the head is not new, and does worse than guessing: its loss is {loss:.2f}",
+                Evidence(loss, expected, "the loss of guessing, where a new head begins"),
+                "the files have a head of as many outputs, which was trained for something else",
+                {},
+                "start from the encoder that it was made of, or from another",
+            )
+        return
     read, logits = (values.float() for values in features)
-    # A head drawn with the config's deviation gives logits of this deviation; so much is three of them
-    large = 3 * model.config.initializer_range * float(read.norm(dim=-1).square().mean().sqrt())
+    # A head drawn with the config's deviation, or with one that keeps sizes (ModernBERT's), gives logits of this
+    # deviation; so much is three of them
+    spread = max(model.config.initializer_range, head.in_features**-0.5)
+    large = 3 * spread * float(read.norm(dim=-1).square().mean().sqrt())
     size = float(logits.square().mean().sqrt())
-    reach, expected = math.sqrt(2) * large, task.untrained_loss(model, batch)
+    reach = math.sqrt(2) * large
     if task.numeric:  # the loss is the mean square of an error that is the target's and the logit's
         reach = reach**2 + 2 * reach * math.sqrt(expected)
     if size > large:
@@ -244,7 +406,7 @@ def check_gradients(trainer: Trainer, batch: dict[str, torch.Tensor]) -> Iterato
     still = [
         (name, weights.numel())
         for name, weights in model.named_parameters()
-        if not name.endswith("key.bias") and (weights.grad is None or not weights.grad.any())
+        if not re.search(r"\bk(ey)?(_proj|_lin)?\.bias$", name) and (weights.grad is None or not weights.grad.any())
     ]
     model.zero_grad()
     share = sum(count for _, count in still) / model.num_parameters()

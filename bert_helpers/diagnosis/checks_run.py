@@ -26,6 +26,11 @@ LEARNED = 0.5  # of the loss of guessing
 # a thousand of a weight's size.
 WEIGHT = 0.05
 LARGE_STEP, USUAL_STEP, SMALL_PATH = 0.01, 0.0015, 0.02
+# What a step can do to the output of all layers, in parts of its size: a weight moves by the learning rate at most, so
+# a layer's output by learning rate * sqrt(width) / size of a weight, and layers add up. With 5e-5 that is 0.4 in
+# bert-base and 0.9 in bert-large (weights of 0.042), whose trainings then sometimes fail (Devlin et al. 2019); with
+# 3e-4, the rate for entities here, 0.6 in the packaged model and 2.4 in bert-base.
+LARGE_CHANGE, USUAL_CHANGE = 1.0, 0.25
 FEW_STEPS = 100  # warm-up and decline included; fault-free runs on the samples have 90 to 300
 TEMPERATURE = 1.5
 GAIN = 0.02
@@ -63,13 +68,18 @@ def _not_finite(symptom: str, learning_rate: float) -> Finding:
 
 @check
 def check_history(
-    log_history: Sequence[Mapping[str, float]], *, chance: float, learning_rate: float, weight: float = WEIGHT
+    log_history: Sequence[Mapping[str, float]],
+    *,
+    chance: float,
+    learning_rate: float,
+    weight: float = WEIGHT,
+    usual: float | None = None,
 ) -> Iterator[Finding]:
     """Find `out_of_memory`, `not_finite_loss`, `learning_rate_too_high`, `learning_rate_too_low` or `underfitting`.
 
     `log_history` is the Trainer's (`trainer.state.log_history`, a run's history.json); `chance` the loss of guessing
     (the task's `chance_loss`); `learning_rate` the run's, for runs too short to log theirs; `weight` the typical size
-    of a weight before training (`models.weight_size`).
+    of a weight before training (`models.weight_size`); `usual` the learning rate to advise (`usual_rate`).
     """
     for entry in [entry for entry in log_history if "micro_batch_size" in entry][-1:]:
         size, times = int(entry["micro_batch_size"]), int(entry["parts"])
@@ -90,16 +100,28 @@ def check_history(
         steps = np.arange(1, max(entry.get("step", 1) for entry in log_history) + 1)
         logged = [(entry["step"], entry["learning_rate"]) for entry in log_history if "learning_rate" in entry]
         rates = np.interp(steps, *zip(*logged, strict=True)) if logged else np.full(len(steps), learning_rate)
-        yield _not_learned(trained[-1], chance, rates, weight, highest=max(learning_rate, rates.max()))
+        usual = usual or usual_rate(weight)
+        yield _not_learned(trained[-1], chance, rates, weight, highest=max(learning_rate, rates.max()), usual=usual)
 
 
-def _not_learned(loss: float, chance: float, rates: np.ndarray, weight: float, *, highest: float) -> Finding:
+def usual_rate(weight: float, *, depth: int = 0, width: int = 1) -> float:
+    """Return a learning rate to begin with, for weights of this size, and for so many layers of this width.
+
+    >>> usual_rate(0.061, depth=6, width=384), usual_rate(0.042, depth=12, width=768)
+    (9.2e-05, 3.2e-05)
+    """
+    rate = weight * min(USUAL_STEP, USUAL_CHANGE / max(1e-9, depth * math.sqrt(width)))
+    return float(f"{rate:.1e}")  # two digits: the rest says nothing
+
+
+def _not_learned(
+    loss: float, chance: float, rates: np.ndarray, weight: float, *, highest: float, usual: float
+) -> Finding:
     """Say why the training rows were not learned: steps (of these `rates`) too long, their sum too short, or neither.
 
     `highest` is the run's learning rate as a parameter: the first that a short run logs has fallen already.
     """
     path, peak = float(rates.sum() / weight), float(rates.max() / weight)
-    usual = float(f"{USUAL_STEP * weight:.1e}")  # two digits: the rest says nothing
     symptom = f"the training loss ends at {loss:.2f}; guessing gives {chance:.2f}"
     if peak > LARGE_STEP:
         reason = "a step may move a weight by 1% of its size, ten times what is usual"
@@ -269,6 +291,7 @@ def check_run(
     chance: float,
     learning_rate: float,
     weight: float = WEIGHT,
+    usual: float | None = None,
     classes: tuple[np.ndarray, np.ndarray] | None = None,
     rate: float | None = None,
 ) -> Iterator[Finding]:
@@ -277,7 +300,7 @@ def check_run(
     `classes` are logits and labels of the validation rows, where there are classes: (rows, classes), or of tagged words
     (rows, tokens, classes).
     """
-    yield from check_history(log_history, chance=chance, learning_rate=learning_rate, weight=weight)
+    yield from check_history(log_history, chance=chance, learning_rate=learning_rate, weight=weight, usual=usual)
     if classes is not None and np.isfinite(classes[0]).all():
         if len(history) > 1:
             yield from check_fit(history, row_losses(*classes))

@@ -49,6 +49,7 @@ def diagnose(
         chance=task.chance_loss(run.encoded["train"], config, **options(task.chance_loss, p)),
         learning_rate=p["LEARNING_RATE"],
         weight=models.initial_weight_size(run.trainer.model),
+        usual=checks_model.usual_rate(run.trainer.model),
         classes=task.class_logits(run.validation),
         rate=rate,
     )

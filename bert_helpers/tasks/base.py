@@ -69,7 +69,6 @@ class Task(ABC):
     sample_texts: ClassVar[Sequence[str]]  # for the card's command line, and {example}: one of each field
     prefix: ClassVar[str] = ""  # of its parameters in a notebook of several tasks
     reads_words: ClassVar[bool] = False  # texts come as lists of words
-    head: ClassVar[str] = "classifier"  # the model's new layer
     has_classes: ClassVar[bool] = False  # whether logits are of classes, for rows or for words
     numeric: ClassVar[bool] = False  # whether labels are numbers with a unit; the model learns them standardized
     cuts_texts: ClassVar[bool] = False  # whether texts longer than MAX_LENGTH lose tokens, instead of making windows

@@ -60,7 +60,6 @@ output = model(**inputs)
 start, end = output.start_logits.argmax(), output.end_logits.argmax()
 print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
     sample_texts = ("A question?", "A text with the answer.")
-    head = "qa_outputs"
 
     def load(
         self,

@@ -96,12 +96,50 @@ def test_a_loss_that_is_not_the_tasks_own(trainer):
     assert found.fix == {}
 
 
-def test_a_head_that_was_trained_before_is_not_expected_to_guess(trainer):
-    with torch.no_grad():
-        trainer.model.classifier.weight *= 100
-        trainer.model.classifier.bias += 1e-4
-    batch = checks_model.batch_of(trainer, np.arange(8))
+def test_a_head_that_was_trained_on_these_labels_may_know_better_than_guessing(trainer):
+    batch, head = checks_model.batch_of(trainer, np.arange(8)), trainer.model.classifier
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.1)
+    for _ in range(20):
+        trainer.model.eval()(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
     assert not [*checks_model.check_initial_loss(trainer, batch, CLASSIFICATION)]
+    head.weight.data.neg_()
+    assert names(checks_model.check_initial_loss(trainer, batch, CLASSIFICATION)) == ["trained_head"]
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_a_learning_rate_for_the_size_of_the_model(over, trainer):
+    trainer.args.learning_rate = 0.01
+    (found,) = checks_model.check_learning_rate(trainer)
+    assert found.fix == {"LEARNING_RATE": 3e-5}  # of weights drawn with 0.02, two layers
+    trainer.args.learning_rate /= found.evidence.value * (0.99 if over else 1.01)
+    assert names(checks_model.check_learning_rate(trainer)) == ["learning_rate_too_high"] * over
+
+
+def test_a_tokenizer_of_fewer_tokens_than_the_model_knows(trainer):
+    found = checks_model.check_token_ids(trainer)
+    trainer.model.resize_token_embeddings(34_000)
+    assert names(found) + names(checks_model.check_model(trainer, task=CLASSIFICATION)) == ["other_tokenizer"]
+
+
+@pytest.mark.parametrize("part", ["LayerNorm", "embeddings"])
+def test_frozen_norms_and_embeddings_are_found(part, trainer):
+    for name, weights in trainer.model.named_parameters():
+        weights.requires_grad = part not in name
+    (found,) = checks_model.check_gradients(trainer, checks_model.batch_of(trainer, np.arange(8)))
+    assert (found.name, part in found.symptom) == ("frozen_parameters", True)
+
+
+def test_products_within_attention_count_too(trainer):
+    trainer.model.bert.encoder.layer[0].attention.self.query.weight.data *= 1e9
+    (found,) = checks_model.check_overflow(trainer.model, checks_model.batch_of(trainer, np.arange(8)))
+    assert found.fix == {"PRECISION": "fp32"}
+
+
+def test_the_words_of_a_text_in_many_scripts():
+    texts = {"don't 3 times_over": 4, "我喜欢 这部电影": 7, "ภาษาไทย": 7, "Größe, Ελλάδα, Москва": 3}
+    assert {text: len(checks_model.WORD.findall(text)) for text in texts} == texts
 
 
 def test_frozen_parameters_are_counted_and_named(trainer):

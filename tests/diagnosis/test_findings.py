@@ -23,6 +23,7 @@ from made_up import (
     sentence,
     splits,
 )
+from transformers import BertTokenizerFast
 
 from bert_helpers import tokenization
 from bert_helpers.diagnosis import checks_data, checks_model, checks_run, findings, fixes
@@ -153,6 +154,24 @@ def unknown_tokens(over, get):
 
 
 @case
+def other_tokenizer(over, get):
+    trainer = get("trainer")
+    trainer.model.resize_token_embeddings(max(map(max, trainer.train_dataset["input_ids"])) + 1 - over)
+    return checks_model.check_token_ids(trainer)
+
+
+@case
+def many_pieces(over, get):  # "larchy" has two pieces
+    return checks_model.check_language([f"The {'North' if not over else 'larchy'} {'larchy ' * 8}"], get("tokenizer"))
+
+
+@case
+def lower_cased_texts(over, get):
+    keeps_capitals = BertTokenizerFast.from_pretrained(get("tiny_bert"), do_lower_case=False)
+    return checks_model.check_language(["North " * 1 + "a" * (195 + over)], keeps_capitals)  # one of 200 letters
+
+
+@case
 def truncation(over, get):
     rows = labelled([sentence(get("rng"), 20, of=["in", "on", "of"]) for _ in range(40)], [0, 1] * 20)
     dataset, tokenizer = splits(rows, rows), get("tokenizer")
@@ -194,15 +213,44 @@ def target_scale_(over, get):
 CASES["target_scale"] = CASES.pop("target_scale_")
 
 
+def near(over, scale, measure):
+    """What `measure` finds when `scale` has brought its value just over the threshold, or just under it."""
+    (found,) = measure()
+    scale((1.01 if over else 0.99) * found.evidence.threshold / found.evidence.value)
+    return measure()
+
+
 @case
 def initial_loss(over, get):
     trainer, task = get("trainer"), TASKS["classification"]
     batch = checks_model.batch_of(trainer, np.arange(8))
-    with torch.no_grad():
-        trainer.model.classifier.weight *= 100
-        (found,) = checks_model.check_initial_loss(trainer, batch, task)
-        trainer.model.classifier.weight *= (1.01 if over else 0.99) * found.evidence.threshold / found.evidence.value
-    return checks_model.check_initial_loss(trainer, batch, task)
+    head = trainer.model.classifier.weight.data
+    head *= 100
+    return near(over, head.mul_, lambda: checks_model.check_initial_loss(trainer, batch, task))
+
+
+@case
+def fp16_overflow(over, get):
+    model, batch = get("trainer").model, checks_model.batch_of(get("trainer"), np.arange(8))
+    model.classifier.weight.data *= 1e7
+    return near(over, model.classifier.weight.data.mul_, lambda: checks_model.check_overflow(model, batch))
+
+
+@case
+def untrained_encoder(over, get):
+    model = get("trainer").model
+    model.bert.embeddings.LayerNorm.weight.data.fill_(1)
+    model.bert.embeddings.LayerNorm.weight.data[0] += 0.001 * (not over)
+    return checks_model.check_encoder(model)
+
+
+@case
+def trained_head(over, get):
+    trainer, task = get("trainer"), TASKS["classification"]
+    rows = np.argsort(trainer.train_dataset["labels"], kind="stable")[98:105]  # two of class 0, five of class 1
+    trainer.model.classifier.weight.data.zero_()
+    trainer.model.classifier.bias.data = torch.tensor([0.01, 0.0] if over else [0.0, 0.01])
+    return checks_model.check_initial_loss(trainer, checks_model.batch_of(trainer, rows), task)
 
 
 @case
