@@ -39,10 +39,19 @@ Line = tuple[int, list[str]]  # its number and fields; no fields where a sentenc
 Sentence = tuple[list[str], list[str], list[int]]  # words, tags, numbers of lines
 
 
+class NoTags(DataError):
+    """No column is one of tags."""
+
+
 def read_conll(path: Path, reading: Reading) -> Dataset:
     """Read columns `tokens`, `ner_tags` (as written) and LINES, a row a sentence; see `read_columns`."""
     text, names = text_of(path, reading).decode(), list(reading.wanted)[:2]
-    sentences, assumed = read_columns(text, path.name, *names, delimiter=reading.delimiter, header=reading.header)
+    try:
+        sentences, assumed = read_columns(text, path.name, *names, delimiter=reading.delimiter, header=reading.header)
+    except NoTags:
+        if not reading.labels:
+            raise
+        return to_dataset(pa.table({"tokens": [[text]]}), builder_name=NAME)  # will be left out
     for what, value in assumed.items():
         reading.assume(what, value)
     return to_dataset(to_table(iter(sentences), SCHEMA), builder_name=NAME)
@@ -159,8 +168,8 @@ def _without_header(lines: list[Line], tokens: str, tags: str, header: str) -> t
 # --- columns -----------------------------------------------------------------------------------------------
 
 
-def _no_tags(line: str, source: str, number: int) -> DataError:
-    return DataError(
+def _no_tags(line: str, source: str, number: int) -> NoTags:
+    return NoTags(
         f"{line[:40]!r} does not end in a tag",
         source=source,
         row=number,

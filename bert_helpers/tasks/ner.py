@@ -13,7 +13,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from bert_helpers import files
-from bert_helpers.data import CORRECT, in_splits, rename_columns, sample_rows
+from bert_helpers.data import CORRECT, in_splits, rename_columns, sample_rows, without_unlabelled
 from bert_helpers.errors import DataError, parameter
 from bert_helpers.parameters import PARAMETERS, column_parameter
 from bert_helpers.readers import conll, schemes, spans
@@ -243,7 +243,8 @@ def _read(
 ) -> dict[str, Dataset]:
     """Read splits with `tokens` and `ner_tags`, the tags as they are written, and what else a reader adds."""
     columns = {"tokens": tokens_column, "ner_tags": tags_column}
-    how = Reading({name: column_parameter(field) for field, name in columns.items()}, **reading)
+    wanted = {name: column_parameter(field) for field, name in columns.items()}
+    how = Reading(wanted, labels=frozenset({tags_column}), **reading)
     splits = read_source(source, sample=sample, formats=conll.FORMATS, reading=how, need_train=need_train)
     for name, split in splits.items():
         if split.info.builder_name == conll.NAME:
@@ -255,8 +256,9 @@ def _read(
             rows.info.description, rows.info.citation = split.info.description, split.info.citation
             splits[name] = _from_spans(rows, words, model)
         else:
-            splits[name] = rename_columns(split, columns)
-    return splits
+            given = columns if name == "train" or tags_column in split.column_names else {"tokens": tokens_column}
+            splits[name] = rename_columns(split, given)
+    return without_unlabelled(splits, {"ner_tags"})
 
 
 def _from_spans(dataset: Dataset, words: str, model: str) -> Dataset:
@@ -290,8 +292,9 @@ def _from_spans(dataset: Dataset, words: str, model: str) -> Dataset:
         note(tagged, "offsets", way)
     done = [(what, number) for number, (_, _, done, _) in zip(numbers, found, strict=True) for what in done]
     for what in dict.fromkeys(what for what, _ in done):
-        at = [str(number) for kind, number in done if kind == what]
-        note(tagged, f"{len(at)} of {total} spans", f"{what} (rows {', '.join(at[:10])}{', …' * (len(at) > 10)})")
+        at = [number for kind, number in done if kind == what]
+        shown = [str(number) for number in dict.fromkeys(at)]
+        note(tagged, f"{len(at)} of {total} spans", f"{what} (rows {', '.join(shown[:10])}{', …' * (len(shown) > 10)})")
     return tagged
 
 

@@ -1,6 +1,7 @@
 """Tags, alignment and entity metrics."""
 
 import json
+from itertools import pairwise, product
 
 import helpers
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from seqeval.metrics import accuracy_score, classification_report, f1_score, precision_score, recall_score
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2
+from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import DataError, ParameterError, models, training
 from bert_helpers.readers import conll, source
@@ -193,6 +195,118 @@ def test_pieces_and_labels_by_hand():
 def test_a_stride_without_room_is_refused(stride, tokenizer):
     with pytest.raises(ParameterError, match=f"STRIDE is {stride}.*0 to 29"):
         TASKS["ner"].encode(dataset_of([(["a"], [0])]), tokenizer, max_length=32, stride=stride)
+
+
+# --- legal tags ---------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 4), st.integers(0, 10**6))
+def test_legal_tags_are_the_best_of_all_legal_sequences(length, seed):
+    rng = np.random.default_rng(seed)
+    scores = [rng.normal(size=(length, len(NAMES))) for _ in range(4)] + [np.eye(5)[[1, 2]][:length]] * 9
+    for row, found in zip(scores, entities.legal_tags(scores, NAMES), strict=True):
+        legal = [
+            tags
+            for tags in product(range(len(NAMES)), repeat=len(row))
+            if all(j not in (2, 4) or i in (j - 1, j) for i, j in pairwise((0, *tags)))
+        ]
+        best = max(legal, key=lambda tags: sum(row[i, tag] for i, tag in enumerate(tags)))
+        assert found == [NAMES[tag] for tag in best]
+
+
+def test_legal_tags_of_a_model_whose_entities_begin_with_i_are_left_alone():
+    scores = [np.eye(5)[[2, 2, 0]]] * 3 + [np.eye(5)[[1, 2, 0]]]
+    assert entities.legal_tags(scores, NAMES)[0] == ["I-PER", "I-PER", "O"]
+
+
+def test_predicted_tags_are_legal_unless_greedy():
+    labels = np.array([[-100, 0, 0, -100], [-100, 0, -100, -100]])
+    scores = np.zeros((2, 4, 5))
+    scores[0, 1], scores[0, 2] = [3, 2.9, 0, 0, 0], [0, 0, 4, 0, 0]  # O I-PER; B-PER I-PER has nearly as much
+    scores[1, 1, 3] = 9
+    output = PredictionOutput(scores, labels, {})
+    encoded = Dataset.from_dict({"sentence": [0, 1]})
+    assert ner.predicted_tags(output, encoded, NAMES, greedy=True) == [["O", "I-PER"], ["B-LOC"]]
+    assert ner.predicted_tags(output, encoded, NAMES) == [["B-PER", "I-PER"], ["B-LOC"]]
+
+
+# --- spans of characters -----------------------------------------------------------------------------------
+
+
+def as_spans(words, tags):
+    """A sentence as text with spans of characters: written apart from the code under test."""
+    starts = np.cumsum([0, *(len(word) + 1 for word in words)])
+    found = [[int(starts[a]), int(starts[b]) + len(words[b]), kind] for kind, a, b in get_entities(tags)]
+    return {"text": " ".join(words), "label": found}
+
+
+def test_columns_and_spans_of_the_same_sentences_have_the_same_f1_to_the_last_digit(tmp_path):
+    """As for CoNLL-2003, where both are 0.8…: the words are those between blanks."""
+    sample = TASKS["ner"].load("sample")
+    names = sample["train"].features["ner_tags"].feature.names
+    for name, split in sample.items():
+        rows = [as_spans(row["tokens"], [names[i] for i in row["ner_tags"]]) for row in split]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spans = TASKS["ner"].load(tmp_path, words="blanks")
+    test, gold = spans["test"], entities.named(spans["test"]["ner_tags"], names)
+    assert [split["tokens"] for split in spans.values()] == [split["tokens"] for split in sample.values()]
+    assert [split["ner_tags"] for split in spans.values()] == [split["ner_tags"] for split in sample.values()]
+    rng = np.random.default_rng(0)
+    guess = entities.legal_tags(
+        [rng.normal(size=(len(row), 9)) + 2 * np.eye(9)[row] for row in test["ner_tags"]], names
+    )
+    by_word = TASKS["ner"].measure(guess, gold, sample["test"]).values()
+    by_character = TASKS["ner"].measure(guess, gold, test).values()
+    assert 0.1 < by_word["f1"] < 0.9
+    for name in ("f1", "precision", "recall"):
+        assert by_character[f"span_{name}"] == by_character[name] == by_word[name]
+    assert "span_f1" not in by_word
+
+
+def test_a_span_that_cuts_a_word_is_learned_whole_and_scored_as_it_is(tmp_path):
+    rows = [{"text": "the Rhine-Main area", "label": [[4, 9, "LOC"]]}, {"text": "the Rhine", "label": [[4, 9, "LOC"]]}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows * 10))
+    split = TASKS["ner"].load(tmp_path / "a.jsonl", words="blanks")["train"]
+    perfect = entities.named(split["ner_tags"], ["O", "B-LOC", "I-LOC"])
+    values = TASKS["ner"].measure(perfect, perfect, split).values()
+    whole = sum(text == "the Rhine" for text in split["text"])
+    assert values["f1"] == 1
+    assert values["span_f1"] == whole / len(split)
+
+
+def test_new_texts_get_the_characters_of_their_entities(tokenizer):
+    text = "  Anna Lee,\n who is in Øst–Brask. "
+    rows = TASKS["ner"].with_fields(Dataset.from_dict({"text": [text, "  "]}), tokenizer)
+    tags = [["B-PER", "I-PER", *["O"] * 4, "B-LOC", "I-LOC", "I-LOC", "O"], ["O"]]
+    assert [len(row) for row in rows["tokens"]] == [10, 1]
+    found = entities.character_spans(text, rows["tokens"][0], tags[0])
+    assert found == [(2, 10, "PER", "Anna Lee"), (23, 32, "LOC", "Øst–Brask")]
+    assert all(text[start:end] == part for start, end, _, part in found)
+    assert entities.character_spans("  ", rows["tokens"][1], tags[1]) == []
+
+
+def test_tags_that_are_numbers_need_their_names(tmp_path):
+    rows = [{"tokens": ["Anna", "Lee", "sings"], "ner_tags": [1, 2, 0]}] * 20
+    write(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write(tmp_path / "a.conll", "Anna 1\nLee 2\nsings 0\n\n" * 20)
+    for name in ("a.jsonl", "a.conll"):
+        dataset = TASKS["ner"].load(tmp_path / name, tag_names="O, B-PER, I-PER")
+        assert dataset["train"].features["ner_tags"].feature.names == ["O", "B-PER", "I-PER"]
+        assert dataset["train"][0]["ner_tags"] == [1, 2, 0]
+        with pytest.raises(DataError, match=r"1'? is not a tag; give their names in order by TAG_NAMES"):
+            TASKS["ner"].load(tmp_path / name)
+    with pytest.raises(DataError, match="2 is not a tag"):
+        TASKS["ner"].load(tmp_path / "a.jsonl", tag_names="O, B-PER")
+
+
+def test_a_split_without_tags_is_left_out_with_a_word(tmp_path):
+    write(tmp_path / "train.conll", (columns(" ") + "\n") * 20)
+    write(tmp_path / "test.conll", "Anna\nLee\nsings\n\nRain\n")
+    dataset = TASKS["ner"].load(tmp_path)
+    assert source.assumed(dataset)["test.conll"] == {"left out": "no labels; use it with predict"}
+    with pytest.raises(DataError, match="does not end in a tag"):
+        TASKS["ner"].load(tmp_path / "test.conll")
 
 
 # --- metrics -----------------------------------------------------------------------------------------------
