@@ -350,7 +350,8 @@ def _bad_words(dataset: Dataset, places: Sequence[tuple[int, int]], problem: str
     """Return the error about words (row and position, from 0): by line where each word has one, else by row."""
     source = source_name(dataset)
     if dataset.info.builder_name == conll.NAME:
-        lines = [dataset[row][conll.LINES][position] for row, position in places]
+        numbers = dataset[conll.LINES][:]  # once: the whole file may be one sentence
+        lines = [numbers[row][position] for row, position in places]
         return DataError(problem, source=source, row=lines, unit="line", fix=fix)
     rows = list(dict.fromkeys(row + 1 for row, _ in places))
     return DataError(f"word {places[0][1] + 1}: {problem}", source=source, row=rows, fix=fix)
@@ -358,7 +359,7 @@ def _bad_words(dataset: Dataset, places: Sequence[tuple[int, int]], problem: str
 
 def _tag_strings(dataset: Dataset, tag_names: str) -> list[list[str]]:
     """Return every row's tags as strings. Raises DataError with all rows, or words, that have the first one's fault."""
-    sentences = list(zip(dataset["tokens"], dataset["ner_tags"], strict=True))
+    sentences = list(zip(dataset["tokens"][:], dataset["ner_tags"][:], strict=True))
     if rows := [i for i, pair in enumerate(sentences) if not all(isinstance(part, list) and part for part in pair)]:
         at = {"source": source_name(dataset), "row": [row + 1 for row in rows]}
         fix = 'write rows as {"tokens": ["Ann", "sings"], "ner_tags": ["B-PER", "O"]}'
