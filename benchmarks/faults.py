@@ -28,7 +28,7 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 import numpy as np
 import pandas as pd
 import torch
-from datasets import Dataset, DatasetDict, concatenate_datasets, disable_progress_bars
+from datasets import ClassLabel, Dataset, DatasetDict, concatenate_datasets, disable_progress_bars
 from transformers import BertTokenizerFast, Trainer, logging
 
 from bert_helpers import BertHelpersError, metrics, models, runs, training
@@ -131,6 +131,15 @@ def constant_labels(setup, rng):
     else:
         validation = validation.select(np.flatnonzero(np.array(validation["label"]) == 0))
     setup.replace(validation=validation)
+
+
+def label_variants(setup, rng):
+    name, *others = setup.dataset["train"].features["label"].names
+    feature = ClassLabel(names=[name, *others, name.upper()])
+    for split, rows in setup.dataset.items():
+        labels = np.array(rows["label"])
+        labels[(labels == 0) & (rng.random(len(labels)) < 0.3)] = len(others) + 1
+        setup.replace(**{split: rows.remove_columns("label").add_column("label", labels, feature=feature)})
 
 
 def small_evaluation(setup, rng):
@@ -309,6 +318,7 @@ FAULTS = [
     Fault("duplicates", ALL, duplicates),
     Fault("leakage", ALL, leakage),
     Fault("constant_labels", ("classification", "ner"), constant_labels),
+    Fault("label_variants", ("classification",), label_variants),
     Fault("small_evaluation", ALL, small_evaluation),
     Fault("truncation", TEXTS, truncation, metric="headline"),
     Fault("unknown_tokens", ALL, unknown_tokens, metric="headline"),

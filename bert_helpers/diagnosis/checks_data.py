@@ -54,6 +54,7 @@ def check_dataset(
     """
     splits = {name: as_task(task).examples(split) for name, split in dataset.items()}
     yield from check_labels(splits)
+    yield from check_label_names(splits["train"])
     yield from check_duplicates(splits)
     yield from check_pairs(splits)
     yield from check_evaluation_size(dataset, difference=difference)
@@ -114,6 +115,26 @@ def check_labels(splits: Splits) -> Iterator[Finding]:
                 # Copies are soon memorised: the best epoch is kept.
                 {"POSITIVE_WEIGHTS": "balanced"} if train.several else {"oversample": True, "EARLY_STOPPING": 1},
             )
+
+
+@check
+def check_label_names(train: Examples) -> Iterator[Finding]:
+    """Find `label_variants`: one class written in several ways, which the model is asked to tell apart."""
+    spellings: dict[str, list[str]] = {}
+    for name in train.classes or ():
+        spellings.setdefault(" ".join(name.casefold().split()), []).append(name)
+    counts, several = Counter(train.counted), [names for names in spellings.values() if len(names) > 1]
+    if several:
+        several.sort(key=lambda names: -sum(counts[name] for name in names))
+        shown = "; ".join(" and ".join(f"{name!r} ({counts[name]})" for name in names) for names in several[:5])
+        yield Finding(
+            "label_variants",
+            f"labels that differ only in case or blanks: {shown}",
+            Evidence(len(train.classes) - len(spellings), 1, "texts cannot tell apart one class in two spellings"),
+            "labels were written by several people or programs",
+            {},
+            "write each class in one way",
+        )
 
 
 # --- repeated texts ----------------------------------------------------------------------------------------

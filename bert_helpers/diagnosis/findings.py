@@ -32,6 +32,7 @@ KINDS = (
     Kind("memory_short", "a training step needs more memory than is free", "all", "checks_model"),
     Kind("other_tokenizer", "token ids and embeddings are of different models", "all", "checks_model"),
     Kind("constant_labels", "all rows of a split have the same label", "all", "checks_data"),
+    Kind("label_variants", "two labels differ only in case or blanks", "classes", "checks_data"),
     Kind("label_without_rows", "a label is missing in a split", "several labels", "checks_data"),
     Kind("constant_text", "one of the two texts is the same in all rows of a split", "pairs of texts", "checks_data"),
     Kind("swapped_pairs", "two texts are in another order than in training rows", "pairs of texts", "checks_data"),

@@ -86,7 +86,7 @@ def _read_quickly(content: bytes) -> pa.Table | None:
             pa.json.ReadOptions(block_size=1 << 24),
             pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
         )
-    except (ValueError, AttributeError, RecursionError, OverflowError, pa.ArrowException):
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError, pa.ArrowException):
         return None
     lines = content.count(b"\n") + (not content.endswith(b"\n"))
     if table.num_rows != lines:
@@ -101,7 +101,7 @@ def _numbered(path: Path, content: bytes, reading: Reading) -> tuple[str, Iterat
             return "item", iter(enumerate(_rows(json.loads(content, parse_int=_whole), reading), 1))
     file = io.StringIO(content.decode())
     lines = ((number, line.strip("\ufeff\r\n\t ")) for number, line in enumerate(file, 1))
-    return "line", ((number, _parsed(path, number, line)) for number, line in lines if line)
+    return "line", _parsed(path, ((number, line) for number, line in lines if line))
 
 
 def _rows(content: object, reading: Reading) -> Sequence[object]:
@@ -143,12 +143,22 @@ def _named(rows: Sequence[list], reading: Reading) -> list[dict[str, object]]:
     return [dict(zip(roles or map(str, range(1, len(row) + 1)), row, strict=False)) for row in rows]
 
 
-def _parsed(path: Path, number: int, line: str) -> object:
+def _parsed(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, object]]:
+    for number, line in lines:
+        try:
+            yield number, json.loads(line, parse_int=_whole)
+        except (ValueError, RecursionError) as error:
+            bad = [number, *(number for number, line in lines if not _is_json(line))]
+            fix = "correct the line or delete it"
+            raise DataError(f"not valid JSON ({error})", source=path.name, row=bad, unit="line", fix=fix) from error
+
+
+def _is_json(line: str) -> bool:
     try:
-        return json.loads(line, parse_int=_whole)
-    except (ValueError, RecursionError) as bad:
-        fix = "correct the line or delete it"
-        raise DataError(f"not valid JSON ({bad})", source=path.name, row=number, unit="line", fix=fix) from bad
+        json.loads(line, parse_int=_whole)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _whole(digits: str) -> int:

@@ -404,15 +404,16 @@ def check_width(path: Path, columns: Sized) -> None:
 
 
 def not_utf8(name: str, content: bytes) -> DataError:
-    """Find the first line that is not UTF-8: for an error, once decoding has failed."""
+    """Find the lines that are not UTF-8: for an error, once decoding has failed."""
+    bad = {}
     for number, line in enumerate(content.split(b"\n"), 1):
         try:
             line.decode()
-        except UnicodeDecodeError as bad:
-            at = {"source": name, "row": number, "unit": "line"}
-            fix = f"save the file as UTF-8, or name its encoding by {parameter('ENCODING')}"
-            return DataError(f"byte {bad.start + 1} is not UTF-8", fix=fix, parameter="ENCODING", **at)
-    raise AssertionError(f"{name} is UTF-8")
+        except UnicodeDecodeError as error:
+            bad[number] = error.start + 1
+    fix = f"save the file as UTF-8, or name its encoding by {parameter('ENCODING')}"
+    problem = f"byte {next(iter(bad.values()))} is not UTF-8"
+    return DataError(problem, source=name, row=list(bad), unit="line", fix=fix, parameter="ENCODING")
 
 
 def no_column(

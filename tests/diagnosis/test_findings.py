@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from datasets import Dataset, DatasetDict, concatenate_datasets
+from datasets import ClassLabel, Dataset, DatasetDict, concatenate_datasets
 from made_up import (
     asked,
     examples,
@@ -59,6 +59,15 @@ def test_each_finding_is_just_not_made(name, request):
 def constant_labels(over, get):
     rows = labelled(["text"] * 50, [0] * 49 + [1 - over])
     return checks_data.check_labels(examples(splits(get("clean")["train"], rows)))
+
+
+@case
+def label_variants(over, get):
+    train = labelled(["text"] * 60, [0, 1, 2] * 20, classes=3)
+    names = ["Good ", "bad", "good" if over else "goods"]
+    return checks_data.check_label_names(
+        TASKS["classification"].examples(train.cast_column("label", ClassLabel(names=names)))
+    )
 
 
 @case
