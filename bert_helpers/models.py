@@ -10,6 +10,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -42,8 +43,8 @@ OWN_CODE = ("auto_map", "custom_pipelines")  # fields by which a config names co
 FEWEST_TOKENS = 0.9  # of a trained model's embeddings; some are padded to a round number
 FEWEST_CAPITALS = 0.05  # of a vocabulary's pieces; bert-base-cased has them in over a third, uncased ones in none
 # All that is ever downloaded: neither code nor pickles.
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spm.model", "spiece.model",
-                   "sentencepiece.bpe.model")  # fmt: skip
+SENTENCEPIECE = ("spm.model", "spiece.model", "sentencepiece.bpe.model")  # read by a library of its own
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", *SENTENCEPIECE)
 # How the field for dropout of hidden states is called, most usual first
 DROPOUT_FIELDS = ("hidden_dropout_prob", "dropout", "mlp_dropout")
 TEXT_FILES = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", *TOKENIZER_FILES)
@@ -57,8 +58,12 @@ def load_tokenizer(name: str, *, words: bool = False) -> PreTrainedTokenizerBase
     Raises ModelError.
     """
     folder = locate(name, weights=False)
-    if not any((folder / file).is_file() for file in TOKENIZER_FILES):  # Transformers would make up 5 tokens
+    found = [file for file in TOKENIZER_FILES if (folder / file).is_file()]
+    if not found:  # Transformers would make up 5 tokens
         raise ModelError("no tokenizer here", source=name, fix=f"one of {', '.join(TOKENIZER_FILES[:3])} is needed")
+    if found[0] in SENTENCEPIECE and not find_spec("sentencepiece"):  # Transformers would ask for tiktoken
+        fix = "pip install sentencepiece; a model that is saved then has tokenizer.json and needs it no more"
+        raise ModelError(f"its tokenizer, {found[0]}, is read by sentencepiece, which is missing", source=name, fix=fix)
     options = {"add_prefix_space": True} if words else {}
     settings = _fields(folder / "tokenizer_config.json")
     if not (folder / "tokenizer.json").is_file() and "do_lower_case" not in settings:

@@ -47,6 +47,16 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch):
         load("absent")
 
 
+@pytest.mark.parametrize("file", ["spm.model", "spiece.model", "sentencepiece.bpe.model"])
+def test_a_tokenizer_that_only_sentencepiece_reads_says_so(file, tmp_path, monkeypatch):
+    """With the library installed, Transformers converts all three (tried by hand, 2026-11-30)."""
+    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "xlm-roberta", "vocab_size": 20}))
+    (tmp_path / file).write_bytes(b"")
+    with pytest.raises(ModelError, match=rf"its tokenizer, {file}, is read by sentencepiece.*pip install"):
+        models.load_tokenizer(str(tmp_path))
+
+
 def test_the_seed_draws_the_head_and_leaves_the_global_generator_alone(tiny_bert):
     torch.manual_seed(5)
     expected = torch.rand(3)

@@ -319,19 +319,26 @@ def question_windows(
     )
     return {
         **{name: encoded[name] for name in tokenizer.model_input_names if name in encoded},
-        "offset_mapping": [_offsets(e, align_to_words) for e in encoded.encodings],
+        "offset_mapping": [
+            _offsets(e, contexts[example], align_to_words)
+            for e, example in zip(encoded.encodings, encoded["overflow_to_sample_mapping"], strict=True)
+        ],
         "no_answer": [e.sequence_ids.index(None) for e in encoded.encodings],
         "example": encoded["overflow_to_sample_mapping"],
     }
 
 
-def _offsets(encoding: Encoding, align_to_words: bool) -> np.ndarray:
-    """Characters of the context (tokens, 2), (0, 0) for tokens that are not of it."""
+def _offsets(encoding: Encoding, context: str, align_to_words: bool) -> np.ndarray:
+    """Characters of the context (tokens, 2), (0, 0) for tokens that are not of it or of a blank only."""
     of_context = np.equal(np.array(encoding.sequence_ids, dtype=float), 1)
     offsets = np.array(encoding.offsets) * of_context[:, None]
     if align_to_words:
         for i in np.flatnonzero(offsets[:, 1]):
             offsets[i] = encoding.word_to_chars(encoding.word_ids[i], 1)
+    for i in np.flatnonzero(offsets[:, 1]):  # DeBERTa's tokens begin with the blank before their word
+        start, end = offsets[i]
+        start += len(context[start:end]) - len(context[start:end].lstrip())
+        offsets[i] = (start, end) if start < end else (0, 0)
     return offsets
 
 

@@ -164,5 +164,6 @@ def test_every_family_of_encoders(family, tmp_path):
     pipe = pipeline("extractive-qa", model=model, tokenizer=tokenizer, device="cpu", max_length=40, stride=8)
     examples = [{"question": "Who?", "context": text(n, n)} for n in (3, 40, 12)]
     alone = [pipe(example) for example in examples]
-    assert all(a["answer"] == e["context"][a["start"] : a["end"]] != "" for a, e in zip(alone, examples, strict=True))
+    for answer, example in zip(alone, examples, strict=True):
+        assert answer["answer"] == example["context"][answer["start"] : answer["end"]].strip() != ""
     same(pipe(examples, batch_size=8), alone, rel=1e-2)  # ConvBERT's convolution sees padding
