@@ -95,7 +95,7 @@ def output_folder(path: str) -> Path:
 
 def _complete(task: str, given: Mapping[str, object]) -> dict[str, object]:
     """Return the parameters with the table's defaults for those that a notebook or an old record does not have."""
-    return {**{name: PARAMETERS[name].default for name in of_training(task)}, **given}
+    return {**of_training(task), **given}
 
 
 def make_trainer(

@@ -45,6 +45,16 @@ def test_resamples_show_the_measured_value_between_the_ends_of_the_interval():
     assert sum(patch.get_height() for patch in axis.patches) == 500
 
 
+def test_each_label_s_threshold_is_marked_on_its_curve():
+    labels = np.array([[1, 0], [1, 0], [0, 1], [0, 0]] * 5)
+    logits = np.where(labels == 1, [1.0, -2.0], [-1.0, -4.0])
+    (axis,) = plots.label_thresholds(logits, labels, [0.5, 0.05], ["a", "$b"]).axes
+    curve, dot = axis.lines[2:4]
+    assert dot.get_xydata().tolist() == [[0.05, 1.0]]
+    assert curve.get_ydata()[50:].max() == 0  # at a half "b" is never said
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", r"\$b"]
+
+
 def test_residuals_are_shown_against_the_prediction():
     _, right = plots.residuals([1.0, 3.0], [2.0, 2.5]).axes
     assert right.collections[0].get_offsets().tolist() == [[1.0, 1.0], [3.0, -0.5]]

@@ -11,9 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pandas.io.formats.style import Styler
+from scipy.special import logit
 from seqeval.metrics.sequence_labeling import get_entities
 from sklearn.metrics import ConfusionMatrixDisplay
 from sklearn.metrics import confusion_matrix as confusion_counts
+
+from bert_helpers.tasks.thresholds import f1_curves
 
 LABELS = {"f1": "F1"}
 BLUE, ORANGE = "#0072b2", "#d55e00"  # of the Okabe-Ito palette: told apart by the colour-blind
@@ -271,6 +274,21 @@ def by_threshold(curves: pd.DataFrame, *, chosen: float, name: str) -> Figure:
     axis.axvline(chosen, color="grey", linestyle=":", label=f"chosen: {chosen:.2f}")
     axis.set(xlabel=f"threshold of the {name}", ylabel="F1", ylim=(0, 1.02))
     axis.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def label_thresholds(
+    logits: np.ndarray, labels: np.ndarray, thresholds: Sequence[float], names: Sequence[str]
+) -> Figure:
+    """Where is the F1 of each label highest, and where is its threshold? On the rows that it was fitted on."""
+    figure, (axis,) = _figure()
+    grid = np.linspace(0.01, 0.99, 99)
+    for number, (name, curve) in enumerate(zip(_literal(names), f1_curves(logits, labels, logit(grid)), strict=True)):
+        (line,) = axis.plot(grid, curve, color=f"C{number}", label=name)
+        axis.plot(thresholds[number], np.interp(thresholds[number], grid, curve), "o", color=line.get_color())
+    axis.axvline(0.5, color="grey", linestyle="--", linewidth=1)
+    axis.set(xlabel="threshold (dots: fitted; dashes: 0.5)", ylabel="F1", ylim=(0, 1.02), title="F1 by threshold")
+    axis.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

@@ -29,17 +29,23 @@ def fit_thresholds(logits: np.ndarray, labels: np.ndarray, *, each: bool = True,
     nearly the common one, one that none has just that. F1 is flat near its best: of equal ones the middle one is taken.
     """
     logits, labels = check_multilabel(logits, labels)
-    grid = np.linspace(logits.min(), logits.max(), STEPS)
-    positive, f1 = labels.sum(axis=0), []
-    for scores, is_positive in zip(logits.T, labels.T.astype(bool), strict=True):
-        said, hits = (len(part) - np.searchsorted(np.sort(part), grid) for part in (scores, scores[is_positive]))
-        f1.append(2 * hits / np.maximum(said + is_positive.sum(), 1))
+    grid, positive = np.linspace(logits.min(), logits.max(), STEPS), labels.sum(axis=0)
+    f1 = f1_curves(logits, labels, grid)
     common = grid[_middle_best(np.mean(f1, axis=0))]
     if not each:
         return expit(np.full(len(positive), common))
     own = np.array([grid[_middle_best(curve)] for curve in f1])
     trust = positive / (positive + prior) if prior else positive > 0
     return expit(np.where(positive > 0, trust * own + (1 - trust) * common, common))
+
+
+def f1_curves(logits: np.ndarray, labels: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Return F1 of each label if it is decided at each logit of the grid: (labels, thresholds)."""
+    f1 = []
+    for scores, is_positive in zip(logits.T, np.asarray(labels).T.astype(bool), strict=True):
+        said, hits = (len(part) - np.searchsorted(np.sort(part), grid) for part in (scores, scores[is_positive]))
+        f1.append(2 * hits / np.maximum(said + is_positive.sum(), 1))
+    return np.array(f1)
 
 
 def gain_of_fitting(logits: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> pd.Series:
