@@ -486,7 +486,7 @@ def test_a_model_folder_predicts_as_its_run_does_and_one_without_a_record_too(at
 def test_labels_that_mean_nothing_change_nothing(at_home, capsys, monkeypatch):
     before = predicted(capsys, "results/classification", *TEXTS)
     task = TASKS["classification"]
-    monkeypatch.setattr(type(task), "placeholders", lambda self, rows: {"label": [2] * len(rows)})
+    monkeypatch.setattr(type(task), "placeholders", lambda self, rows, config: {"label": [2] * len(rows)})
     assert predicted(capsys, "results/classification", *TEXTS) == before
 
 
