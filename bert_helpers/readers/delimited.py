@@ -12,6 +12,7 @@ import string
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +37,7 @@ from bert_helpers.readers.source import (
 DELIMITERS = (",", ";", "\t", "|")
 HEAD = 1_000_000  # characters in which the header must end
 SAMPLE = 1_000  # rows from which is seen whether the first names the columns
+EXCEL_SIGN = re.compile(rb"sep=([^\r\n])(?=[\r\n])", re.IGNORECASE)
 NUMBERS = re.compile(r" *\d+ *(, *\d+ *)*")
 
 
@@ -46,9 +48,17 @@ class Layout(NamedTuple):
     quoting: int
     names: Sequence[str] = ()
     header: bool = True
+    escape: str | None = None  # the sign before a mark within a text, where it is not another mark
 
     def rows(self, text: str) -> Iterator[list[str]]:
-        return csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter, quoting=self.quoting, strict=True)
+        return csv.reader(
+            io.StringIO(text, newline=""),
+            delimiter=self.delimiter,
+            quoting=self.quoting,
+            escapechar=self.escape,
+            doublequote=self.escape is None,
+            strict=True,
+        )
 
 
 def read_delimited(path: Path, reading: Reading) -> Dataset:
@@ -62,6 +72,10 @@ def read_delimited(path: Path, reading: Reading) -> Dataset:
     before = csv.field_size_limit(2**31 - 1)
     try:
         content = text_of(path, reading)
+        if said := EXCEL_SIGN.match(content):  # Excel's own line, which says the delimiter
+            reading = copy(reading)
+            reading.delimiter = said[1].decode()
+            content = content[said.end(1) :]  # without what ends the line: lines are counted
         layout = _find_layout(path, content[:HEAD].decode(errors="ignore"), reading)
         return to_dataset(_read(path, content, layout, reading))
     finally:
@@ -74,7 +88,7 @@ def _read(path: Path, content: bytes, layout: Layout, reading: Reading) -> pa.Ta
     elif layout.quoting == csv.QUOTE_NONE:
         reading.assume("quotation marks", "part of the texts")
     table = _read_quickly(content, layout)
-    if layout.quoting != csv.QUOTE_NONE and _marks_may_be_text(path, layout.delimiter):
+    if layout.quoting != csv.QUOTE_NONE and _marks_may_be_text(path, layout):
         line = re.split(rb"[\r\n]", content.lstrip(), maxsplit=1)[0]
         even = line.count(layout.delimiter.encode()) == len(layout.names) - 1
         plain = _read_quickly(content, layout._replace(quoting=csv.QUOTE_NONE)) if even else None
@@ -84,17 +98,22 @@ def _read(path: Path, content: bytes, layout: Layout, reading: Reading) -> pa.Ta
             return plain
     if table is not None:
         return table
+    other = {"part of the texts": layout._replace(quoting=csv.QUOTE_NONE)} if _marks_may_be_text(path, layout) else {}
+    if b'\\"' in content:  # as Spark and MySQL write them
+        other = {"in texts behind a backslash": layout._replace(escape="\\"), **other}
     try:
         return _read_exactly(path, content, layout, reading)
     except csv.Error as error:
-        if not _marks_may_be_text(path, layout.delimiter) or layout.quoting == csv.QUOTE_NONE:
-            raise _bad_rows(path, content, layout, HEAD) from error
-    reading.assume("quotation marks", "part of the texts")
-    return _read_exactly(path, content, layout._replace(quoting=csv.QUOTE_NONE), reading)
+        for what, layout_ in other.items():
+            with suppress(csv.Error, DataError):
+                table = _read_exactly(path, content, layout_, reading)
+                reading.assume("quotation marks", what)
+                return table
+        raise _bad_rows(path, content, layout, HEAD) from error
 
 
-def _marks_may_be_text(path: Path, delimiter: str) -> bool:
-    return delimiter in "\t@" or path.suffix.lower() in ("", ".txt")
+def _marks_may_be_text(path: Path, layout: Layout) -> bool:
+    return layout.delimiter in "\t@" or path.suffix.lower() in ("", ".txt")
 
 
 def _read_quickly(content: bytes, layout: Layout) -> pa.Table | None:
@@ -231,7 +250,7 @@ def _is_quoted(path: Path, head: str, layout: Layout) -> bool:
     try:
         deque(islice(layout.rows(head), SAMPLE), maxlen=0)
     except csv.Error:
-        return len(head) >= HEAD or not _marks_may_be_text(path, layout.delimiter)
+        return len(head) >= HEAD or not _marks_may_be_text(path, layout)
     return True
 
 
@@ -310,6 +329,7 @@ def _even(path: Path, samples: Mapping[Layout, list[list[str]]], least: int) -> 
         if width >= max(least, 2) and count >= 0.9 * len(rows) and len(rows[0]) == width:
             shares[layout] = count / len(rows)
     best = [layout for layout, share in shares.items() if share == max(shares.values())]
+    best = [layout for layout in best if layout.delimiter in (*DELIMITERS, "@")] or best
     best = [layout for layout in best if layout.delimiter == "\t"] or best  # no text holds a tab in every row
     if len(best) > 1:
         fix = f"name it by {parameter('DELIMITER')}"
@@ -387,8 +407,6 @@ def _unique(names: Sequence[str]) -> list[str]:
 def no_header(path: Path, wanted: Mapping[str, str], names: Sequence[str]) -> DataError:
     """The error about a first row that has not the wanted names."""
     names = header_names(names)
-    if names[0].lower().startswith("sep="):
-        return DataError(f"the first line is Excel's {names[0]!r}, not a header", source=path.name, fix="delete it")
     # one field: the delimiter is unusual, and the names asked for are not there either
     hint = "" if len(names) > 1 else "; give each column's name by itself: the delimiter is found by them"
     if any(to_number(name) is not None or len(name.split()) > 4 for name in names):

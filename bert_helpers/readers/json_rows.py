@@ -117,6 +117,8 @@ def _rows(content: object, reading: Reading) -> Sequence[object]:
     values, data = list(content.values()), content.get("data")
     if isinstance(names := content.get("columns"), list) and isinstance(data, list):
         return [dict(zip(map(str, names), row, strict=True)) for row in data]
+    if isinstance(rows := content.get("rows"), list) and all(isinstance(row, dict) and "row" in row for row in rows):
+        return [row["row"] for row in rows]  # as the Hub shows them
     lists = [value for value in values if isinstance(value, list) and value and isinstance(value[0], dict)]
     wanted = columns_in(reading, list(content))
     if not wanted and (isinstance(data, list) or len(lists) == 1):

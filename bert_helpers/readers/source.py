@@ -291,7 +291,8 @@ def _plain_splits(loaded: DatasetDict, source: str) -> dict[str, Dataset]:
 def columns_of(name: str, names: Sequence[str], *, numbers: bool = True) -> list[str] | None:
     """Return the columns that a parameter names: one, or several with commas between, each by name or number from 1.
 
-    A number is meant only where no column has it for a name. None where one is not there.
+    A number is meant only where no column has it for a name; a name in another case, where one column only has it.
+    None where one is not there.
 
     >>> columns_of("title, 3", ["class", "title", "body"])
     ['title', 'body']
@@ -301,7 +302,8 @@ def columns_of(name: str, names: Sequence[str], *, numbers: bool = True) -> list
     def find(part: str) -> str | None:
         if numbers and part.isdigit() and 0 < int(part) <= len(names):
             return names[int(part) - 1] if part not in known else part
-        return part if part in known else None
+        alike = [name for name in names if name.casefold() == part.casefold()]
+        return part if part in known else alike[0] if len(alike) == 1 and part else None
 
     if name in known or name.strip() in known:
         return [name if name in known else name.strip()]

@@ -181,6 +181,28 @@ def test_a_header_that_names_other_columns_is_no_row(tmp_path):
         load(tmp_path / "a.csv")
 
 
+def test_a_name_in_another_case(tmp_path):
+    TABLE.rename(columns={"text": "Text", "label": "Label"}).to_csv(tmp_path / "a.csv", index=False)
+    assert load(tmp_path / "a.csv") == (sorted(ROWS), {"a.csv": {"text": "'Text'", "label": "'Label'"}})
+    TABLE.assign(TEXT="x").rename(columns={"text": "Text"}).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(DataError, match="no column 'text'"):
+        load(tmp_path / "a.csv")
+
+
+def test_the_line_in_which_excel_says_the_delimiter(tmp_path):
+    write(tmp_path / "a.csv", "sep=;\r\n" + TABLE.to_csv(index=False, sep=";", lineterminator="\r\n"))
+    assert load(tmp_path / "a.csv")[0] == sorted(ROWS)
+
+
+def test_marks_behind_a_backslash(tmp_path):
+    texts = [f'She said "{text}"' for text in TEXTS]
+    table = pd.DataFrame({"text": texts, "label": LABELS})
+    table.to_csv(tmp_path / "a.csv", index=False, escapechar="\\", doublequote=False)
+    rows, notes = load(tmp_path / "a.csv")
+    assert rows == sorted(zip(texts, LABELS, strict=True))
+    assert notes == {"a.csv": {"quotation marks": "in texts behind a backslash"}}
+
+
 # --- GLUE and its relatives ---------------------------------------------------------------------------------
 
 
@@ -289,6 +311,7 @@ def test_json_of_pandas(orient, tmp_path):
         {"data": TABLE.to_dict("records")},
         {"version": "1.0", "examples": TABLE.to_dict("records")},
         TABLE.to_dict("list"),
+        {"features": [{"name": "text"}], "rows": [{"row_idx": 1, "row": row} for row in TABLE.to_dict("records")]},
         [{"id": i, "text": text, "label": [label]} for i, (text, label) in enumerate(ROWS)],  # doccano
         [{"text": text, "annotations": [{"label": label, "user": 1}], "meta": {}} for text, label in ROWS],
         [{"text": t, "label": label, "_input_hash": 1, "answer": "accept"} for t, label in ROWS]  # Prodigy
