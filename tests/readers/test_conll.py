@@ -216,7 +216,7 @@ def test_any_words_are_those_of_a_plain_parse(sentences, separator, numbered, ex
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(ROW, min_size=1, max_size=5), min_size=2, max_size=5), st.randoms())
-def test_quoted_words_of_csv_are_unquoted(sentences, rng):
+def test_quoted_words_of_csv_are_unquoted(tmp_path_factory, sentences, rng):
     rng = random.Random(rng.random())
     lines = ["Sentence #,Word,Tag"]
     for number, row in enumerate(sentences):
@@ -224,6 +224,6 @@ def test_quoted_words_of_csv_are_unquoted(sentences, rng):
             must = rng.random() < 0.5 or any(sign in word for sign in ',"')
             shown = '"' + word.replace('"', '""') + '"' if must else word
             lines.append(f"{'' if i else f'Sentence: {number}'},{shown},{tag}")
-    got, assumed = conll.read_columns("\n".join(lines) + "\n", "a.csv")
+    got, assumed = read("\n".join(lines) + "\n", tmp_path_factory.mktemp("quoted") / "a.csv")
     if "prefix" not in assumed:
-        assert [list(zip(words, tags, strict=True)) for words, tags, _ in got] == sentences
+        assert [list(zip(row["tokens"], row["ner_tags"], strict=True)) for row in got] == sentences
