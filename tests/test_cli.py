@@ -452,6 +452,24 @@ def test_rows_from_any_source_are_the_same_rows(task, at_home, tmp_path, monkeyp
     assert [rows == told[0] for rows in told] == [True] * 8
 
 
+def test_rows_without_a_text_stay_in_place_and_other_columns_are_kept(at_home, capsys):
+    content = "n;Body;label\n1;caf\xe9 closed;x\n2;;y\n3; ;z\n4;late again;\n"
+    (at_home / "new.csv").write_bytes(content.encode("cp1252"))
+    columns = ["--text-column", "Body", "--keep-columns"]
+    assert cli.main(["predict", "results/classification", "--file", "new.csv", *columns]) == 0
+    out, err = capsys.readouterr()
+    table = pd.read_csv(io.StringIO(out), keep_default_na=False)
+    assert table["n"].tolist() == [1, 2, 3, 4]
+    assert table["text"].tolist() == ["caf\xe9 closed", "", " ", "late again"]
+    assert table["label_given"].tolist() == ["x", "y", "z", ""]
+    assert [bool(label) for label in table["label"]] == [True, False, False, True]
+    assert "without a text, and left blank: 2 of them" in err
+    (at_home / "new.csv").write_text("1\tlate again\n1\tlost\n2\tlate\n")
+    columns = ["--text-column", "2", "--delimiter", "tab", "--header", "no"]
+    assert cli.main(["predict", "results/classification", "--file", "new.csv", *columns]) == 0
+    assert pd.read_csv(io.StringIO(capsys.readouterr().out))["text"].tolist() == ["late again", "lost", "late"]
+
+
 def test_words_in_lists_are_tagged_as_they_are(at_home, tmp_path, monkeypatch, capsys):
     words = [["Bo's", "in", "Brask."], ["U.S.", ""]]
     lines = "".join(json.dumps({"tokens": row}) + "\n" for row in words)
