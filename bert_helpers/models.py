@@ -66,8 +66,12 @@ def load_tokenizer(name: str, *, words: bool = False) -> PreTrainedTokenizerBase
         raise ModelError(f"its tokenizer, {found[0]}, is read by sentencepiece, which is missing", source=name, fix=fix)
     options = {"add_prefix_space": True} if words else {}
     settings = _fields(folder / "tokenizer_config.json")
-    if not (folder / "tokenizer.json").is_file() and "do_lower_case" not in settings:
-        options |= _casing(name, folder / "vocab.txt")
+    if not (folder / "tokenizer.json").is_file():
+        if any(folder.glob("*.model")) and find_spec("sentencepiece") is None:
+            fix = "pip install sentencepiece protobuf, or take a folder with tokenizer.json"
+            raise ModelError("its tokenizer is a SentencePiece model, which needs a library", source=name, fix=fix)
+        if "do_lower_case" not in settings:
+            options |= _casing(name, folder / "vocab.txt")
     with _errors(name):
         config = AutoConfig.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
@@ -77,6 +81,8 @@ def load_tokenizer(name: str, *, words: bool = False) -> PreTrainedTokenizerBase
         tokenizer.backend_tokenizer.pre_tokenizer = before_words
     if not tokenizer.is_fast:
         raise ModelError("its tokenizer gives no places of tokens in the text", source=name, fix="take another model")
+    if tokenizer.pad_token is None and config.pad_token_id is not None:  # tokenizer_config.json is missing
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(config.pad_token_id)
     tokenizer.padding_side = "right"  # labels of words and answers count from the first token
     tokenizer.model_max_length = min(tokenizer.model_max_length, positions(config))  # missing in some folders: 10**30
     return tokenizer
@@ -143,9 +149,9 @@ def load_model(
     new = _account_for_weights(name, model.base_model_prefix, info, trained=trained)
     named = list((_fields(folder / "config.json").get("id2label") or {}).values())
     if not (new or trained) and set(named) - {*settings.id2label.values(), "LABEL_0", "LABEL_1"}:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model._init_weights(output_layer(model))
+        layer = output_layer(model)
+        nn.init.normal_(layer.weight, std=settings.initializer_range, generator=torch.Generator().manual_seed(seed))
+        nn.init.zeros_(layer.bias)
         warnings.warn(f"{name}: the head is new; the files have one for {', '.join(named)[:80]}", stacklevel=2)
     outputs = model.config.num_labels
     if outputs != 1 and "target_mean" in config:

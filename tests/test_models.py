@@ -1,9 +1,14 @@
 import hashlib
 import json
+import re
 import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import pytest
 import torch
+from conftest import ROOT
 from safetensors.torch import load_file, save_file
 from transformers import BertForSequenceClassification, BertTokenizerFast
 
@@ -152,11 +157,22 @@ def test_an_index_of_shards_names_safetensors_in_its_folder_only(shard, copy):
         load(copy)
 
 
-def test_pickled_weights_are_refused(copy):
-    torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
+def test_pickled_weights_are_refused_and_the_line_of_the_page_converts_them(copy, monkeypatch):
+    before = load(copy)
+    weights = load_file(copy / "model.safetensors")
+    tied = weights["embeddings.word_embeddings.weight"]
+    torch.save({**weights, "cls.predictions.decoder.weight": tied}, copy / "pytorch_model.bin")
     (copy / "model.safetensors").unlink()
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match="pickled weights") as error:
         load(copy)
+    assert "docs/models.md" in error.value.fix
+    page = (ROOT / "docs/models.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r'python -c "(.+torch\.load.+)"', page)
+    monkeypatch.chdir(copy)
+    subprocess.run([sys.executable, "-c", line], check=True)
+    with pytest.warns(UserWarning, match="the head is new"):
+        after = load(copy)
+    assert torch.equal(after.bert.pooler.dense.weight, before.bert.pooler.dense.weight)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "t5", "bart", "llama", "vit", "nonsense", None])
@@ -177,6 +193,123 @@ def test_an_unknown_folder_is_named(name):
 def test_an_unknown_hub_id_is_named():
     with pytest.raises(ModelError, match="nobody/nothing"):
         load("nobody/nothing")
+
+
+# --- folders as people have them ---------------------------------------------------------------------------
+
+
+def vocabulary_only(folder, change=lambda words: words):
+    """Leave vocab.txt alone of a tokenizer's files."""
+    words = change(sorted(models.load_tokenizer(str(folder)).get_vocab().items(), key=lambda item: item[1]))
+    for file in folder.glob("*token*.json"):
+        file.unlink()
+    (folder / "vocab.txt").write_text("\n".join(word for word, _ in words), encoding="utf-8")
+
+
+CASINGS = {  # what is done to the vocabulary's words: what becomes of "Ärger"
+    "uncased": (lambda words: words, "arger"),
+    "cased": (lambda words: [(f"{word[0].upper()}{word[1:]}" if i % 2 else word, i) for word, i in words], "Ärger"),
+    "uncased, with accents": (lambda words: [(word.replace("zu", "zü"), i) for word, i in words], "ärger"),
+}
+
+
+@pytest.mark.parametrize("kind", CASINGS)
+def test_a_vocabulary_alone_says_what_becomes_of_capitals_and_accents(kind, copy):
+    change, expected = CASINGS[kind]
+    vocabulary_only(copy, change)
+    tokenizer = models.load_tokenizer(str(copy))
+    assert tokenizer.backend_tokenizer.normalizer.normalize_str("Ärger") == expected
+
+
+def test_a_vocabulary_with_few_capitals_can_be_read_in_two_ways(copy):
+    vocabulary_only(copy, lambda words: [("Pfizer" if i == 2000 else word, i) for word, i in words])
+    with pytest.raises(ModelError, match="lower-cased or not") as error:
+        models.load_tokenizer(str(copy))
+    assert "do_lower_case" in error.value.fix
+    (copy / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    assert models.load_tokenizer(str(copy)).tokenize("FILM") == ["film"]
+
+
+def test_weights_in_half_precision_are_trained_in_full(copy):
+    edit(copy, lambda weights: weights.update({name: tensor.half() for name, tensor in weights.items()}))
+    assert {tensor.dtype for tensor in load(copy).parameters()} == {torch.float32}
+
+
+def test_an_old_pretraining_checkpoint_has_other_names_and_heads(copy):
+    expected = load(copy)
+
+    def grow_old(weights):
+        names = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+        old = {f"bert.{name}": tensor for name, tensor in weights.items()}
+        for new, then in names.items():
+            old = {name.replace(new, then): tensor for name, tensor in old.items()}
+        weights.clear()
+        weights.update(old, **{"cls.seq_relationship.bias": torch.zeros(2)})
+
+    edit(copy, grow_old)
+    with pytest.warns(UserWarning, match="the head is new; the files have another, cls.seq_relationship.bias"):
+        found = load(copy)
+    for name, weights in found.state_dict().items():
+        assert torch.equal(weights, expected.state_dict()[name]), name
+
+
+def test_a_head_of_other_classes_is_drawn_anew_and_that_of_the_same_goes_on(trained):
+    edit(trained, lambda weights: weights["classifier.bias"].fill_(1))
+    with pytest.warns(UserWarning, match="the head is new; the files have one for bad, good"):
+        other = load(trained, num_labels=2, id2label={0: "ham", 1: "spam"})
+    assert not other.classifier.bias.any()
+    assert load(trained, num_labels=2, id2label={0: "bad", 1: "good"}).classifier.bias.all()
+
+
+def test_added_tokens_get_embeddings_and_another_models_tokenizer_is_refused(copy):
+    model, tokenizer = load(copy), models.load_tokenizer(str(copy))
+    tokenizer.add_tokens(["<emoji>"])
+    with pytest.warns(UserWarning, match="the others are new"):
+        models.fit_embeddings(model, tokenizer)
+    assert model.get_input_embeddings().num_embeddings == len(tokenizer)
+    model.resize_token_embeddings(20_000)
+    with pytest.raises(ModelError, match="it is of another model"):
+        models.fit_embeddings(model, tokenizer)
+
+
+def test_padding_is_the_models_where_the_tokenizers_settings_are_missing(copy):
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        (copy / file).unlink(missing_ok=True)
+    config = {"model_type": "modernbert", "pad_token_id": 0}  # of a family without a tokenizer class of its own
+    (copy / "config.json").write_text(json.dumps(config))
+    assert models.load_tokenizer(str(copy)).pad_token == "[PAD]"
+
+
+SENTENCEPIECE = {  # model type: its file, and the names of the signs in it
+    "deberta-v2": ("spm.model", {"pad_piece": "[PAD]", "bos_piece": "[CLS]", "eos_piece": "[SEP]", "unk_piece": "[UNK]",
+                                 "pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3}),
+    "albert": ("spiece.model", {"pad_piece": "<pad>", "unk_piece": "<unk>", "pad_id": 0, "unk_id": 1, "bos_id": -1,
+                                "eos_id": -1, "control_symbols": ["[CLS]", "[SEP]"]}),
+    "xlm-roberta": ("sentencepiece.bpe.model", {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SENTENCEPIECE)
+def test_a_sentencepiece_model_alone(kind, tmp_path):
+    file, signs = SENTENCEPIECE[kind]
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "hidden_size": 24, "embedding_size": 8,
+                                                      "num_hidden_layers": 1, "vocab_size": 99}))  # fmt: skip
+    if find_spec("sentencepiece") is None:
+        (tmp_path / file).write_bytes(b"")
+        with pytest.raises(ModelError, match="SentencePiece") as error:
+            models.load_tokenizer(str(tmp_path))
+        assert "pip install sentencepiece" in error.value.fix
+        return
+    from sentencepiece import SentencePieceTrainer
+
+    text = [f"{a} film and {b} play" for a in ("fine", "dull", "good") for b in ("long", "short", "bad")]
+    SentencePieceTrainer.train(sentence_iterator=iter(text), model_prefix=str(tmp_path / "m"), vocab_size=24, **signs)
+    (tmp_path / "m.model").rename(tmp_path / file)
+    tokenizer = models.load_tokenizer(str(tmp_path))
+    ids = tokenizer("good film", "bad play")["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == "goodfilmbadplay"
+    assert tokenizer.pad_token in ("[PAD]", "<pad>")
+    assert tokenizer.unk_token_id not in ids
 
 
 def test_the_typical_size_of_a_weight():
