@@ -58,7 +58,8 @@ def predict(
     classification: `label`, `probability`, and `probability_…` of each class, by softmax; multilabel: `labels`, the
     names of those that reach their threshold, and `probability_…` of each, by sigmoid; regression: `score` in the units
     of the training data; ner: lists `tokens` and `tags`, and of texts `entities` (start, end, type and text of each);
-    qa: `answer`, `start`, `end` (characters of the context, `end` exclusive), `score` as in `qa.best_answers`.
+    qa: `answer` ("" for none), `start`, `end` (characters of the context, `end` exclusive), `score` as in
+    `qa.best_answers`, and where there may be none `null_score_difference`.
 
     Computed as evaluations are: `Trainer.predict` on the task's encoding, in the machine's precision unless another is
     given. It needs labels, so each row gets one that means nothing, and nothing computed from it is kept. A text for
