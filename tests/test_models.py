@@ -292,8 +292,8 @@ SENTENCEPIECE = {  # model type: its file, and the names of the signs in it
 @pytest.mark.parametrize("kind", SENTENCEPIECE)
 def test_a_sentencepiece_model_alone(kind, tmp_path):
     file, signs = SENTENCEPIECE[kind]
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "hidden_size": 24, "embedding_size": 8,
-                                                      "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 99}))  # fmt: skip
+    sizes = {"hidden_size": 24, "embedding_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 99}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, **sizes}))
     if find_spec("sentencepiece") is None:
         (tmp_path / file).write_bytes(b"")
         with pytest.raises(ModelError, match="SentencePiece") as error:
