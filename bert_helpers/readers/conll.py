@@ -62,26 +62,31 @@ def read_conll(path: Path, reading: Reading) -> Dataset:
     them the first, outer one is taken. Columns can be named by their names in the header, or by their numbers from 1.
     Raises DataError with all lines that have a fault of the first one's kind.
     """
-    text, (tokens, tags) = text_of(path, reading).decode(), [*reading.wanted, "tokens", "ner_tags"][:2]
-    separator, rows = _separated(text, path.name, {"tab": "\t", r"\t": "\t"}.get(reading.delimiter, reading.delimiter))
-    names = _header([column[0] for column in rows.columns], tokens, tags, reading.header)
-    rows = rows.select(range(1, len(rows.numbers))) if names else rows
-    firsts = rows.columns[0]
-    if not firsts:
-        raise DataError("the file holds no words", source=path.name)
-    if any(map(NUMBER.fullmatch, firsts)) and all(NUMBER.fullmatch(f) or NO_WORD.fullmatch(f) for f in firsts):
-        rows = rows.select([i for i, first in enumerate(firsts) if NUMBER.fullmatch(first)])
+    text = text_of(path, reading).decode()
     try:
-        index, labels, how = _find_tags(rows, names, tags, path.name)
+        return _read(text, path.name, reading)
     except NoTags:
         if not reading.labels:
             raise
         return to_dataset(pa.table({"tokens": [[text]]}), builder_name=NAME)  # will be left out
-    word_index, begins = _find_words(rows, index, names, tokens, path.name)
+
+
+def _read(text: str, source: str, reading: Reading) -> Dataset:
+    tokens, tags = [*reading.wanted, "tokens", "ner_tags"][:2]
+    separator, rows = _separated(text, source, {"tab": "\t", r"\t": "\t"}.get(reading.delimiter, reading.delimiter))
+    names = _header([column[0] for column in rows.columns], tokens, tags, reading.header)
+    rows = rows.select(range(1, len(rows.numbers))) if names else rows
+    firsts = rows.columns[0]
+    if not firsts:
+        raise DataError("the file holds no words", source=source)
+    if any(map(NUMBER.fullmatch, firsts)) and all(NUMBER.fullmatch(f) or NO_WORD.fullmatch(f) for f in firsts):
+        rows = rows.select([i for i, first in enumerate(firsts) if NUMBER.fullmatch(first)])
+    index, labels, how = _find_tags(rows, names, tags, source)
+    word_index, begins = _find_words(rows, index, names, tokens, source)
     words, prefix = _without_prefix(rows.columns[word_index])
     if "" in words:
         bad = [number for number, word in zip(rows.numbers, words, strict=True) if not word]
-        raise DataError("the word is empty", source=path.name, row=bad, unit="line", fix="fill it or delete the line")
+        raise DataError("the word is empty", source=source, row=bad, unit="line", fix="fill it or delete the line")
     borders = [*(i for i, begin in enumerate(begins) if begin), len(words)]
     if how == "brackets":
         labels = [tag for a, b in pairwise(borders) for tag in schemes.read_brackets(labels[a:b])]

@@ -3,6 +3,7 @@
 The words for splits are those of `datasets`; its patterns are not used, as names of files may hold their signs.
 """
 
+import filecmp
 import gzip
 import re
 import zipfile
@@ -65,6 +66,8 @@ def _one_table(files: list[Path], split: str, folder: Path) -> list[Path]:
     files = exact if len(exact) == 1 else files
     shards = {(file.parent, SHARD.sub("", file.name) if split_of(file.name) else file.suffix) for file in files}
     if len(files) > 1 and (len(shards) > 1 or any(split_of(f.name) and not SHARD.search(f.name) for f in files)):
+        if all(filecmp.cmp(files[0], file, shallow=False) for file in files[1:]):  # copies of one file
+            return files[:1]
         problem = f"both {files[0].name} and {files[1].name} hold the {split} split"
         raise DataError(problem, source=str(folder), fix="keep one")
     return files

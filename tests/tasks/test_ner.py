@@ -442,3 +442,12 @@ def test_the_sample_keeps_its_promises():
     test = list(mentions(dataset["test"]))
     assert sum(entity in known for entity in test) <= len(test) / 2
     assert len(ner.load_tagged_rows("sample", names)) == 80
+
+
+def test_copies_of_one_file_are_one_split(tmp_path):
+    for name in ("train", "train.txt", "dev", "test"):
+        write(tmp_path / name, (columns("\t") + "\n") * 20)
+    assert len(TASKS["ner"].load(tmp_path)["train"]) == 40
+    write(tmp_path / "train.txt", (columns("\t") + "\n") * 21)
+    with pytest.raises(DataError, match=r"both train and train\.txt hold the train split"):
+        TASKS["ner"].load(tmp_path)
