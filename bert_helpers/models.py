@@ -62,16 +62,12 @@ def load_tokenizer(name: str, *, words: bool = False) -> PreTrainedTokenizerBase
     if not found:  # Transformers would make up 5 tokens
         raise ModelError("no tokenizer here", source=name, fix=f"one of {', '.join(TOKENIZER_FILES[:3])} is needed")
     if found[0] in SENTENCEPIECE and not find_spec("sentencepiece"):  # Transformers would ask for tiktoken
-        fix = "pip install sentencepiece; a model that is saved then has tokenizer.json and needs it no more"
+        fix = "pip install sentencepiece protobuf; a model that is saved then has tokenizer.json and needs it no more"
         raise ModelError(f"its tokenizer, {found[0]}, is read by sentencepiece, which is missing", source=name, fix=fix)
     options = {"add_prefix_space": True} if words else {}
     settings = _fields(folder / "tokenizer_config.json")
-    if not (folder / "tokenizer.json").is_file():
-        if any(folder.glob("*.model")) and find_spec("sentencepiece") is None:
-            fix = "pip install sentencepiece protobuf, or take a folder with tokenizer.json"
-            raise ModelError("its tokenizer is a SentencePiece model, which needs a library", source=name, fix=fix)
-        if "do_lower_case" not in settings:
-            options |= _casing(name, folder / "vocab.txt")
+    if not (folder / "tokenizer.json").is_file() and "do_lower_case" not in settings:
+        options |= _casing(name, folder / "vocab.txt")
     with _errors(name):
         config = AutoConfig.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
@@ -339,7 +335,7 @@ def _check_is_encoder(name: str, folder: Path) -> None:
     if kind not in CONFIG_MAPPING:
         raise ModelError(f"a {kind!r} model, which Transformers {version} does not know", source=name)
     if CONFIG_MAPPING[kind] not in MODEL_FOR_MASKED_LM_MAPPING or CONFIG_MAPPING[kind]().is_encoder_decoder:
-        problem = f"a {kind!r} model is no encoder of texts; this project fine-tunes BERT and its relatives"
+        problem = f"a {kind!r} model is no encoder of texts, such as BERT and its relatives"
         raise ModelError(problem, source=name, fix="docs/models.md has a table of those")
     index = folder / "model.safetensors.index.json"
     shards = _fields(index).get("weight_map")
