@@ -29,7 +29,7 @@ from bert_helpers.tasks.registry import TASKS
 
 Splits = Mapping[str, Dataset]
 FIRST, SAMPLE = 3, 1_000  # rows that are shown; rows whose tokens are counted, or by whose values columns are guessed
-CLASSES, BINS = 12, 10  # classes in a line; ranges of numbers
+CLASSES, BINS, COLUMNS = 12, 10, 6  # classes in a line; ranges of numbers; columns of a row in a line
 LABELS = re.compile("label|class|categor|sentiment|target|topic|intent|polarity|emotion|rating|stars|score")
 SHORT, CUT = 60, 20_000  # characters of a text in a line; characters whose tokens are counted
 
@@ -72,10 +72,15 @@ def _source(options: argparse.Namespace, source: str) -> int:
         lines.append((name, f"{split['rows']} rows{labels}"))
     if serves:
         lines.append(("length", _lengths(TASKS[chosen], splits["train"])))
+    named = {*(TASKS[chosen].fields if serves else ()), *data.LABELS}
     for row in next(iter(shown.values()), {"first": []})["first"]:
-        lines.append(("row", _pairs({column: repr(_short(value)) for column, value in row.items()})))
-    lines += [("fault", f"{'' if asked else f'{task}: '}{error.sentence(options.spell)}")
-              for task, (_, errors) in tried.items() if asked or not serves for error in errors]  # fmt: skip
+        columns = sorted(row, key=lambda column: column not in named)
+        lines.append(("row", _pairs({column: repr(_short(row[column])) for column in columns[:COLUMNS]})))
+    said: dict[str, list[str]] = {}  # tasks by what is wrong for them
+    for task, (_, errors) in tried.items() if asked or not serves else ():
+        for error in errors:
+            said.setdefault(error.sentence(options.spell), []).append(task)
+    lines += [("fault", sentence if asked else f"{', '.join(tasks)}: {sentence}") for sentence, tasks in said.items()]
     show(options, content, "\n".join(f"{name:<12} {text}" for name, text in lines))
     return 0 if splits else 2
 
@@ -132,12 +137,15 @@ def _with_guessed_columns(source: str, given: Mapping[str, object], tried: dict)
 
 
 def _guess(rows: Dataset) -> dict[str, str]:
-    """Guess the columns of texts (the longest) and of labels: named so, or of the fewest values that recur."""
+    """Guess the columns of texts (of the most words) and of labels: named so, or of the fewest values that recur."""
     head = rows.select(range(min(SAMPLE, len(rows))))
-    values = {name: [str(value) for value in head[name] if value is not None] for name in head.column_names}
-    lengths = {name: np.mean([len(value) for value in column] or [0]) for name, column in values.items()}
-    text = max(lengths, key=lengths.get)
-    counts = {name: len(set(column)) for name, column in values.items() if name != text}
+    values = {name: [value for value in head[name] if value is not None] for name in head.column_names}
+    words = {name: column for name, column in values.items() if all(isinstance(value, str) for value in column)}
+    if not words:
+        return {}
+    text = max(words, key=lambda name: np.mean([value.count(" ") for value in words[name]] or [0]))
+    plain = {name: column for name, column in values.items() if not any(isinstance(v, (list, dict)) for v in column)}
+    counts = {name: len(set(column)) for name, column in plain.items() if name != text}
     labels = [name for name, count in counts.items() if 2 <= count <= max(2, len(head) / 5)]
     if not labels:
         return {}

@@ -22,7 +22,7 @@ def read_excel(path: Path, reading: Reading) -> Dataset:
 
     Raises DataError, also for several such sheets.
     """
-    sheets = _sheets(path)
+    sheets = {name: _without_titles(rows, reading) for name, rows in _sheets(path).items()}
     names = list(sheets)
     if reading.sheet:
         number = int(reading.sheet) if reading.sheet.isdigit() else 0
@@ -71,6 +71,15 @@ def _sheets(path: Path) -> dict[str, Rows]:
         for name, frame in frames.items()
     }
     return {name: rows for name, rows in sheets.items() if rows}
+
+
+def _without_titles(rows: Rows, reading: Reading) -> Rows:
+    """Leave out the rows of one filled cell above a table of more columns: its title."""
+    filled = [sum(map(bool, row)) for row in rows]
+    start = next((i for i, count in enumerate(filled) if count > 1), 0)
+    if start:
+        reading.assume("title above the table", rows[0][0][:40] or "left out")
+    return rows[start:]
 
 
 def _text(cell: object) -> str:

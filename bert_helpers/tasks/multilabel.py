@@ -306,7 +306,9 @@ def _names_of(value: object, delimiter: str) -> list[str] | None:
             value = ast.literal_eval(value.strip())
         except (SyntaxError, ValueError):
             return None
-    parts = value if isinstance(value, (list, tuple)) else str(value).split(delimiter)
+    if not isinstance(value, (list, tuple)):
+        value = str(value).split(delimiter) if delimiter else [value]
+    parts = value
     if any(isinstance(part, (list, dict, float)) or part is None for part in parts):
         return None
     return list(dict.fromkeys(name for part in parts if (name := str(part).strip())))

@@ -22,6 +22,7 @@ from bert_helpers.errors import DataError, ParameterError, parameter
 from bert_helpers.intervals import Metrics, Weights, ranker
 from bert_helpers.metrics import Measure
 from bert_helpers.readers.delimited import to_number
+from bert_helpers.readers.source import note
 from bert_helpers.tasks.base import Examples
 from bert_helpers.tasks.texts import TextTask, read_texts, text_examples
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
     from transformers.trainer_utils import PredictionOutput
 
+COMMA = re.compile(r"[-+]?\d+,\d+")  # a number with a decimal comma
 LARGEST = 1e140  # beyond it sums of squares overflow
 
 
@@ -123,6 +125,11 @@ def _scored(dataset: Dataset, low: float, high: float, column: str) -> Dataset:
     """Turn the `label` column into floats, all of them in `low` to `high`."""
     values = values_of(dataset, "label")
     scores = [to_number(value) for value in values]
+    commas = [value.strip() for value in values if isinstance(value, str) and "," in value]
+    # Three figures behind all commas may be thousands
+    if all(map(COMMA.fullmatch, commas)) and not all(re.search(r",\d{3}$", value) for value in commas):
+        note(dataset, "decimal sign", "a comma")
+        scores = [to_number(value.replace(",", ".") if isinstance(value, str) else value) for value in values]
     bad = [i for i, score in enumerate(scores) if score is None or not low <= score <= high]
     if bad:
         value, score = values[bad[0]], scores[bad[0]]
@@ -135,7 +142,7 @@ def _scored(dataset: Dataset, low: float, high: float, column: str) -> Dataset:
         if value in (None, ""):
             problem = "the score is missing"
         else:
-            comma = isinstance(value, str) and re.fullmatch(r"[-+]?\d+,\d+", value.strip())
+            comma = isinstance(value, str) and COMMA.fullmatch(value.strip())
             problem = f"{value!r} is not a finite number" + (", write a point for the comma" if comma else "")
         raise bad_rows(dataset, bad, column, problem, CORRECT)
     return dataset.remove_columns("label").add_column("label", scores, feature=Value("float64"))
