@@ -350,17 +350,17 @@ def header_names(fields: Sequence[str], *, marks: bool = False) -> list[str]:
 def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool | None:
     """Whether a first row names the columns; None: it may be either.
 
-    It does not where one of its fields is a number, or a value that its column has again; it does above a column of few
-    other values, as of labels, even if it is a long text, as in the exports of forms; else a long text is no name.
+    It does not where one of its fields is a number, or a value that its column has again. A long text is no name,
+    unless a field stands above a few other values, as labels have: forms are exported with questions for names.
     """
     columns = [{row[i] for row in others if i < len(row)} for i in range(len(first))]
     if any(field.strip() and field in column for field, column in zip(first, columns, strict=True)):
         return False
     if any(to_number(field) is not None for field in first):
         return False
-    if any(field.strip() and len(others) >= 5 * len(column) for field, column in zip(first, columns, strict=True)):
-        return True  # its name is none of a few values that come again and again
-    if any(len(field) > 60 or len(field.split()) > 4 for field in first):
+    # It is none of the few values that come again and again in a column, as labels do
+    is_other = any(field and len(others) >= 5 * len(column) for field, column in zip(first, columns, strict=True))
+    if not is_other and any(len(field) > 60 or len(field.split()) > 4 for field in first):
         return False
     return True if all(len(field.split()) <= 1 for field in first) and len(others) > 1 else None
 
