@@ -322,11 +322,11 @@ def _without_names(path: Path, samples: Mapping[Layout, list[list[str]]], readin
 
 
 def _even(path: Path, samples: Mapping[Layout, list[list[str]]], least: int) -> Layout | None:
-    """The layout under which (nearly) all rows have the same number of fields, `least` or more."""
+    """The layout under which most rows have the same number of fields, `least` or more: others are named later."""
     shares = {}
     for layout, rows in samples.items():
         width, count = Counter(map(len, rows)).most_common(1)[0]
-        if width >= max(least, 2) and count >= 0.9 * len(rows) and len(rows[0]) == width:
+        if width >= max(least, 2) and count >= 0.5 * len(rows) and len(rows[0]) == width:
             shares[layout] = count / len(rows)
     best = [layout for layout, share in shares.items() if share == max(shares.values())]
     best = [layout for layout in best if layout.delimiter in (*DELIMITERS, "@")] or best

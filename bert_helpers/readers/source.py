@@ -422,7 +422,7 @@ def no_column(
     source: str, wanted: Mapping[str, str], names: Sequence[str], *, where: str = "", hint: str = ""
 ) -> DataError:
     """Say which of the `wanted` columns is not among `names`, and the parameter that names it."""
-    missing = next(name for name in wanted if name not in names)
+    missing = next((name for name in wanted if columns_of(name, names) is None), next(iter(wanted)))
     shown = ", ".join(repr(name[:60]) for name in names[:12])
     return DataError(
         f"no column {missing!r}{where}; it has {shown}",
@@ -431,6 +431,7 @@ def no_column(
         fix=(
             f"name the right one by {parameter(named_by)}" if (named_by := wanted[missing]) else "rename it in the file"
         )
+        + (f'; for one text a row give {parameter(named_by)} ""' if named_by == "PAIR_COLUMN" else "")
         + hint,
         parameter=named_by,
     )

@@ -189,6 +189,22 @@ def test_a_name_in_another_case(tmp_path):
         load(tmp_path / "a.csv")
 
 
+def test_the_column_that_is_missing_is_named_whatever_the_others_are(tmp_path):
+    TABLE.rename(columns={"text": "Text", "label": "stars"}).to_csv(tmp_path / "a.csv", index=False)
+    for column in ("text", "1", "stars,Text"):
+        with pytest.raises(DataError, match="no column 'label' in the header; it has 'Text', 'stars'") as bad:
+            load(tmp_path / "a.csv", text_column=column)
+        assert bad.value.parameter == "LABEL_COLUMN"
+
+
+def test_rows_of_another_width_in_a_file_without_a_header_are_named(tmp_path):
+    lines = [f"{label},{text[7:]}" for text, label in ROWS]
+    write(tmp_path / "a.csv", "\n".join([*lines[:20], "ham,one,two", *lines[20:], "spam,three,four", ""]))
+    with pytest.raises(DataError, match=r"line 21 .*: 3 fields where the first row has 2") as bad:
+        load(tmp_path / "a.csv", text_column="2", label_column="1")
+    assert bad.value.rows == [21, 42]
+
+
 def test_the_line_in_which_excel_says_the_delimiter(tmp_path):
     write(tmp_path / "a.csv", "sep=;\r\n" + TABLE.to_csv(index=False, sep=";", lineterminator="\r\n"))
     assert load(tmp_path / "a.csv")[0] == sorted(ROWS)
