@@ -10,7 +10,7 @@ import json
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from bert_helpers.readers.source import Format, Reading, text_of, to_dataset
 
 TEXT = ("text", "content", "raw", "sentence", "document")
 SPANS = ("spans", "entities", "label", "labels", "annotations", "annotation", "ents")
+TOKENS, TAGS = ("tokens", "words"), ("tags", "tag", "ner_tags", "labels", "label")  # of cells that are lists
 START, END = ("start", "start_offset", "start_char", "begin"), ("end", "end_offset", "end_char", "stop")
 LABEL = ("label", "labels", "entity", "entity_group", "entity_type", "type", "tag", "tag_name", "category")
 NAME = "bert_helpers.spans"  # `info.builder_name` of what has the columns of FEATURES
@@ -67,6 +68,38 @@ def read_table(path: Path, reading: Reading) -> Dataset:
         return to_rows(list(rows), path.name, reading)
     finally:
         csv.field_size_limit(before)
+
+
+def read_lists(path: Path, reading: Reading) -> Dataset:
+    """Read a CSV or TSV whose cells are lists of words, or sentences (words between blanks), and lists of tags."""
+    text = text_of(path, reading).decode()
+    tokens, tags = [*reading.wanted, "tokens", "ner_tags"][:2]
+    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=_delimiter(text, (*TEXT, *TOKENS), TAGS)))
+    given = {
+        name: next((n for n in rows[0] if n == name or n.lower() in usual), "")
+        for name, usual in ((tokens, (*TOKENS, *TEXT)), (tags, TAGS))
+    }
+    columns = {name: [_parsed(row[column]) for row in rows] for name, column in given.items()}
+    columns[tokens] = [words.split() if isinstance(words, str) else words for words in columns[tokens]]
+    for name, column in given.items():
+        if column != name:
+            reading.assume(name, f"in column {column}")
+    return Dataset.from_dict(columns)
+
+
+def read_spacy(path: Path, reading: Reading) -> Dataset:
+    """Read the JSON that spaCy 2 trained on, documents > paragraphs > sentences > tokens: a row a sentence."""
+    tokens, tags = [*reading.wanted, "tokens", "ner_tags"][:2]
+    documents = json.loads(text_of(path, reading))
+    sentences = [
+        sentence["tokens"]
+        for document in (documents if isinstance(documents, list) else [documents])
+        for paragraph in document["paragraphs"]
+        for sentence in paragraph["sentences"]
+    ]
+    columns = {tokens: [[token["orth"] for token in sentence] for sentence in sentences]}
+    columns[tags] = [[token.get("ner", "O") for token in sentence] for sentence in sentences]
+    return Dataset.from_dict(columns)
 
 
 def to_rows(items: Sequence[object], source: str, reading: Reading) -> Dataset:
@@ -144,11 +177,11 @@ def looks_annotated(head: str) -> bool:
     return False
 
 
-def _delimiter(head: str) -> str:
-    """The delimiter under which the first line names a column of texts and one of spans."""
+def _delimiter(head: str, texts: Collection[str] = TEXT, labels: Collection[str] = SPANS) -> str:
+    """The delimiter under which the first line names a column of texts and one of labels."""
     for sign in ",;\t|":
         names = {name.strip().strip('"').lower() for name in head.split("\n", 1)[0].strip().split(sign)}
-        if names & {*TEXT} and names & {*SPANS}:
+        if names & {*texts} and names & {*labels}:
             return sign
     return ""
 
@@ -156,6 +189,11 @@ def _delimiter(head: str) -> str:
 def looks_listed(head: str) -> bool:
     """Whether the beginning of a delimited file is that of texts with lists of spans."""
     return bool(_delimiter(head) and re.search(r"[,;\t|]\s*\"?\[\s*[\[({\]]", head))
+
+
+def looks_like_lists(head: str) -> bool:
+    """Whether the beginning of a delimited file is that of sentences with lists of tags."""
+    return bool(_delimiter(head, (*TEXT, *TOKENS), TAGS) and re.search(r"[,;\t|]\s*\"?\[\s*[\"']", head))
 
 
 # --- rows of the tools -------------------------------------------------------------------------------------
@@ -193,12 +231,12 @@ def annotated(row: object) -> Annotated | None:
 
 
 def _parsed(value: object) -> object:
-    """The list that a cell of a table writes out, as JSON or Python; other values as they are."""
+    """The list that a cell of a table writes out, as JSON, Python or NumPy (without commas); others as they are."""
     if not isinstance(value, str) or not value.strip().startswith(("[", "(")):
         return value
-    for parse in (json.loads, ast.literal_eval):
+    for parse, text in ((json.loads, value), (ast.literal_eval, re.sub(r"(?<=['\"])\s+(?=['\"])", ", ", value))):
         try:
-            return parse(value)
+            return parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return value
@@ -319,5 +357,7 @@ def find_words(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
 FORMATS = (
     Format((".json", ".jsonl"), read_json, looks=looks_annotated),
     Format((".csv", ".tsv"), read_table, looks=looks_listed),
+    Format((".csv", ".tsv"), read_lists, looks=looks_like_lists),
+    Format((".json",), read_spacy, looks=lambda head: '"paragraphs"' in head and '"orth"' in head),
     Format((), read_brat, is_folder=is_brat),
 )

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -126,6 +127,40 @@ def test_every_tool_gives_the_same_words_and_tags(name, tmp_path):
     assert notes[name]["words"] == "as the tokenizer splits texts"
     assert notes[name].get("left out") == ('1 rows with the answer "reject"' if "prodigy" in name else None)
     assert notes[name].get("offsets") == ("counted in UTF-16 units" if "UTF-16" in name else None)
+
+
+LISTS = {
+    "kaggle.csv": (["Sentence #", "Sentence", "Tag"], lambda w, t: [1, " ".join(w), str(t)], ","),
+    "python.csv": (["tokens", "ner_tags"], lambda w, t: [str(w), str(t)], ","),
+    "numpy.csv": (["tokens", "tags"], lambda w, t: [str(np.array(w)), str(np.array(t))], ","),
+    "json.tsv": (["words", "labels"], lambda w, t: [json.dumps(w), json.dumps(t)], "\t"),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_cells_that_are_lists_of_words_and_tags_are_read(name, tmp_path):
+    header, cells, delimiter = LISTS[name]
+    with (tmp_path / name).open("w", newline="") as file:
+        rows = [cells(words, tags) for words, tags in zip(TOKENS, TAGS, strict=True)]
+        csv.writer(file, delimiter=delimiter).writerows([header, *rows * 10])
+    check_sentences(tmp_path / name)
+
+
+def check_sentences(path):
+    splits = TASKS["ner"].load(path)
+    names = splits["train"].features["ner_tags"].feature.names
+    rows = sorted((r["tokens"], [names[i] for i in r["ner_tags"]]) for split in splits.values() for r in split)
+    assert rows == sorted(list(zip(TOKENS, TAGS, strict=True)) * 10)
+
+
+def test_what_spacy_2_trained_on_is_read(tmp_path):
+    units = [["B-PER", "L-PER", "O", "O", "U-LOC", "O"], ["O"] * 3, ["U-LOC", "O", "U-LOC", "O", "O", "U-PER", "O"]]
+    sentences = [
+        {"tokens": [{"id": i, "orth": w, "ner": t} for i, (w, t) in enumerate(zip(words, tags, strict=True))]}
+        for words, tags in zip(TOKENS, units, strict=True)
+    ]
+    (tmp_path / "a.json").write_text(json.dumps([{"id": 0, "paragraphs": [{"raw": "", "sentences": sentences}]}] * 10))
+    check_sentences(tmp_path / "a.json")
 
 
 def test_spans_in_a_column_of_parquet_are_read(tmp_path):
