@@ -5,6 +5,7 @@ import re
 from collections import Counter, defaultdict
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -121,3 +122,26 @@ def test_a_questions_words_are_needed_for_its_answer(questions):
     ]
     measure = AnswerMeasure(firsts, [row["text"] for row in test["answers"]])
     assert measure.statistic(np.ones(len(test)))["f1"] < 0.25
+
+
+def test_messages_with_tags_are_all_different_and_each_tag_is_in_every_split():
+    splits = TASKS["multilabel"].load("sample")
+    rows = [row for split in splits.values() for row in split]
+    assert len({row["text"] for row in rows}) == len(rows) == 96
+    names = splits["train"].features["labels"].feature.names
+    assert names == ["access", "heating", "noise", "power", "urgent", "water"]
+    counts = Counter(len(row["labels"]) for row in rows)
+    assert counts[0] == 11
+    assert sum(counts[n] for n in (2, 3)) >= 30
+    assert all({i for row in split["labels"] for i in row} == set(range(6)) for split in splits.values())
+
+
+def test_examples_of_pairs_and_tags_are_what_their_page_says():
+    page = (ROOT / "examples/README.md").read_text(encoding="utf-8")
+    duplicates = pd.read_csv(ROOT / "examples/duplicates.csv")
+    assert not duplicates.duplicated().any()
+    assert f"yes {sum(duplicates.duplicate == 'yes')}, no {sum(duplicates.duplicate == 'no')}" in page
+    requests = pd.read_csv(ROOT / "examples/requests.csv", sep=";", keep_default_na=False)
+    assert not requests.message.duplicated().any()
+    for tag, count in Counter(tag for row in requests.tags for tag in row.split("|") if tag).items():
+        assert re.search(rf"{tag}( \([^)]*\))? {count}\b", page), tag
