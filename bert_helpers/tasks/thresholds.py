@@ -13,7 +13,10 @@ from bert_helpers.metrics import Measure
 
 HALF = 0.5  # what decides where nothing is fitted
 STEPS = 400  # thresholds that are tried, at even steps of the logit
-PRIOR = 20  # positive rows for which a label's own threshold counts as much as the common one
+# Positive rows for which a label's own threshold counts as much as the common one. On GoEmotions (28 labels; word
+# counts and logistic regression; test macro F1) thresholds of 300 validation rows gave 0.414 without it, 0.441 with it,
+# one for all 0.434; of 1,000 rows 0.439, 0.444, 0.434; of 5,426 rows 0.459, 0.452, 0.434. At a half it is 0.281.
+PRIOR = 20
 
 
 def decide(logits: np.ndarray, thresholds: np.ndarray | float = HALF) -> np.ndarray:
