@@ -46,6 +46,7 @@ SCHEMA = {
     "limits": ({...: LIMITS}, None),
     "findings": (FINDINGS, {...: FINDINGS}, None),
     "training": TEXT,
+    "kernels": ([str], None),
     "files": ({...: str}, None),
 }
 LOG = [{...: NUMBER}]  # history.json, as a Trainer logs it
@@ -74,6 +75,7 @@ class Record:
     limits: Mapping[str, Mapping[str, object]] | None = None
     findings: Sequence[Mapping[str, object]] | Mapping[str, Sequence] | None = None  # None: there was no diagnosis
     training: str | None = None  # `checkpoints.run_identity` of the training that gave the model
+    kernels: Sequence[str] | None = None  # what a CPU computed another way: `kernels.used`
     files: Mapping[str, str] | None = None  # SHA-256 of each that was written with the record, by relative path
 
     @property
@@ -133,13 +135,14 @@ def make(
     limits: Mapping[str, Mapping[str, object]] | None = None,
     findings: Sequence[Mapping[str, object]] | None = None,
     training: str | None = None,
+    kernels: Sequence[str] | None = None,
 ) -> Record:
     """Return the record of a run that ends now on this machine, without absolute paths.
 
     `tasks` are those that were trained; `metrics` has a row per metric with `value`, `low` and `high`; `data` is
     `describe_data` of the run's data, or a dict of several by task; `seconds` are those of each part. `limits`, by
     task, are for the model card (`evaluation.limits`), `findings` those of the diagnosis (`findings.summary`), if any;
-    `training` is `checkpoints.run_identity` of the training that gave the model.
+    `training` is `checkpoints.run_identity` of the training that gave the model, `kernels` what `kernels.used` says.
     """
     # An entity type may be called as another part of the record is ("transfer").
     twice = metrics.index.duplicated()
@@ -160,6 +163,7 @@ def make(
         limits=files.plain(limits),
         findings=files.plain(findings),
         training=training,
+        kernels=kernels,
     )
 
 

@@ -20,7 +20,7 @@ from bert_helpers import files, models, records, training
 from bert_helpers.data import fingerprint
 from bert_helpers.errors import DataError, ModelError, ParameterError
 from bert_helpers.evaluation import comparison, limits
-from bert_helpers.machine import checkpoints
+from bert_helpers.machine import checkpoints, kernels
 from bert_helpers.metrics import Measure
 from bert_helpers.parameters import PARAMETERS, check, of_training
 from bert_helpers.records import Record
@@ -223,6 +223,7 @@ def save(
         limits={run.task: _limits(run, table)},
         findings=findings,
         training=run.trainer.identity,
+        kernels=kernels.used(model),
     )
     with records.new_run(folder) as new:
         models.save_model(model, run.tokenizer, new / "model")

@@ -10,7 +10,7 @@ from datasets import Dataset
 from encoders import FAMILIES, make_encoder
 from transformers import AutoModel, AutoTokenizer
 
-from bert_helpers import models, prediction, runs
+from bert_helpers import models, prediction, records, runs
 from bert_helpers.diagnosis import diagnose
 from bert_helpers.machine import kernels
 from bert_helpers.report import cards
@@ -59,6 +59,8 @@ def test_an_encoder_learns_is_read_back_predicts_is_diagnosed_and_has_a_card(
     assert isinstance(diagnose.diagnose(run), list)
     runs.save(run, tmp_path / "run", publish=cards.publish)
     assert (tmp_path / "run/model/README.md").is_file()
+    quick = records.read(tmp_path / "run").kernels
+    assert ("attention by length" in quick) == (family != "deberta-v2")  # which has attention of its own
     predictor = prediction.load(tmp_path / "run")
     assert predictor.task == task
     reread = runs.make_trainer(task, predictor.model, run.encoded, predictor.tokenizer, parameters, tmp_path / "again")

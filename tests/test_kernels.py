@@ -160,3 +160,14 @@ def test_every_dropout_of_a_model_is_replaced_and_no_weight_renamed(tiny_bert):
     assert {layer.p for layer in layers} == {0.3, 0.1}  # hidden, attention
     plain = BertForTokenClassification(model.config)
     assert plain.state_dict().keys() == model.state_dict().keys()
+
+
+def test_the_record_says_what_a_model_computes_with(tiny_bert):
+    model = load(tiny_bert, BertForSequenceClassification, quick=False)
+    assert kernels.used(model) == []
+    kernels.quicken(model)
+    assert kernels.used(model) == ["attention by length", "last layer for the first token only", "dropout by bytes"]
+    eager = BertForTokenClassification.from_pretrained(tiny_bert, attn_implementation="eager")
+    kernels.quicken(eager)
+    assert kernels.used(eager) == ["dropout by bytes"]
+    assert kernels.used(model.to("meta")) == []

@@ -180,6 +180,16 @@ def quicken(model: PreTrainedModel) -> None:
                 setattr(module, name, ByteDropout(child.p).train(child.training))
 
 
+def used(model: PreTrainedModel) -> list[str]:
+    """Name what of this module a model computes with, for the record; on another device than a CPU it is PyTorch's."""
+    if model.device.type != "cpu":
+        return []
+    kinds = {type(module) for module in model.modules()}
+    attention = ["attention by length"] if model.config._attn_implementation == BY_LENGTH else []
+    names = {FirstTokenLayer: "last layer for the first token only", ByteDropout: "dropout by bytes"}
+    return attention + [name for kind, name in names.items() if kind in kinds]
+
+
 def keep_freed_memory() -> None:
     """Have the C library reuse large blocks (gradients, activations), not return each to the system and clear it anew.
 
