@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_helpers import DataError
+from bert_helpers.cli import unlabelled
 from bert_helpers.readers import squad
 from bert_helpers.readers.source import assumed
 from bert_helpers.tasks.registry import TASKS
@@ -214,3 +215,10 @@ def test_an_answer_is_never_moved_to_where_it_is_not(before, answer, after, off,
     assert text == answer.strip()
     stands = context.startswith(text, start) if start >= 0 else False
     assert stands or context.count(text) != 1
+
+
+def test_predict_reads_squads_json_and_its_questions_without_answers(tmp_path):
+    for name in ("squad.json", "no answers.json"):
+        (tmp_path / name).write_text(nested(ROWS, **({"answers": None} if name == "no answers.json" else {})))
+        rows = unlabelled.from_file(tmp_path / name, {"question": "question", "context": "context"})
+        assert [(row["question"], row["context"]) for row in rows] == [(r["question"], r["context"]) for r in ROWS]
