@@ -68,8 +68,12 @@ def _check_delimiter(sign: str) -> None:
         raise _error("DELIMITER", f"is {sign!r}", "it must be one character, or tab")
 
 
-# Tasks that read a text a row, and those whose logits are of classes
-TEXTS, CLASSES = ("classification", "multilabel", "regression"), ("classification", "ner")
+# Tasks that read a text a row, those with one label for each, and those whose logits are of classes
+TEXTS, ONE_LABEL, CLASSES = (
+    ("classification", "multilabel", "regression"),
+    ("classification", "regression"),
+    ("classification", "ner"),
+)
 ROWS = (0, 10**9)
 
 # A notebook of several tasks prefixes the names that differ: QA_EPOCHS is EPOCHS of question answering.
@@ -123,9 +127,9 @@ PARAMETERS: dict[str, Parameter] = {
     "SHEET": Parameter("", "of an Excel file: its name, or number from 1", predicts=True, reads=True),
     "DROP_EMPTY": Parameter(False, "leave out rows without a text, or without a label", reads=True),
     "DROP_LABELS": Parameter(
-        "", "labels whose rows are left out, with commas between, such as -", tasks=TEXTS, reads=True
+        "", "labels whose rows are left out, with commas between, such as -", tasks=ONE_LABEL, reads=True
     ),
-    "KEEP_LABELS": Parameter("", "classes really called -, -1, nan, None or NA", tasks=TEXTS, reads=True),
+    "KEEP_LABELS": Parameter("", "classes really called -, -1, nan, None or NA", tasks=ONE_LABEL, reads=True),
     "KEEP_COLUMNS": Parameter(False, "write the file's other columns too", tasks=(), predicts=True),
     "LOW": Parameter(0.0, "lowest score there can be", tasks=("regression",)),
     "HIGH": Parameter(5.0, "highest score there can be", tasks=("regression",)),
