@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
@@ -17,7 +18,7 @@ from bert_helpers.data import CORRECT, in_splits, rename_columns, sample_rows, w
 from bert_helpers.errors import DataError, parameter
 from bert_helpers.parameters import PARAMETERS, column_parameter
 from bert_helpers.readers import conll, schemes, spans
-from bert_helpers.readers.source import SPLITS, Reading, note, read_source, source_name
+from bert_helpers.readers.source import SPLITS, Reading, note, read_source, source_name, to_dataset
 from bert_helpers.tasks import entities
 from bert_helpers.tasks.base import Examples, Task, class_fields, class_names
 from bert_helpers.tokenization import check_max_length, map_rows, special_ids, stride_error
@@ -320,12 +321,21 @@ def _tagged(splits: dict[str, Dataset], tag_names: str, types: Mapping[str, str]
             note(split, "spelling", spelling)
         if scheme == "IOB2" and (slips := schemes.slips(sequences[name])):
             note(split, "entities", f"{slips} begin with I-")
-        splits[name] = split.remove_columns("ner_tags").add_column("ner_tags", tags)
+        splits[name] = _with_column(split, "ner_tags", tags)
         if "spans" in split.column_names:
             kept = [[{**s, "label": types[s["label"]]} for s in row if s["label"] in types] for row in split["spans"]]
-            splits[name] = splits[name].remove_columns("spans").add_column("spans", kept)
+            splits[name] = _with_column(splits[name], "spans", kept)
         splits[name].info.description = f"{source_name(split)}, tags in {scheme}"
     return splits
+
+
+def _with_column(dataset: Dataset, name: str, values: list) -> Dataset:
+    """Return the rows with other values in a column, which `Dataset.add_column` would pickle for a fingerprint."""
+    table = dataset.data.table
+    changed = table.set_column(table.column_names.index(name), name, pa.array(values))
+    rows = to_dataset(changed, builder_name=dataset.info.builder_name)
+    rows.info.description, rows.info.citation = dataset.info.description, dataset.info.citation
+    return rows
 
 
 def _spelled(
