@@ -85,7 +85,7 @@ def test_a_classs_only_row_is_never_held_out(tmp_path):
 def test_names_that_are_one_number_keep_one_order():
     names = ["10", "7", "007", "07", "0", "-0", "N/A", "n/a"]
     given = (names, names[::-1], names[3:] + names[:3])
-    orders = {tuple(sorted(order, key=classification._natural)) for order in given}
+    orders = {tuple(sorted(order, key=classification.natural_order)) for order in given}
     assert orders == {("-0", "0", "007", "07", "7", "10", "N/A", "n/a")}
 
 
