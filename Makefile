@@ -83,7 +83,7 @@ bench: $(VENV)/installed
 
 # The same on a GPU, with a model of BERT-base's shape, short and long texts, with torch.compile, too.
 # DATA=../imdb for other long texts.
-BENCH_GPU = $(BIN)/python benchmarks/speed.py train --model base --batch-size 32 --batches 40 \
+BENCH_GPU = $(BIN)/python benchmarks/speed.py train --model bert --batch-size 32 --batches 40 \
 	--contenders lesson stock switches ours compiled --out results/speed_gpu.jsonl
 bench-gpu: $(VENV)/installed
 	$(BENCH_GPU) --max-length 128

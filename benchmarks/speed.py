@@ -3,7 +3,7 @@
     python benchmarks/speed.py                                        # on the sample reviews
     python benchmarks/speed.py --task classification --data ../imdb --max-length 512 --batches 8 --rounds 3
     python benchmarks/speed.py predict --task ner --data ../conll2003
-    python benchmarks/speed.py --model base --data joined --contenders ours compiled       # for a GPU
+    python benchmarks/speed.py --model bert --data joined --contenders ours compiled       # for a GPU
 
 Every contender orders the training rows as it would in a run over all of them; of its batches some are taken, evenly
 from the one with the least work to the one with the most, and trained on. Tokens are real ones, padding not counted;
@@ -29,8 +29,8 @@ import pandas as pd
 import torch
 from datasets import Dataset, DatasetDict, disable_progress_bars
 from transformers import (
-    BertConfig,
-    BertModel,
+    CONFIG_MAPPING,
+    AutoModel,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -57,6 +57,13 @@ USUAL = ["lesson", "stock", "switches", "ours"]
 OURS = ("ours", "compiled")
 PREDICTORS = ("pipeline", "ours")
 MULTIPLE = 64
+SIGNS = {"pad_token_id": 0, "cls_token_id": 101, "sep_token_id": 102, "bos_token_id": None, "eos_token_id": None}
+DEBERTA = {"relative_attention": True, "position_buckets": 256, "norm_rel_ebd": "layer_norm", "share_att_key": True,
+           "pos_att_type": ["p2c", "c2p"], "position_biased_input": False, "type_vocab_size": 0}  # fmt: skip
+# Shapes of base size with random weights: what differs from the defaults of Transformers' configs
+SHAPES = {"bert": {}, "distilbert": {}, "roberta": {"max_position_embeddings": 514, "pad_token_id": 0},
+          "modernbert": SIGNS, "deberta-v2": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+                                              "intermediate_size": 3072, **DEBERTA}}  # fmt: skip
 LENGTHS = {"classification": 512, "ner": 128, "qa": 384, "regression": 128}
 
 
@@ -129,16 +136,18 @@ def computed(contender, lengths, max_length):
 
 def work(lengths, config):
     """Operations of forward and backward over texts of these lengths: matrix products of layers, and attention."""
-    hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    inner = getattr(config, "intermediate_size", None) or config.hidden_dim  # DistilBERT's name
     weights = layers * (4 * hidden**2 + 2 * hidden * inner)
     lengths = np.asarray(lengths, dtype=float)
     return float(3 * (2 * weights * lengths.sum() + 4 * layers * hidden * (lengths**2).sum()))
 
 
-def random_base(folder):
-    """A model of BERT-base's shape, for whose speed random weights will do, with the packaged tokenizer."""
+def random_encoder(kind, folder):
+    """A model of a base size's shape, for whose speed random weights will do, with the packaged tokenizer."""
     torch.manual_seed(0)
-    BertModel(BertConfig()).save_pretrained(folder)
+    config = CONFIG_MAPPING[kind](vocab_size=30522, **SHAPES[kind])
+    AutoModel.from_config(config).save_pretrained(folder)
     models.load_tokenizer(MODEL).save_pretrained(folder)
 
 
@@ -298,7 +307,8 @@ def arguments():
     parser.add_argument("what", choices=("train", "predict"), nargs="?", default="train")
     parser.add_argument("--task", choices=tuple(TASKS), default="classification")
     parser.add_argument("--data", default="sample", help="a source, or 'joined': longer texts made of the samples")
-    parser.add_argument("--model", default=MODEL, help="a name, or 'base': BERT-base's shape with random weights")
+    parser.add_argument("--model", default=MODEL, help="a name, or a shape of base size with random weights: "
+                        + ", ".join(SHAPES))  # fmt: skip
     parser.add_argument("--max-length", type=int, default=0)
     parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=BATCH)
@@ -325,9 +335,9 @@ def main():
     size = 8192 if torch.cuda.is_available() else 1024  # smaller products take a GPU less time than they take to start
     rate = checks_run.matrix_product_rate(precision=training.resolve_precision(), size=size)
     with tempfile.TemporaryDirectory() as folder:
-        if options.model == "base":
-            random_base(folder)
-        rows = compare(options, folder if options.model == "base" else options.model, contenders)
+        if options.model in SHAPES:
+            random_encoder(options.model, folder)
+        rows = compare(options, folder if options.model in SHAPES else options.model, contenders)
     table = rows.groupby("contender", sort=False).median(numeric_only=True).drop(columns="round")
     if "operations_per_s" in table:
         table["share_of_rate"] = table.pop("operations_per_s") / rate
