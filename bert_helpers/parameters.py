@@ -194,6 +194,7 @@ PARAMETERS: dict[str, Parameter] = {
         "folder for model, history, predictions and record",
         required=True,
     ),
+    "READING": Parameter("", "how a file is written: options and values, with commas between", tasks=()),
     "OPTIONS": Parameter("", "of a training in a notebook of several: names and values, with commas between", tasks=()),
     "TRAINED": Parameter("", "folder of a fine-tuned model, in place of training one", tasks=()),
     "SLICE_COLUMN": Parameter("", "column to break the numbers down by", tasks=()),
@@ -220,6 +221,17 @@ def of_training(task: str) -> dict[str, object]:
 def of_reading() -> dict[str, object]:
     """Return the parameters that say how files are read, and their defaults."""
     return {name: row.default for name, row in PARAMETERS.items() if row.reads}
+
+
+def reading_options(text: str) -> dict[str, object]:
+    """Return keywords of `Task.load` from the parameter READING, one text of options; raises ParameterError.
+
+    >>> reading_options("encoding cp1252, header no")
+    {'encoding': 'cp1252', 'header': 'no'}
+    """
+    given = _options(text)
+    values = complete(of_reading(), given)
+    return {name.lower(): values[name] for name in given}
 
 
 def of_info() -> dict[str, object]:
@@ -251,11 +263,14 @@ def check_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
     Declared is what the parameters cell annotates (`EPOCHS: int = 3`). Any other upper-case name was injected
     by papermill and exists nowhere in the notebook.
 
+    READING, where it is declared, becomes the parameters that it names.
+
     Raises ParameterError for an unknown name, a wrong type, or a number out of range.
     """
     declared = _annotations(namespace)
     check_names([name for name in namespace if name.isupper() and not name.startswith("_")], declared)
-    return {name: check(name, namespace[name], kind) for name, kind in declared.items()}
+    values = {name: check(name, namespace[name], kind) for name, kind in declared.items()}
+    return values | {name.upper(): value for name, value in reading_options(values.pop("READING", "")).items()}
 
 
 def training_parameters(task: str, given: Mapping[str, object]) -> dict[str, object]:
@@ -271,8 +286,12 @@ def training_options(task: str, text: str) -> dict[str, object]:
     >>> training_options("qa", "epochs 2, stride 16")["STRIDE"]
     16
     """
+    return training_parameters(task, _options(text))
+
+
+def _options(text: str) -> dict[str, str]:
     pairs = [pair.strip().partition(" ") for pair in text.split(",") if pair.strip()]
-    return training_parameters(task, {name.upper(): value.strip() for name, _, value in pairs})
+    return {name.upper(): value.strip() for name, _, value in pairs}
 
 
 def of_predicting() -> dict[str, object]:
