@@ -701,7 +701,7 @@ NAMED = [
     ("regression", {"data": "tickets.csv", "text-column": "message"}, "name the right one by --pair-column"),
     ("ner", {"data": "words.jsonl"}, "name the right one by --tags-column"),
     ("ner", {"data": "LABEL_COLUMN.conll"}, "LABEL_COLUMN.conll: no such file or folder"),
-    ("qa", {"data": "words.jsonl"}, "no column 'id'; it has 'text', 'tokens'"),
+    ("qa", {"data": "words.jsonl"}, "not a file in SQuAD's format ('data' is missing)"),
 ]
 
 

@@ -198,6 +198,8 @@ def test_an_unknown_label_in_a_later_split_is_named(tmp_path):
 def test_two_files_for_one_split_are_refused(tmp_path):
     for name in ("train.csv", "val.csv", "dev.csv"):
         write(tmp_path / name, GOOD)
+    assert len(TASKS["classification"].load(tmp_path)["validation"]) == len(GOOD.splitlines()) - 1  # copies of one file
+    write(tmp_path / "dev.csv", GOOD + "another text,x\n")
     with pytest.raises(DataError, match=r"both dev\.csv and val\.csv hold the validation split"):
         TASKS["classification"].load(tmp_path)
 

@@ -168,7 +168,7 @@ def test_what_a_measure_declares_of_its_metrics_is_true(kind):
     perfect, poor = measured(kind, 0), measured(kind, 0.6)
     best, values = perfect.values(), poor.values()
     assert {*kind.headline, *kind.lower_is_better} <= values.keys()
-    for name in kind.shares.keys() & values.keys():
+    for name in perfect.shares.keys() & values.keys():
         assert (best[name], 0 <= values[name] <= 1) == (1, True) or name == "all_o_accuracy"
     for name in values.keys() - {"all_o_accuracy"}:  # that of tagging nothing is one of the data
         assert (best[name] < values[name]) == (name in kind.lower_is_better), name
@@ -179,13 +179,14 @@ def test_what_a_measure_declares_of_its_metrics_is_true(kind):
 
 @each_measure
 def test_shares_where_all_agree_have_the_exact_bound_and_other_metrics_none(kind):
-    table = measured(kind, 0).intervals(n_resamples=100)
+    measure = measured(kind, 0)
+    table = measure.intervals(n_resamples=100)
     exact = binomtest(60, 60).proportion_ci(method="exact")
     macro = ("f1", "f1_macro") if kind is metrics.ClassificationMeasure else ()  # no single row has all classes
     for name, row in table[table.value.isin([0.0, 1.0])].iterrows():
-        if kind.shares.get(name):
+        if measure.shares.get(name):
             assert (row.low, row.high) == pytest.approx((exact.low, exact.high)), name
-        elif name in kind.shares and name not in macro:  # of those rows that hold an entity
+        elif name in measure.shares and name not in macro:  # of those rows that hold an entity
             assert exact.low * 0.8 < row.low <= exact.low * (1 + 1e-9), name
         else:  # no bound, or one that differs by rounding
             assert np.isnan(row.low) or row.low == pytest.approx(row.value), name

@@ -47,14 +47,16 @@ def test_the_essential_code_of_notebook_1_runs_as_printed(tiny_bert, tmp_path, m
 
 @pytest.mark.trains
 def test_the_essential_code_of_notebook_4_runs_as_printed_and_labels_as_the_package_does(
-    tiny_bert, tmp_path, monkeypatch
+    tiny_bert, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     sentences = [{"tokens": ["Dunne", "left", "Wesselbruch"], "tags": [1, 0, 2]}] * 20
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sentences))
     code = essential_code("04_ner.ipynb")
-    assert len(code.splitlines()) <= 20
+    assert len(code.splitlines()) <= 32
     made = {}
     exec(code.replace(models.DEFAULT_MODEL, str(tiny_bert)).replace("num_train_epochs=10", "num_train_epochs=1"), made)
-    labels = np.array(made["rows"]["labels"])
+    labels = np.array([*made["rows"]["train"]["labels"], *made["rows"]["test"]["labels"]])
     assert labels.tolist() == [[-100, 1, 0, 2, -100, -100, -100, -100]] * 20
+    assert re.search(r"^f1 +[01]\.\d+", capsys.readouterr().out, re.MULTILINE)
+    assert (tmp_path / "results/mine/model/model.safetensors").is_file()

@@ -385,10 +385,10 @@ BAD = {
     ),
     "infinity": ("bad.csv", HEAD + "a,b,inf\n", "row 21, column 'label': 'inf' is not a finite number"),
     "no number": ("bad.csv", HEAD + "a,b,high\n", "row 21, column 'label': 'high' is not a finite number"),
-    "decimal comma": (
+    "two commas": (
         "bad.tsv",
-        HEAD.replace(",", "\t") + "a\tb\t2,5\n",
-        "row 21, column 'label': '2,5' is not a finite",
+        HEAD.replace(",", "\t") + "a\tb\t2,5,1\n",
+        "row 21, column 'label': '2,5,1' is not a finite",
     ),
     "boolean": ("bad.jsonl", jsonl().replace("1.0", "true"), "row 1 .*, column 'label': True is not a finite number"),
     "no score": ("bad.csv", HEAD + "a,b,\n", "row 21, column 'label': the score is missing"),
