@@ -266,7 +266,10 @@ def test_columns_may_be_named_crosswise(tmp_path):
 
 MODELS = {
     "nothing there": ({}, "no model here"),
-    "no weights": ({"config.json": '{"model_type": "bert"}'}, "no model.safetensors here, and pickled weights .* are never opened"),
+    "no weights": (
+        {"config.json": '{"model_type": "bert"}'},
+        "no model.safetensors here, and pickled weights .* are never opened",
+    ),
     "config cut off": ({"config.json": "{", "model.safetensors": "x"}, "config.json is not JSON"),
     "another kind of model": ({"config.json": '{"model_type": "gpt2"}', "model.safetensors": "x"}, "'gpt2' model"),
 }

@@ -67,7 +67,8 @@ def test_an_encoder_learns_is_read_back_predicts_is_diagnosed_and_has_a_card(
     runs.save(run, tmp_path / "run", publish=cards.publish)
     assert (tmp_path / "run/model/README.md").is_file()
     quick = records.read(tmp_path / "run").kernels
-    assert ("attention by length" in quick) == (family not in ("convbert", "deberta-v2", "mpnet"))  # theirs is of another kind
+    own_attention = ("convbert", "deberta-v2", "mpnet")  # of another kind
+    assert ("attention by length" in quick) == (family not in own_attention)
     predictor = prediction.load(tmp_path / "run")
     assert predictor.task == task
     reread = runs.make_trainer(task, predictor.model, run.encoded, predictor.tokenizer, parameters, tmp_path / "again")

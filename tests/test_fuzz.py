@@ -204,7 +204,8 @@ def test_spans_of_any_context_are_slices_of_it(tokenizer, context, question, len
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 8, (2, len(windows["input_ids"]), length + 3))
     offsets = [np.array(rows) for rows in windows["offset_mapping"]]
-    answers = qa.best_answers(context, zip(*logits, offsets, windows["no_answer"], strict=True), top_k=top_k, max_answer_length=longest)
+    parts = zip(*logits, offsets, windows["no_answer"], strict=True)
+    answers = qa.best_answers(context, parts, top_k=top_k, max_answer_length=longest)
     assert 1 <= len(answers) <= top_k
     assert [a["score"] for a in answers] == sorted((a["score"] for a in answers), reverse=True)
     for answer in answers:
