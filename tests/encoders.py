@@ -1,6 +1,7 @@
 """Tiny random encoders of many families, each with a tokenizer of its kind, trained on the sample's texts."""
 
 import json
+from functools import cache
 
 import helpers
 import torch
@@ -9,37 +10,45 @@ from tokenizers import models as algorithms
 from tokenizers.trainers import BpeTrainer, UnigramTrainer, WordPieceTrainer
 from transformers import CONFIG_MAPPING, AutoModel
 
-SIZE = 1200  # tokens of the vocabulary
+SIZE = 800  # tokens of the vocabulary
 BERT = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
 ROBERTA = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>",
            "cls_token": "<s>", "sep_token": "</s>"}  # fmt: skip
 COMMON = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
     "max_position_embeddings": 66,
+    "initializer_range": 0.1,  # 0.02 is for hundreds of units: of 16 every text would have the same logits
 }
-DISTILBERT = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 66}
-MODERNBERT = {"local_attention": 8, "global_attn_every_n_layers": 2, "cls_token_id": 0, "sep_token_id": 2}
+DISTILBERT = {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32, "max_position_embeddings": 66}
+MODERNBERT = {
+    "num_hidden_layers": 2,
+    "local_attention": 8,
+    "global_attn_every_n_layers": 2,
+    "cls_token_id": 0,
+    "sep_token_id": 2,
+}
 DEBERTA = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
 # model type: kind of tokenizer, its class in Transformers, fields of the config besides COMMON
 FAMILIES = {
     "bert": ("pieces", "BertTokenizer", {}),
     "distilbert": ("pieces", "DistilBertTokenizer", DISTILBERT),
-    "electra": ("pieces", "ElectraTokenizer", {"embedding_size": 16}),
+    "electra": ("pieces", "ElectraTokenizer", {"embedding_size": 8}),
     "mpnet": ("pieces of MPNet", "MPNetTokenizer", {}),
-    "convbert": ("pieces", "ConvBertTokenizer", {"embedding_size": 16}),
+    "convbert": ("pieces", "ConvBertTokenizer", {"embedding_size": 8}),
     "ernie": ("pieces", "BertTokenizer", {}),
     "roberta": ("bytes", "RobertaTokenizer", {}),
     "modernbert": ("bytes", "PreTrainedTokenizerFast", MODERNBERT),
     "xlm-roberta": ("sentences", "XLMRobertaTokenizer", {}),
     "camembert": ("sentences", "PreTrainedTokenizerFast", {}),
     "deberta-v2": ("sentences of BERT", "PreTrainedTokenizerFast", DEBERTA),
-    "albert": ("sentences of BERT", "PreTrainedTokenizerFast", {"embedding_size": 16}),
+    "albert": ("sentences of BERT", "PreTrainedTokenizerFast", {"embedding_size": 8}),
 }
 
 
+@cache
 def train_tokenizer(kind, texts):
     """A tokenizer of pieces (WordPiece), bytes (BPE) or sentences (Unigram), and the names of its signs."""
     algorithm, _, of = kind.partition(" of ")
@@ -77,7 +86,7 @@ def train_tokenizer(kind, texts):
 def make_encoder(family, folder, texts):
     """Save a tiny encoder of the family with its tokenizer, as a folder."""
     kind, tokenizer_class, fields = FAMILIES[family]
-    tokenizer, signs = train_tokenizer(kind, texts)
+    tokenizer, signs = train_tokenizer(kind, tuple(texts))
     ids = {f"{name}_id": tokenizer.token_to_id(sign) for name, sign in signs.items() if name != "mask_token"}
     config = CONFIG_MAPPING[family](
         **{**COMMON, "vocab_size": tokenizer.get_vocab_size(), "pad_token_id": ids["pad_token_id"], **fields}
