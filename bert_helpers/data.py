@@ -65,7 +65,7 @@ def read_columns(
     for field, other in ((f, o) for o in columns for f in columns if f != o and columns[f] == columns[o]):
         problem = f"names the column {columns[field]!r}, as {parameter(column_parameter(other))} does"
         raise ParameterError(problem, parameter=column_parameter(field), fix="name two columns")
-    wanted = {name: column_parameter(field) for field, name in columns.items()}
+    wanted = {name: column_parameter(field.partition(" ")[0]) for field, name in columns.items()}
     labels = frozenset(name for field, name in columns.items() if field in LABELS)
     how = Reading(wanted, labels, named=any(field != name for field, name in columns.items()), **reading)
     splits = read_source(source, sample=sample, formats=formats, reading=how, need_train=need_train)

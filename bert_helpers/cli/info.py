@@ -5,6 +5,7 @@ Nothing is trained, and neither PyTorch nor Transformers is imported.
 
 import argparse
 import logging
+import math
 import re
 import warnings
 from collections import Counter
@@ -22,6 +23,7 @@ from bert_helpers.errors import BertHelpersError, DataError, ParameterError
 from bert_helpers.metrics import format_interval
 from bert_helpers.readers import source as readers
 from bert_helpers.readers import tables
+from bert_helpers.readers.delimited import to_number
 from bert_helpers.readers.packaged import DEFAULT_MODEL, packaged_folder
 from bert_helpers.tasks import base
 from bert_helpers.tasks.base import Task
@@ -30,7 +32,7 @@ from bert_helpers.tasks.registry import TASKS
 Splits = Mapping[str, Dataset]
 FIRST, SAMPLE = 3, 1_000  # rows that are shown; rows whose tokens are counted, or by whose values columns are guessed
 CLASSES, BINS, COLUMNS = 12, 10, 6  # classes in a line; ranges of numbers; columns of a row in a line
-LABELS = re.compile("label|class|categor|sentiment|target|topic|intent|polarity|emotion|rating|stars|score")
+LABELS = re.compile("label|class|grade|categor|sentiment|target|topic|intent|polarity|emotion|rating|stars|score")
 SHORT, CUT = 60, 20_000  # characters of a text in a line; characters whose tokens are counted
 
 
@@ -64,7 +66,9 @@ def _source(options: argparse.Namespace, source: str) -> int:
     lines = [("source", options.source), ("format", content["format"])]
     if not asked:
         lines.append(("could serve", ", ".join(serves) or "no task as it is"))
-        names = " ".join(f"{parameters.option_of(name)} {column!r}" for name, column in guessed.items())
+        usual = parameters.of_training(chosen)
+        named = {name: column for name, column in guessed.items() if column != usual[name]}
+        names = " ".join(f"{parameters.option_of(name)} {column!r}" for name, column in named.items())
         lines += [("columns", f"{names} (guessed from their values; `train` must be told)")] if guessed else []
     lines += [("assumed", f"{name}: {_pairs(values)}") for name, values in content["assumed"].items()]
     for name, split in shown.items():
@@ -126,7 +130,7 @@ def _rows_alone(source: str, given: Mapping[str, object]) -> Splits:
     return {}
 
 
-def _with_guessed_columns(source: str, given: Mapping[str, object], tried: dict) -> tuple[dict, dict[str, str]]:
+def _with_guessed_columns(source: str, given: Mapping[str, object], tried: dict) -> tuple[dict, dict[str, object]]:
     """Try the tasks that read texts and labels from columns again, with those that seem to hold them."""
     rows = next(iter(_rows_alone(source, given).values()), None)
     guessed = _guess(rows) if rows and not any(name.endswith("_COLUMN") for name in given) else {}
@@ -136,21 +140,40 @@ def _with_guessed_columns(source: str, given: Mapping[str, object], tried: dict)
     return (served, guessed) if served else (tried, {})
 
 
-def _guess(rows: Dataset) -> dict[str, str]:
-    """Guess the columns of texts (of the most words) and of labels: named so, or of the fewest values that recur."""
+def _guess(rows: Dataset) -> dict[str, object]:
+    """Guess the columns of texts, those of the most words, and of labels: named so, or of the fewest values that recur.
+
+    Else labels are columns of 0 and 1, lists of names, or numbers, with their lowest and highest.
+    """
     head = rows.select(range(min(SAMPLE, len(rows))))
     values = {name: [value for value in head[name] if value is not None] for name in head.column_names}
     words = {name: column for name, column in values.items() if all(isinstance(value, str) for value in column)}
     if not words:
         return {}
-    text = max(words, key=lambda name: np.mean([value.count(" ") for value in words[name]] or [0]))
+    blanks = {name: np.mean([value.count(" ") for value in column] or [0]) for name, column in words.items()}
+    text = max(blanks, key=blanks.__getitem__)
     plain = {name: column for name, column in values.items() if not any(isinstance(v, (list, dict)) for v in column)}
     counts = {name: len(set(column)) for name, column in plain.items() if name != text}
+    hot = [name for name in counts if {str(value).lower() for value in plain[name]} <= {"0", "1", "true", "false"}]
     labels = [name for name, count in counts.items() if 2 <= count <= max(2, len(head) / 5)]
-    if not labels:
+    others = [name for name, mean in blanks.items() if mean > 1 and name != text and name not in labels]
+    texts = sorted([text, *others[:1]], key=head.column_names.index)
+    guessed = dict(zip(("TEXT_COLUMN", "PAIR_COLUMN"), [*texts, ""][:2], strict=True))
+    lists = [name for name, column in values.items() if column and all(isinstance(value, list) for value in column)]
+    scores = {name: [to_number(value) for value in plain[name]] for name in counts if name not in texts}
+    numbers = [name for name, column in scores.items() if column and None not in column]
+    if len(hot) > 1:
+        label = ",".join(hot)
+    elif labels:
+        label = min(labels, key=lambda name: (not LABELS.search(name.lower()), counts[name]))
+    elif lists:
+        label = lists[0]
+    elif numbers:
+        label = max(numbers, key=lambda name: bool(LABELS.search(name.lower())))
+        guessed |= {"LOW": math.floor(min(scores[label])), "HIGH": math.ceil(max(scores[label]))}
+    else:
         return {}
-    label = min(labels, key=lambda name: (not LABELS.search(name.lower()), counts[name]))
-    return {"TEXT_COLUMN": text, "LABEL_COLUMN": label}
+    return {**guessed, "LABEL_COLUMN": label}
 
 
 def _format(path: Path, splits: Splits) -> str:

@@ -37,6 +37,7 @@ EVEN_SHARE = 1 / 5  # of what a class would have if all were equally frequent
 SIMILAR = 0.7  # Jaccard similarity of word triples; two texts of 60 words that differ in three of them still reach it
 SIMILAR_WORDS = 8  # shorter texts recur by chance: datelines, headings, "Thank you!"
 LEAKED, REPEATED, CONTRADICTING = 0.01, 0.05, 0.01
+CUT_SPANS = 0.05
 SEPARABLE = 0.64  # ROC AUC of a medium effect (Cohen 1988, d = 0.5): texts of other films alone reach 0.60 on IMDb
 SHUFFLES = 999  # so that none of them does better by chance once in a thousand
 SAMPLE = 2000  # rows per side for the classifiers of this module: seconds, and power enough
@@ -60,6 +61,7 @@ def check_dataset(
     yield from check_evaluation_size(dataset, difference=difference)
     yield from check_same_distribution(splits, seed=seed)
     yield from check_label_noise(splits, seed=seed)
+    yield from check_spans(splits)
     yield from check_tags(splits["train"])
 
 
@@ -91,6 +93,8 @@ def check_labels(splits: Splits) -> Iterator[Finding]:
                                         if not counts[name][label]]):  # fmt: skip
         label, name = lacking[0]
         total = sum(count[label] for count in counts.values())
+        few = len(splits[name].texts) < len(train.classes)  # rows of a split that could hold each
+        redrawn = {f"{name.upper()}_SIZE": len(train.classes)} if few else {"redraw_splits": True}
         enough = total >= len(splits)
         yield Finding(
             "label_without_rows",
@@ -98,7 +102,7 @@ def check_labels(splits: Splits) -> Iterator[Finding]:
             + (f" ({len(lacking)} labels are missing somewhere)" if len(lacking) > 1 else ""),
             Evidence(0, 1, "without rows a label is not learned (training), or not measured, or has no threshold"),
             "the label is rare, or was left out in a split",
-            {"redraw_splits": True} if enough else {},
+            redrawn if enough else {},
             "" if enough else f"give more rows with {label!r}, or leave it out",
         )
     elif train.classes:
@@ -296,6 +300,26 @@ def _in_order(scores: np.ndarray) -> tuple[int, int]:
     """Return in how many pairs the second text looks more like a second one than the first does; and of how many."""
     first, second = scores.reshape(-1, 2).T
     return int(np.sum(second > first)), int(np.sum(second != first))
+
+
+# --- spans -------------------------------------------------------------------------------------------------
+
+
+@check
+def check_spans(splits: Splits) -> Iterator[Finding]:
+    """Find `cut_spans`: many annotated spans of a split begin or end amid words."""
+    shares = {name: np.mean(rows.cut) for name, rows in splits.items() if rows.cut}
+    worst = max(shares, key=shares.__getitem__, default="")
+    if shares.get(worst, 0) > CUT_SPANS and (cut := sum(splits[worst].cut)) > 2:
+        yield Finding(
+            "cut_spans",
+            f"{cut} of {len(splits[worst].cut)} spans of the {worst} rows begin or end amid a word, "
+            "which is taken whole",
+            Evidence(float(shares[worst]), CUT_SPANS, "people mark whole words, but for a few parts of long ones"),
+            "blanks, line ends or signs of the texts were changed after they were annotated",
+            {},
+            "export text and spans together; where spans end at a sign within words, split words there (WORDS)",
+        )
 
 
 # --- splits ------------------------------------------------------------------------------------------------

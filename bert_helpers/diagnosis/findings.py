@@ -39,6 +39,7 @@ KINDS = (
     Kind("unknown_tokens", "the vocabulary does not know many of the words", "all", "checks_model"),
     Kind("many_pieces", "the vocabulary knows few words of the language", "all", "checks_model"),
     Kind("lower_cased_texts", "texts have no capitals, for a model that reads them", "all", "checks_model"),
+    Kind("cut_spans", "annotated spans begin or end amid words", "spans of characters", "checks_data"),
     Kind("shifted_tags", "tags fit a neighbouring word better than their own", "tagged words", "checks_data"),
     Kind("target_scale", "the numbers to predict are not standardized", "numbers", "checks_model"),
     Kind("lost_answers", "answers are complete in none of the windows", "questions", "checks_model"),

@@ -27,11 +27,14 @@ START, END = ("start", "start_offset", "start_char", "begin"), ("end", "end_offs
 LABEL = ("label", "labels", "entity", "entity_group", "entity_type", "type", "tag", "tag_name", "category")
 NAME = "bert_helpers.spans"  # `info.builder_name` of what has the columns of FEATURES
 NUMBER = "number"  # of the row in its file
+ENOUGH = 10  # spans by which it is known how their ends are counted
 LOOKED_AT = 20  # rows by which a file is recognised
 SPAN = {"start": Value("int64"), "end": Value("int64"), "label": Value("string"), "text": Value("string")}
 FEATURES = Features({"text": Value("string"), "spans": List(SPAN), NUMBER: Value("int64")})
 BRAT = re.compile(r"(?P<id>T\d+)\t(?P<label>\S+) (?P<offsets>\d+ \d+(;\d+ \d+)*)\t?(?P<text>.*)")
 AMID, CUT = "begin amid a word, which is taken whole", "end amid a word, which is taken whole"
+INCLUSIVE = "the last character is the entity's own"
+EARLY = "begin at the blank before a word and end amid one, which is taken whole"
 
 
 class Span(NamedTuple):
@@ -282,7 +285,7 @@ def to_tags(row: Annotated, words: Sequence[tuple[int, int]]) -> tuple[list[str]
     whole; of spans within one another, or of one word, the longest is kept. Wrong are spans outside of the text or
     without a word, those whose text is another, and those that overlap or have two types.
     """
-    spans, done, wrong = [], [], []
+    spans, done, wrong, early = [], [], [], set()
     for span in sorted(set(row.spans)):
         piece = row.text[max(span.start, 0) : max(span.end, 0)]
         if not (0 <= span.start < span.end <= len(row.text) and piece.strip()):
@@ -292,6 +295,7 @@ def to_tags(row: Annotated, words: Sequence[tuple[int, int]]) -> tuple[list[str]
         else:
             start = span.start + len(piece) - len(piece.lstrip())
             spans.append(Span(start, start + len(piece.strip()), span.label))
+            early |= {spans[-1]} if start > span.start else set()
             done += ["blanks at the ends cut off"] * (piece != piece.strip())
     spans = sorted(set(spans), key=lambda span: (span.start, -span.end))
     for i, one in enumerate(spans):
@@ -308,7 +312,8 @@ def to_tags(row: Annotated, words: Sequence[tuple[int, int]]) -> tuple[list[str]
             done.append("within or beside another, in the same words: left out")
             continue
         tags[first:last] = [f"{'I' if i else 'B'}-{span.label}" for i in range(last - first)]
-        done += [AMID] * (starts[first] < span.start) + [CUT] * (ends[last - 1] > span.end)
+        done += [AMID] * (starts[first] < span.start)
+        done += [EARLY if span in early else CUT] * (ends[last - 1] > span.end)
         kept.append(span)
     return tags, sorted(kept), done, wrong
 
@@ -332,7 +337,28 @@ def with_fitting_offsets(rows: Sequence[Annotated]) -> tuple[Sequence[Annotated]
         ]
         if all(_fits(text, span) for text, spans, _ in counted for span in spans):
             return counted, f"counted in {way}"
-    return rows, ""
+    longer = with_exclusive_ends(rows)
+    return (longer, INCLUSIVE) if all(_fits(text, span) for text, spans, _ in longer for span in spans) else (rows, "")
+
+
+def ends_inclusive(rows: Sequence[Annotated], places: Sequence[Sequence[tuple[int, int]]]) -> bool:
+    """Whether the last characters of spans are the entities' own: each begins a word, and cuts the last letter off one.
+
+    `places` are the characters of the words of each text.
+    """
+    found = []
+    for (text, spans, _), words in zip(rows, places, strict=True):
+        starts, ends = ({*side} for side in zip(*words, strict=True))
+        found += [
+            span.start in starts and span.end not in ends and span.end + 1 in ends and text[span.end].isalnum()
+            for span in spans
+        ]
+    return len(found) >= ENOUGH and all(found)
+
+
+def with_exclusive_ends(rows: Sequence[Annotated]) -> list[Annotated]:
+    """Return rows whose spans end a character later."""
+    return [row._replace(spans=[span._replace(end=span.end + 1) for span in row.spans]) for row in rows]
 
 
 def _counted(content: bytes, span: Span, code: str, width: int) -> dict[str, int]:

@@ -26,6 +26,7 @@ QUESTIONS = Features(
 SHAPE = "data > paragraphs > context and qas > id, question, answers > text, answer_start"
 WANTED = {"question": "", "context": ""}  # columns that a table must have
 ANSWERS = ("answers", "answer", "answer_text")
+NULL = "the answers are null"
 STARTS = ("answer_start", "answer_starts", "start")
 
 
@@ -104,6 +105,8 @@ def to_questions(rows: Iterable[Mapping], source: str) -> Dataset:
         texts = [values["question"], values["context"], values["title"], *(text for text, _ in answers or [])]
         if not all(isinstance(text, str | None) for text in texts):
             bad.setdefault("a question, context or answer is not text", []).append(number)
+        elif answers is None and given is None:
+            bad.setdefault(NULL, []).append(number)
         elif answers is None:
             bad.setdefault("the answers are neither texts nor objects with text and answer_start", []).append(number)
         elif any(text and SURROGATE.search(text) for text in texts):
@@ -114,7 +117,8 @@ def to_questions(rows: Iterable[Mapping], source: str) -> Dataset:
             columns["answers"].append({"text": [t for t, _ in answers], "answer_start": [s for _, s in answers]})
     if bad:
         problem, numbers = next(iter(bad.items()))
-        raise DataError(problem, source=source, row=numbers, fix="correct the row")
+        fix = "give an empty list where the context has no answer" if problem == NULL else "correct the row"
+        raise DataError(problem, source=source, row=numbers, fix=fix)
     kept = Features({name: kind for name, kind in QUESTIONS.items() if has_answers or name != "answers"})
     return Dataset.from_dict({name: columns[name] for name in kept}, features=kept)
 

@@ -37,6 +37,7 @@ class Examples(NamedTuple):
     classes: list[str] | None = None  # names of the classes there are; None where labels are no classes
     words: list[list[str]] | None = None  # of each row, where labels are tags of words
     pairs: list[tuple[str, str]] | None = None  # the two texts of each row, where it has two
+    cut: list[bool] | None = None  # of each annotated span of characters, whether it begins or ends amid a word
 
     @property
     def several(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -70,14 +71,15 @@ for label in tag([{example}], truncation=True, max_length={length})[0]:
         """Read texts and labels, as splits with columns `text` and `labels`, a list of `ClassLabel`s.
 
         `label_column` names one column of lists of names, or of names with `label_delimiter` between them ("": the one
-        of | ; , that occurs); or several columns of 0 and 1, with commas between, one for each label. A row may have no
-        label. `source`, sizes and missing splits are as in `Classification.load`; rare labels are kept in every split
+        of | ; , that occurs), or of lists of 0 and 1, whose labels are their places, from 0; or columns of 0 and 1,
+        with commas between, one for each label. A row may have no label. `source`, sizes and missing splits are as in
+        `Classification.load`; rare labels are kept in every split
         (`stratified_rows`). Raises DataError, naming the file, row and column, when the data cannot be used.
         """
         names = [name.strip() for name in label_column.split(",")]
         columns = {f"labels {i}": name for i, name in enumerate(names)} if len(names) > 1 else {"labels": label_column}
         splits = read_texts(source, text_column, pair_column, columns, sample="tags", **reading)
-        if len(names) > 1:
+        if len(names) > 1 or _is_hot(splits):
             splits = {name: _of_columns(split, columns) for name, split in splits.items()}
         else:
             splits = _of_lists(splits, label_column, label_delimiter)
@@ -244,6 +246,11 @@ def _of_columns(split: Dataset, columns: Mapping[str, str]) -> Dataset:
     return _with_labels(split.remove_columns(list(columns)), labels, list(columns.values()))
 
 
+def _is_hot(splits: Mapping[str, Dataset]) -> bool:
+    """Whether the column of labels is that of one label, 0 and 1."""
+    return {str(value).strip().lower() for split in splits.values() for value in values_of(split, "labels")} <= YES | NO
+
+
 def _with_labels(split: Dataset, labels: list[list[int]], names: Sequence[str]) -> Dataset:
     return split.add_column("labels", labels, feature=List(ClassLabel(names=list(names))))
 
@@ -253,7 +260,11 @@ def _of_lists(splits: Mapping[str, Dataset], column: str, delimiter: str) -> dic
     feature = splits["train"].features["labels"]
     if isinstance(feature, List) and isinstance(feature.feature, ClassLabel):
         return {name: _with_missing_as_none(split) for name, split in splits.items()}
-    values = {name: values_of(split, "labels") for name, split in splits.items()}
+    values = {name: [_written_out(value) for value in values_of(split, "labels")] for name, split in splits.items()}
+    if _are_hot(list(chain(*values.values()))):
+        values = {name: [np.flatnonzero(row).tolist() for row in rows] for name, rows in values.items()}
+        for split in splits.values():
+            note(split, column, "lists of 0 and 1, whose labels are their places, from 0")
     strings = [value for rows in values.values() for value in rows if isinstance(value, str)]
     if not delimiter and strings:
         delimiter = _delimiter(strings, source_name(splits["train"]), column)
@@ -298,20 +309,33 @@ def _delimiter(values: Sequence[str], source: str, column: str) -> str:
 
 
 def _names_of(value: object, delimiter: str) -> list[str] | None:
-    """Return the labels of a row, each once: from a list, a list written as text, or names with a delimiter between."""
+    """Return the labels of a row, each once: from a list, or names with a delimiter between; None for others."""
     if value is None:
         return []
-    if isinstance(value, str) and value.strip().startswith("["):
-        try:
-            value = ast.literal_eval(value.strip())
-        except (SyntaxError, ValueError):
-            return None
+    if isinstance(value, str) and value.strip().startswith("["):  # a list that could not be read
+        return None
     if not isinstance(value, (list, tuple)):
         value = str(value).split(delimiter) if delimiter else [value]
-    parts = value
-    if any(isinstance(part, (list, dict, float)) or part is None for part in parts):
+    if any(isinstance(part, (list, dict, float)) or part is None for part in value):
         return None
-    return list(dict.fromkeys(name for part in parts if (name := str(part).strip())))
+    return list(dict.fromkeys(name for part in value if (name := str(part).strip())))
+
+
+def _written_out(value: object) -> object:
+    """Return the list that a text writes out; other values as they are."""
+    if not isinstance(value, str) or not value.strip().startswith("["):
+        return value
+    try:
+        return ast.literal_eval(value.strip())
+    except (SyntaxError, ValueError):
+        return value
+
+
+def _are_hot(rows: Sequence[object]) -> bool:
+    """Whether all rows are lists of 0 and 1, one for each label: as long as each other, and no sets of two names."""
+    if not all(isinstance(row, (list, tuple)) and all(value in (0, 1) for value in row) for row in rows):
+        return False
+    return len({len(row) for row in rows}) == 1 and any(len({*row}) < len(row) for row in rows)
 
 
 # --- sample ------------------------------------------------------------------------------------------------

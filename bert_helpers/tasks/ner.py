@@ -80,6 +80,8 @@ print(tag("A text with names."))"""
         splits = _tagged(_read(source, sample="ner", **read, **reading), tag_names, types)
         names = schemes.tag_names(splits["train"]["ner_tags"])
         if len(names) == 1:
+            if "spans" in splits["train"].column_names:
+                raise DataError("no spans in any row", source=source_name(splits["train"]), fix="mark some")
             raise DataError(
                 "no entity: every tag is O",
                 source=source_name(splits["train"]),
@@ -133,7 +135,16 @@ print(tag("A text with names."))"""
         texts = [" ".join(row) for row in words]
         tags = entities.named(split["ner_tags"][:], split.features["ner_tags"].feature.names)
         types = sorted({tag[2:] for row in tags for tag in row} - {""})
-        return Examples(texts, tags, texts, texts, classes=types, words=words)
+        cut = None
+        if "spans" in split.column_names:
+            places = [zip(*spans.find_words(*row), strict=True) for row in zip(split["text"][:], words, strict=True)]
+            ends = [tuple(map(set, place)) for place in places]  # where words begin, where they end
+            cut = [
+                span["start"] not in begin or span["end"] not in end
+                for (begin, end), row in zip(ends, split["spans"][:], strict=True)
+                for span in row
+            ]
+        return Examples(texts, tags, texts, texts, classes=types, words=words, cut=cut)
 
     def model_fields(self, train: Dataset) -> dict[str, object]:
         """Return number and names of the tags."""
@@ -272,17 +283,23 @@ def _from_spans(dataset: Dataset, words: str, model: str) -> Dataset:
 
         tokenizer = models.load_tokenizer(model)
     places = split_words([row.text for row in rows], tokenizer, words)
+    if empty := [number for number, place in zip(dataset[spans.NUMBER], places, strict=True) if not place]:
+        raise DataError("the text has no words", source=source_name(dataset), row=empty, fix="delete the row")
+    if spans.ends_inclusive(rows, places):
+        rows, way = spans.with_exclusive_ends(rows), spans.INCLUSIVE
     found = [spans.to_tags(row, place) for row, place in zip(rows, places, strict=True)]
     numbers = list(dataset[spans.NUMBER])
     wrong = {number: problems for number, (*_, problems) in zip(numbers, found, strict=True) if problems}
-    amid = [number for number, (_, _, done, _) in zip(numbers, found, strict=True) if spans.AMID in done]
+    beside = {number: sum(what in (spans.AMID, spans.EARLY) for what in done)
+              for number, (_, _, done, _) in zip(numbers, found, strict=True)}  # fmt: skip
     total = sum(len(row.spans) for row in rows)
     if wrong:
         problem = next(iter(wrong.values()))[0]
         raise DataError(problem, source=source_name(dataset), row=list(wrong), fix="correct the spans")
-    if sum(done.count(spans.AMID) for _, _, done, _ in found) > max(3, total / 2):
-        problem = "most spans begin amid a word: their offsets are those of another text"
-        raise DataError(problem, source=source_name(dataset), row=amid, fix="export text and spans together")
+    if sum(beside.values()) > max(3, total / 2):
+        problem = "most spans begin amid a word, or before it and end in it: their offsets are those of another text"
+        rows = [number for number, count in beside.items() if count]
+        raise DataError(problem, source=source_name(dataset), row=rows, fix="export text and spans together")
     tokens = _slices([row.text for row in rows], places)
     columns = {"tokens": tokens, "ner_tags": [tags for tags, *_ in found], "text": [row.text for row in rows]}
     columns["spans"] = [[{"start": s.start, "end": s.end, "label": s.label} for s in kept] for _, kept, *_ in found]
@@ -295,7 +312,7 @@ def _from_spans(dataset: Dataset, words: str, model: str) -> Dataset:
     for what in dict.fromkeys(what for what, _ in done):
         at = [number for kind, number in done if kind == what]
         shown = [str(number) for number in dict.fromkeys(at)]
-        note(tagged, f"{len(at)} of {total} spans", f"{what} (rows {', '.join(shown[:10])}{', …' * (len(shown) > 10)})")
+        note(tagged, f"{len(at)} of {total} spans {what}", f"(rows {', '.join(shown[:10])}{', …' * (len(shown) > 10)})")
     return tagged
 
 

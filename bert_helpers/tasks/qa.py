@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import string
+import warnings
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import groupby
@@ -346,12 +347,13 @@ def _cut_words(
     questions: Sequence[str], contexts: Sequence[str], tokenizer: PreTrainedTokenizerBase, room: int, whole: int
 ) -> list[str]:
     """Each question up to the last word within `room` tokens; all of it where both texts fit into `whole` tokens."""
-    encodings = tokenizer(list(questions), add_special_tokens=False).encodings
+    encodings = tokenizer(list(questions), add_special_tokens=False, verbose=False).encodings
     cut = list(questions)
     for i, e in enumerate(encodings):
         if len(e.ids) > room:
             context = tokenizer(contexts[i], add_special_tokens=False, verbose=False)["input_ids"]
             if len(e.ids) + len(context) > whole:
+                warnings.warn(f"of questions of more than {room} tokens the last words are left out", stacklevel=3)
                 cut[i] = cut[i][: e.word_to_chars(e.word_ids[room])[0]]
     return cut
 

@@ -31,7 +31,8 @@ class ExtractiveQAPipeline(ChunkPipeline):
     """`pipeline("extractive-qa", model=…, tokenizer=…)`: answers as exact slices of a context.
 
     Call it with question and context, in this order or by name: strings, columns of equal length (lists, arrays, a
-    column of `datasets` or pandas), or one of each kind; with a dict {"question", "context"}; or with many such dicts.
+    column of `datasets` or pandas), or one of each kind; with a dict {"question", "context"} of these; or with many
+    such dicts of strings.
     Returns for each question a dict `score`, `start`, `end`, `answer`, or for `top_k` > 1 a list of them, best first:
     for one example that, for many a list, for an iterator (a generator) an iterator that reads on as it is asked.
 
@@ -86,6 +87,8 @@ class ExtractiveQAPipeline(ChunkPipeline):
             examples = _paired(*(inputs or (question, context)))
         else:
             raise DataError("give question and context, or examples.")
+        if isinstance(examples, Mapping) and {"question", "context"} <= examples.keys():
+            examples = _paired(examples["question"], examples["context"])  # both may be columns
         if isinstance(examples, Mapping):
             return super().__call__(_checked(examples), **options)
         if isinstance(examples, str) or not isinstance(examples, Iterable):
@@ -155,7 +158,7 @@ class ExtractiveQAPipeline(ChunkPipeline):
 def _paired(question: str | Iterable[str] | None, context: str | Iterable[str] | None) -> Mapping | list[Mapping]:
     """Examples from the two; one question goes with every context, one context with every question."""
     columns = {
-        name: given if given is None or isinstance(given, str) else list(given)
+        name: list(given) if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else given
         for name, given in (("question", question), ("context", context))
     }
     lengths = {len(given) for given in columns.values() if isinstance(given, list)}
@@ -170,8 +173,10 @@ def _paired(question: str | Iterable[str] | None, context: str | Iterable[str] |
 
 
 def _checked(example: object) -> dict[str, str]:
+    if not isinstance(example, Mapping):
+        raise DataError(f"{FORM}; this one is {example!r:.40}.")
     for name in ("question", "context"):
-        if not isinstance(example, Mapping) or not isinstance(example.get(name), str):
+        if not isinstance(example.get(name), str):
             raise DataError(f"{FORM}; this one has no text {name!r}.")
     return {"question": example["question"], "context": example["context"]}
 

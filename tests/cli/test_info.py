@@ -115,6 +115,22 @@ def test_columns_of_other_names_are_guessed_and_said(home, capsys):
     assert "--text-column 'message' --label-column 'team'" in text
     assert "40 rows: bills 14" in text
     assert "(of all rows); 0% longer than --max-length" in text
+    many = [{"body": f"where is my parcel number {i}", "topics": ["late", "lost"][: i % 3]} for i in range(30)]
+    pairs = [{"one": f"a cat number {i} sat", "two": f"it sat on mat {i}", "same": "ny"[i % 2]} for i in range(30)]
+    files = {
+        "--text-column 'body' --label-column 'topics'": pd.DataFrame(many),
+        "--text-column 'body' --label-column 'late,lost'": pd.DataFrame(
+            [{"body": row["body"], **{name: int(name in row["topics"]) for name in ("late", "lost")}} for row in many]
+        ),
+        "--text-column 'one' --pair-column 'two' --label-column 'same'": pd.DataFrame(pairs),
+        "--text-column 'body' --pair-column '' --low 1 --high 9 --label-column 'grade'": pd.DataFrame(
+            [{"body": row["body"], "grade": round(1 + 8 * i / 29, 2)} for i, row in enumerate(many)]
+        ),
+    }
+    for words, table in files.items():
+        table.to_json("table.json", orient="records")
+        assert cli.main(["info", "table.json"]) == 0
+        assert f"{words} (guessed" in capsys.readouterr().out
 
 
 def test_a_runs_folder_is_shown_from_its_record(home, capsys):

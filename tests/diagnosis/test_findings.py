@@ -22,6 +22,7 @@ from made_up import (
     reviews,
     sentence,
     splits,
+    tagged,
 )
 from transformers import BertTokenizerFast
 
@@ -128,6 +129,14 @@ def shifted_tags(over, get):
     return checks_data.check_tags(
         examples(splits(fixes.shift_tags(right, 1) if over else right, right), "ner")["train"]
     )
+
+
+@case
+def cut_spans(over, get):
+    found = [{"start": 0, "end": 3 - (i < 2 + over), "label": "PER"} for i in range(40)]  # 3 and 2 of 40
+    words = tagged([(["Ann", "sings"], ["B-PER", "O"])] * 40, types=("PER",))
+    rows = words.add_column("text", ["Ann sings"] * 40).add_column("spans", [[span] for span in found])
+    return checks_data.check_spans(examples(splits(rows, rows), "ner"))
 
 
 @case

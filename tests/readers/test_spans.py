@@ -206,8 +206,8 @@ def test_words_are_split_as_the_option_says(tmp_path):
     assert rows[0][1] == ["Anna", "Lee", "sings", "in", "Brask."]
     assert notes["a.jsonl"]["words"] == "between blanks"
     said = {what: value for what, value in notes["a.jsonl"].items() if "spans" in what}
-    assert list(said) == ["40 of 50 spans"]
-    assert said["40 of 50 spans"].startswith("end amid a word, which is taken whole (rows 1, 3, 4, 6, ")
+    assert list(said) == ["40 of 50 spans end amid a word, which is taken whole"]
+    assert next(iter(said.values())).startswith("(rows 1, 3, 4, 6, ")
     assert loaded(tmp_path / "a.jsonl", words="punctuation")[0][0][1] == TOKENS[0]
 
 
@@ -261,13 +261,36 @@ def test_what_can_mean_two_things_is_refused(found, problem, tmp_path):
     assert caught.value.rows == [2, 18]
 
 
-def test_offsets_of_another_text_are_refused_though_each_could_be_a_span(tmp_path):
+@pytest.mark.parametrize(("before", "shift"), [("", 1), ("\n", 0)])
+def test_offsets_of_another_text_are_refused_though_each_could_be_a_span(before, shift, tmp_path):
+    """Of a text that was a character longer or shorter than the one it came with."""
     shifted = "".join(
-        json.dumps({"text": text, "label": [[s + 1, e + 1, t] for s, e, t in found]}) + "\n" for text, found in ROWS
+        json.dumps({"text": before + text, "label": [[s + shift, e + shift, t] for s, e, t in found]}) + "\n"
+        for text, found in ROWS
     )
     (tmp_path / "a.jsonl").write_text(shifted)
     with pytest.raises(DataError, match="most spans begin amid a word"):
         TASKS["ner"].load(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_ends_may_be_the_last_characters(shown, tmp_path):
+    rows = [
+        {"text": text, "spans": [{"start": s, "end": e - 1, "label": t} | ({"text": text[s:e]} if shown else {})
+                                 for s, e, t in found]}
+        for text, found in ROWS
+    ]  # fmt: skip
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "b.jsonl").write_text(FILES["doccano.jsonl"])
+    (rows, notes), (plain, _) = loaded(tmp_path / "a.jsonl"), loaded(tmp_path / "b.jsonl")
+    assert (rows, notes["a.jsonl"]["offsets"]) == (plain, spans.INCLUSIVE)
+
+
+def test_a_text_without_words_is_named(tmp_path):
+    (tmp_path / "a.jsonl").write_text(FILES["doccano.jsonl"] + '{"text": " ", "label": []}\n')
+    with pytest.raises(DataError, match="the text has no words") as caught:
+        TASKS["ner"].load(tmp_path / "a.jsonl")
+    assert caught.value.rows == [31]
 
 
 def test_rows_of_another_shape_are_named(tmp_path):

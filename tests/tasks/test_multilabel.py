@@ -71,6 +71,22 @@ def test_labels_are_read_however_they_are_written(form, tmp_path):
     assert found == {f"text {i}": row for i, row in enumerate(LABELS)}
 
 
+def test_lists_of_0_and_1_have_a_label_a_place_and_a_single_column_is_one_label(tmp_path):
+    lists, column = tmp_path / "lists.jsonl", tmp_path / "column.csv"
+    hot = [[int(name in row) for name in NAMES] for row in LABELS]
+    lists.write_text("".join(json.dumps({"text": f"text {i}", "labels": row}) + "\n" for i, row in enumerate(hot)))
+    pd.DataFrame({"text": [f"text {i}" for i in range(30)], "spam": [bool(row[1]) for row in hot]}).to_csv(
+        column, index=False
+    )
+    dataset = TASK.load(lists)
+    assert dataset["train"].features["labels"].feature.names == ["0", "1", "2"]
+    found = {row["text"]: sorted(row["labels"]) for split in dataset.values() for row in split}
+    assert found == {f"text {i}": [j for j, yes in enumerate(row) if yes] for i, row in enumerate(hot)}
+    dataset = TASK.load(column, label_column="spam")
+    assert dataset["train"].features["labels"].feature.names == ["spam"]
+    assert sum(len(row) for split in dataset.values() for row in split["labels"]) == sum(row[1] for row in hot)
+
+
 def test_the_delimiter_that_was_assumed_is_noted_and_one_that_is_in_doubt_is_asked_for(tmp_path):
     assert assumed(TASK.load(write(tmp_path, ";"))) == {"rows.csv": {"between labels": ";"}}
     assert assumed(TASK.load(write(tmp_path, ";"), label_delimiter=";")) == {}

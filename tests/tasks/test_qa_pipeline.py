@@ -79,7 +79,7 @@ def test_columns_of_every_kind(pipe):
     for column in (tuple, np.array, pd.Series, lambda values: rows["question" if values is questions else "context"]):
         assert pipe(question=column(questions), context=column(contexts)) == expected
         assert pipe(column(questions), column(contexts)) == expected
-    assert pipe(rows) == pipe(table.to_dict(orient="records")) == expected
+    assert pipe(rows) == pipe(table.to_dict(orient="records")) == pipe(rows[:]) == expected
     assert pipe(question=table["question"], context=contexts[0])[0] == expected[0]
     assert pipe(questions[0], contexts[0]) == expected[0]
 
@@ -107,7 +107,8 @@ def test_a_question_is_whole_where_all_fits_and_else_cut(pipe, monkeypatch):
     question = " ".join(["who"] * 50)
     pipe(question, "Ada did.")
     assert pipe.tokenizer.decode(seen.pop()[0]) == f"[CLS] {question} [SEP] ada did. [SEP]"
-    pipe(question, text(60, 0))
+    with pytest.warns(UserWarning, match="of more than 20 tokens the last words are left out"):
+        pipe(question, text(60, 0))
     assert {(ids == pipe.tokenizer.encode("who")[1]).sum().item() for ids in seen} == {(MAX_LENGTH - 3 - 21) // 2}
 
 
@@ -128,7 +129,7 @@ def test_former_names_of_options(pipe, tokenizer, model):
         pipe(asked, max_question_len=9)
 
 
-@pytest.mark.parametrize("wrong", [1, None, "Who?", [1], ["Who?"], 1.5, object()])
+@pytest.mark.parametrize("wrong", [1, None, "Who?", [1], ["Who?"], 1.5, object(), {"question": "Who?", "context": 1.5}])
 def test_what_is_no_example(wrong, pipe):
     with pytest.raises(DataError, match=r"an example is|this one has no text"):
         pipe(wrong)
