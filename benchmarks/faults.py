@@ -3,6 +3,7 @@
     python benchmarks/faults.py                         # report seeds on the samples; goes on where it was stopped
     python benchmarks/faults.py --seeds 0 1 --only label_noise truncation --tasks ner
     python benchmarks/faults.py --data classification=../imdb --out results/faults-imdb.jsonl
+    python benchmarks/faults.py --seeds 101 --neighbours # the smallest harmless change beside a fault: no finding
     python benchmarks/faults.py --table results/faults.jsonl
 
 Thresholds were settled on the seeds 0 to 4; the default seeds, 100 to 102, were not looked at before.
@@ -15,11 +16,12 @@ import dataclasses
 import gc
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -31,15 +33,17 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, concatenate_datasets, disable_progress_bars
 from transformers import BertTokenizerFast, Trainer, logging
 
-from bert_helpers import BertHelpersError, metrics, models, runs, training
+from bert_helpers import BertHelpersError, DataError, metrics, models, runs, training
 from bert_helpers.diagnosis import checks_data, checks_model, checks_run, fixes
 from bert_helpers.diagnosis import findings as diagnosis
+from bert_helpers.tasks import entities
 from bert_helpers.tasks.base import options
 from bert_helpers.tasks.registry import TASKS
 
 MODEL = models.DEFAULT_MODEL
 REPORT = (100, 101, 102)
 ALL, TEXTS = ("classification", "regression", "ner", "qa"), ("classification", "regression")
+EVERY = (*ALL, "multilabel")
 PARAMETERS = {"BATCH_SIZE": 16, "GRADIENT_ACCUMULATION": 1, "EARLY_STOPPING": 0, "WEIGHT_DECAY": 0.01, "DROPOUT": 0.1,
               "LABEL_SMOOTHING": 0.0, "TRUNCATION": "head", "PRECISION": "auto", "DATALOADER_WORKERS": 0,
               "DIFFERENCE": 0.15}  # fmt: skip
@@ -48,12 +52,15 @@ HEALTHY = {  # as many epochs as lower the validation loss on the samples, no mo
     "regression": {"EPOCHS": 6, "LEARNING_RATE": 2e-4, "MAX_LENGTH": 64},
     "ner": {"EPOCHS": 5, "LEARNING_RATE": 3e-4, "MAX_LENGTH": 96, "STRIDE": 16},
     "qa": {"EPOCHS": 6, "LEARNING_RATE": 3e-4, "MAX_LENGTH": 160, "STRIDE": 40},
+    "multilabel": {"EPOCHS": 30, "LEARNING_RATE": 3e-4, "MAX_LENGTH": 64, "THRESHOLDS": "each", "DIFFERENCE": 0.2},
 }
 REAL = {  # real texts are longer: in 48 tokens of a review of IMDb there is less than half of it
     "classification": {"MAX_LENGTH": 192, "TRUNCATION": "head+tail"},
 }
 SIZES = {"train_size": 480, "validation_size": 160, "test_size": 240}  # of real data
-HEADLINE = {"classification": "f1_macro", "regression": "pearson", "ner": "f1", "qa": "f1"}
+HEADLINE = {"classification": "f1_macro", "regression": "pearson", "ner": "f1", "qa": "f1", "multilabel": "f1_macro"}
+REFUSED = "refused"  # in place of a finding, where rows cannot be read
+NOT = "not "  # before the name of a fault whose harmless neighbour is planted
 
 
 @dataclass
@@ -313,6 +320,104 @@ def overconfidence(setup, rng):
     setup.changes["logits"] = lambda logits: 5 * logits  # as if five models' logits were added, not averaged
 
 
+def label_without_rows(setup, rng, *, left=0):
+    """The rarest label of the validation rows has `left` of them."""
+    validation = setup.dataset["validation"]
+    rows = [np.flatnonzero([label in row for row in validation["labels"]])
+            for label in range(validation.features["labels"].feature.num_classes)]  # fmt: skip
+    setup.replace(validation=fixes.remove_rows(validation, min(rows, key=len)[left:]))
+
+
+def constant_text(setup, rng, *, texts=("Cordless drill",)):
+    """One of two columns has the same text in all rows, or one of a few `texts`, as the names of aspects are."""
+    for split, rows in setup.dataset.items():
+        column = [texts[i % len(texts)] for i in range(len(rows))]
+        setup.replace(**{split: with_column(rows, "text_pair", column)})
+
+
+def two_constant_texts(setup, rng):
+    constant_text(setup, rng, texts=("Cordless drill", "Garden hose"))
+
+
+def swap(setup, splits):
+    setup.replace(**{name: fixes.swap_pairs(setup.dataset[name]) for name in splits})
+
+
+def swapped_pairs(setup, rng, *, splits=("validation", "test")):
+    """Questions of the sample with the sentence of the answer, or with another one, as in QNLI (Wang et al. 2019)."""
+    for name, rows in TASKS["qa"].load("sample").items():
+        pairs = []
+        for context, question, answers in zip(rows["context"], rows["question"], rows["answers"], strict=True):
+            sentences = re.findall(r"[^.!?]+[.!?]*\s*", context)
+            place = int(np.searchsorted(np.cumsum([*map(len, sentences)]), answers["answer_start"][0], side="right"))
+            pairs += [(question, sentences[i % len(sentences)], int(i == place)) for i in (place, place + 1)]
+        texts, others, labels = zip(*pairs, strict=True)
+        split = Dataset.from_dict({"text": texts, "text_pair": others, "label": labels})
+        setup.replace(**{name: split.cast_column("label", ClassLabel(names=["other", "answer"]))})
+    setup.parameters.update(MAX_LENGTH=160, TRUNCATION="head")
+    swap(setup, splits)
+
+
+def pairs_in_another_order(setup, rng):
+    swapped_pairs(setup, rng, splits=("train", "validation", "test"))
+
+
+def swapped_pairs_of_one_kind(setup, rng):
+    swap(setup, ("validation", "test"))
+
+
+def unfitted_thresholds(setup, rng):
+    setup.parameters["THRESHOLDS"] = "none"
+
+
+def common_threshold(setup, rng):
+    setup.parameters["THRESHOLDS"] = "one"
+
+
+def overlapping_windows(setup, rng):
+    setup.parameters.update(MAX_LENGTH=64, STRIDE=30)
+
+
+def spans_of(rows: Dataset, *, normalised: float = 0.0, blanks: float = 0.0, rng: np.random.Generator) -> list[dict]:
+    """Tagged sentences as texts with spans of characters.
+
+    A share of the texts was `normalised` after that: of two blanks behind the first word one is left. In the text of a
+    share of the spans there is a blank (`blanks`) at its end.
+    """
+    names, found = rows.features["ner_tags"].feature.names, []
+    for words, tags in zip(rows["tokens"], rows["ner_tags"], strict=True):
+        text, spans = " ".join(words), []
+        for start, end, kind, _ in entities.character_spans(text, words, [names[tag] for tag in tags]):
+            longer = int(end < len(text) and rng.random() < blanks)
+            spans.append([start, end + longer, kind])
+        if rng.random() < normalised:
+            first = len(words[0])
+            spans = [[start + (start > first), end + (end > first), kind] for start, end, kind in spans]
+        found.append({"text": text, "label": spans})
+    return found
+
+
+def from_spans(setup, rng, **changes):
+    """The same rows, read from texts with spans of characters."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, rows in setup.dataset.items():
+            lines = [json.dumps(row) + "\n" for row in spans_of(rows, rng=rng, **changes)]
+            (Path(folder) / f"{name}.jsonl").write_text("".join(lines))
+        setup.dataset = TASKS["ner"].load(folder)
+
+
+def cut_spans(setup, rng):
+    from_spans(setup, rng, normalised=0.2)
+
+
+def spans_of_another_text(setup, rng):
+    from_spans(setup, rng, normalised=1.0)
+
+
+def spans_with_blanks(setup, rng):
+    from_spans(setup, rng, blanks=0.2)
+
+
 FAULTS = [
     Fault("class_imbalance", ("classification", "ner"), class_imbalance, metric="headline"),
     Fault("duplicates", ALL, duplicates),
@@ -329,6 +434,11 @@ FAULTS = [
     Fault("trained_head", ALL, trained_head, metric="headline"),
     Fault("cannot_overfit_batch", ALL, cannot_overfit_batch, metric="headline"),
     Fault("frozen_parameters", ALL, frozen_parameters, metric="headline"),
+    Fault("label_without_rows", ("multilabel",), label_without_rows),
+    Fault("constant_text", ("regression",), constant_text),
+    Fault("swapped_pairs", ("classification",), swapped_pairs),
+    Fault("cut_spans", ("ner",), cut_spans),
+    Fault(REFUSED, ("ner",), spans_of_another_text),
     Fault("target_scale", ("regression",), target_scale, metric="headline"),
     Fault("lost_answers", ("qa",), lost_answers, metric="headline"),
     Fault("shifted_tags", ("ner",), shifted_tags, metric="headline"),
@@ -343,17 +453,30 @@ FAULTS = [
     Fault("out_of_memory", ALL, out_of_memory, metric="headline", trains=True),
     Fault("slow", ("classification", "ner"), slow, metric="seconds", trains=True),
     Fault("overconfidence", ("classification",), overconfidence, metric="log_loss", trains=True),
+    Fault("unfitted_thresholds", ("multilabel",), unfitted_thresholds, metric="headline", trains=True),
 ]
-HEALTHY_RUN = Fault("healthy", ALL, lambda setup, rng: None, metric="headline")
+NEIGHBOURS = [
+    Fault(f"{NOT}label_without_rows", ("multilabel",), partial(label_without_rows, left=1)),
+    Fault(f"{NOT}constant_text", ("regression",), two_constant_texts),
+    Fault(f"{NOT}swapped_pairs", ("classification",), pairs_in_another_order),
+    Fault(f"{NOT}swapped_pairs", ("regression",), swapped_pairs_of_one_kind),
+    Fault(f"{NOT}cut_spans", ("ner",), spans_with_blanks),
+    Fault(f"{NOT}lost_answers", ("qa",), overlapping_windows),
+    Fault(f"{NOT}unfitted_thresholds", ("multilabel",), common_threshold, trains=True),
+]
+HEALTHY_RUN = Fault("healthy", EVERY, lambda setup, rng: None, metric="headline")
 
 
 # --- runs --------------------------------------------------------------------------------------------------
 
 
 def healthy_setup(task: str, source: str, seed: int) -> Setup:
-    """The task's data, its splits drawn anew from `seed` (questions as they are: contexts must stay apart)."""
+    """The task's data, its splits drawn anew from `seed`.
+
+    Not those of questions, whose contexts must stay apart; those of several labels are drawn in reading already.
+    """
     dataset = TASKS[task].load(source, seed=seed, **({} if source == "sample" else SIZES))
-    if task != "qa":
+    if task not in ("qa", "multilabel"):
         dataset = fixes.redraw_splits(dataset, seed=seed)
     real = {} if source == "sample" else REAL.get(task, {})
     return Setup(task, dataset, {**PARAMETERS, **HEALTHY[task], **real}, seed)
@@ -383,6 +506,14 @@ def prepare(setup: Setup, folder: Path) -> tuple[BertTokenizerFast, DatasetDict,
     return tokenizer, encoded, setup.change("trainer", trainer)
 
 
+def fit(setup: Setup, encoded: DatasetDict, trainer: Trainer) -> None:
+    """Fit what the task fits on validation rows, such as thresholds."""
+    task, config = TASKS[setup.task], trainer.model.config
+    rows = encoded["validation"], setup.dataset["validation"]
+    chosen = options(task.fitted_fields, setup.parameters)
+    config.update(task.fitted_fields(trainer.predict(rows[0]), *rows, config, **chosen))
+
+
 def check_before_training(
     setup: Setup, tokenizer: BertTokenizerFast, encoded: DatasetDict, trainer: Trainer
 ) -> list[diagnosis.Finding]:
@@ -395,11 +526,14 @@ def check_before_training(
 
 
 def check_after_training(setup: Setup, encoded: DatasetDict, trainer: Trainer) -> list[diagnosis.Finding]:
-    classes, task = None, TASKS[setup.task]
+    classes, task, thresholds = None, TASKS[setup.task], getattr(trainer.model.config, "thresholds", None)
+    found: list[diagnosis.Finding] = []
     if task.has_classes:
         output = trainer.predict(encoded["validation"])
-        classes = setup.change("logits", output.predictions), output.label_ids
-    return checks_run.check_run(
+        classes = task.class_logits(output._replace(predictions=setup.change("logits", output.predictions)))
+        if thresholds:
+            found = checks_run.check_thresholds(*output[:2], thresholds, seed=setup.seed)
+    return found + checks_run.check_run(
         trainer.state.log_history,
         training.history(trainer),
         chance=task.chance_loss(encoded["train"], trainer.model.config),
@@ -449,6 +583,7 @@ def run(setup: Setup, test: Dataset, *, train: bool, diagnose: bool) -> tuple[li
                 started = time.perf_counter()
                 trainer.train()
                 scores["seconds"] = time.perf_counter() - started
+                fit(setup, encoded, trainer)
                 found += check_after_training(setup, encoded, trainer) if diagnose else []
                 scores |= score(setup, test, tokenizer, trainer)
             except (BertHelpersError, torch.OutOfMemoryError) as error:
@@ -479,7 +614,11 @@ def cell(task: str, fault: Fault, seed: int, source: str, *, train: bool) -> dic
     """One line of the results."""
     setup = healthy_setup(task, source, seed)
     test = setup.dataset["test"]
-    fault.plant(setup, np.random.default_rng(seed))
+    try:
+        fault.plant(setup, np.random.default_rng(seed))
+    except DataError as error:
+        return {"source": Path(source).name, "task": task, "fault": fault.name, "seed": seed, "trained": False,
+                "findings": [REFUSED], "evidence": [], "fix": str(error)[:300], "before": {}, "after": {}}  # fmt: skip
     if fault.name == "target_scale":  # correlations do not mind the scale
         test = setup.dataset["test"]
     train = train and (fault.trains or bool(fault.metric))
@@ -507,8 +646,9 @@ def cell(task: str, fault: Fault, seed: int, source: str, *, train: bool) -> dic
 def summary(rows: list[dict]) -> str:
     """A line a fault and task: named first in how many runs, metric healthy / before / after, other findings."""
     healthy = {(r["source"], r["task"], r["seed"]): r for r in rows if r["fault"] == "healthy"}
-    lines, named, won = (
+    lines, named, spared, won = (
         [("fault", "task", "named first", "healthy / before / after", "other findings"), ("---",) * 5],
+        [],
         [],
         [],
     )
@@ -516,6 +656,9 @@ def summary(rows: list[dict]) -> str:
         if fault == "healthy":
             first = [not found for found in group.findings]
             text = ""
+        elif fault.startswith(NOT):
+            first, text = [fault.removeprefix(NOT) not in found for found in group.findings], ""
+            spared += first
         else:
             first = [found[:1] == [fault] for found in group.findings]
             named += first
@@ -527,6 +670,8 @@ def summary(rows: list[dict]) -> str:
     goals = []
     if named:
         goals.append(f"planted faults named first: {np.mean(named):.1%} of {len(named)} (goal 95%)")
+    if spared:
+        goals.append(f"harmless neighbours without the finding: {sum(spared)} of {len(spared)} (goal: all)")
     if healthy:
         share = np.mean([bool(run["findings"]) for run in healthy.values()])
         goals.append(f"healthy runs with a finding: {share:.1%} of {len(healthy)} (goal: at most 5%)")
@@ -566,7 +711,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(REPORT))
     parser.add_argument("--only", nargs="+", help="names of faults, or healthy")
-    parser.add_argument("--tasks", nargs="+", choices=ALL, default=list(ALL))
+    parser.add_argument("--tasks", nargs="+", choices=EVERY, default=list(EVERY))
+    parser.add_argument("--neighbours", action="store_true", help="plant harmless neighbours of faults instead")
     parser.add_argument("--data", nargs="+", default=[], metavar="TASK=SOURCE", help="instead of the samples")
     parser.add_argument("--out", type=Path, default=Path("results/faults.jsonl"))
     parser.add_argument("--no-train", action="store_true", help="only what is found before training")
@@ -581,7 +727,8 @@ def main() -> None:
     tasks = [task for task in options.tasks if not sources or task in sources]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     done = {(r["source"], r["task"], r["fault"], r["seed"]) for r in read(options.out)}
-    for seed, fault in ((seed, fault) for seed in options.seeds for fault in [HEALTHY_RUN, *FAULTS]):
+    runs_ = NEIGHBOURS if options.neighbours else [HEALTHY_RUN, *FAULTS]
+    for seed, fault in ((seed, fault) for seed in options.seeds for fault in runs_):
         if (options.only and fault.name not in options.only) or (options.no_train and fault.trains):
             continue
         for task in tasks:
