@@ -12,6 +12,7 @@ rows without a fault. The first cells of a seed are its healthy runs, which the 
 """
 
 import argparse
+import codecs
 import dataclasses
 import gc
 import json
@@ -93,6 +94,7 @@ class Fault:
     plant: Callable[[Setup, np.random.Generator], None]
     metric: str = ""  # what suffers and training can win back; "headline" is the task's
     trains: bool = False
+    finding: str = ""  # what names it, if not its own name
 
 
 # --- faults ------------------------------------------------------------------------------------------------
@@ -181,6 +183,16 @@ def other_tokenizer(setup, rng):
     setup.changes["model"] = shrink
 
 
+def added_tokens(setup, rng):
+    def with_names():
+        tokenizer = models.load_tokenizer(MODEL)
+        tokenizer.add_tokens([f"<place {i}>" for i in range(20)])
+        return tokenizer
+
+    setup.tokenizer = with_names
+    setup.changes["model"] = lambda model: models.fit_embeddings(model, with_names())
+
+
 def untrained_encoder(setup, rng):
     def forget(model):
         model.bert.encoder.apply(lambda part: part.reset_parameters() if hasattr(part, "reset_parameters") else None)
@@ -197,11 +209,33 @@ def trained_head(setup, rng):
     setup.changes["model"] = trained
 
 
-def lower_cased_texts(setup, rng):
-    lowered = {name: with_column(split, "text", [text.lower() for text in split["text"]])
-               for name, split in setup.dataset.items()}  # fmt: skip
+def lower_cased_texts(setup, rng, *, every=1):
+    for name, split in setup.dataset.items():
+        texts = [text if i % every else text.lower() for i, text in enumerate(split["text"])]
+        setup.replace(**{name: with_column(split, "text", texts)})
     unknown_tokens(setup, rng)  # which has a tokenizer that keeps capitals
-    setup.replace(**lowered)
+
+
+def many_pieces(setup, rng, *, every=1):
+    """Texts of a language of which the vocabulary knows letters only: each letter 13 further in the alphabet."""
+    for name, split in setup.dataset.items():
+        texts = [text if i % every else codecs.encode(text, "rot13") for i, text in enumerate(split["text"])]
+        setup.replace(**{name: with_column(split, "text", texts)})
+
+
+def fp16_overflow(setup, rng, *, factor=1e6):
+    """Values of attention a million times as large and their output so much smaller, which fp32 does not mind."""
+
+    def enlarge(model):
+        for layer in model.bert.encoder.layer:
+            for values in (layer.attention.self.value.weight, layer.attention.self.value.bias):
+                values.data.mul_(factor)
+            layer.attention.output.dense.weight.data.div_(factor)
+
+    def in_fp16(trainer):
+        trainer.args.fp16, trainer.args.bf16 = True, False
+
+    setup.changes.update(model=enlarge, trainer=in_fp16)
 
 
 def cannot_overfit_batch(setup, rng):
@@ -211,6 +245,14 @@ def cannot_overfit_batch(setup, rng):
 def frozen_parameters(setup, rng):
     def freeze(model):
         model.bert.requires_grad_(False)
+
+    setup.changes["model"] = freeze
+
+
+def frozen_norms_and_embeddings(setup, rng):
+    def freeze(model):
+        for name, weights in model.named_parameters():
+            weights.requires_grad = not re.search("LayerNorm|embeddings", name)
 
     setup.changes["model"] = freeze
 
@@ -276,8 +318,8 @@ def underfitting(setup, rng):
     setup.parameters.update(EPOCHS=1, BATCH_SIZE=64)
 
 
-def learning_rate_too_high(setup, rng):
-    setup.parameters["LEARNING_RATE"] *= 100
+def learning_rate_too_high(setup, rng, *, factor=100):
+    setup.parameters["LEARNING_RATE"] *= factor
 
 
 def learning_rate_too_low(setup, rng):
@@ -428,12 +470,15 @@ FAULTS = [
     Fault("truncation", TEXTS, truncation, metric="headline"),
     Fault("unknown_tokens", ALL, unknown_tokens, metric="headline"),
     Fault("other_tokenizer", ALL, other_tokenizer),
+    Fault("many_pieces", TEXTS, many_pieces),
     Fault("lower_cased_texts", TEXTS, lower_cased_texts),
+    Fault("fp16_overflow", ALL, fp16_overflow),
     Fault("initial_loss", ALL, initial_loss, metric="headline"),
     Fault("untrained_encoder", ALL, untrained_encoder, metric="headline"),
     Fault("trained_head", ALL, trained_head, metric="headline"),
     Fault("cannot_overfit_batch", ALL, cannot_overfit_batch, metric="headline"),
     Fault("frozen_parameters", ALL, frozen_parameters, metric="headline"),
+    Fault("frozen_norms_and_embeddings", ALL, frozen_norms_and_embeddings, finding="frozen_parameters"),
     Fault("label_without_rows", ("multilabel",), label_without_rows),
     Fault("constant_text", ("regression",), constant_text),
     Fault("swapped_pairs", ("classification",), swapped_pairs),
@@ -456,6 +501,11 @@ FAULTS = [
     Fault("unfitted_thresholds", ("multilabel",), unfitted_thresholds, metric="headline", trains=True),
 ]
 NEIGHBOURS = [
+    Fault(f"{NOT}other_tokenizer", ALL, added_tokens),
+    Fault(f"{NOT}many_pieces", TEXTS, partial(many_pieces, every=5)),
+    Fault(f"{NOT}lower_cased_texts", TEXTS, partial(lower_cased_texts, every=2)),
+    Fault(f"{NOT}fp16_overflow", ALL, partial(fp16_overflow, factor=100)),
+    Fault(f"{NOT}learning_rate_too_high", TEXTS, partial(learning_rate_too_high, factor=2)),
     Fault(f"{NOT}label_without_rows", ("multilabel",), partial(label_without_rows, left=1)),
     Fault(f"{NOT}constant_text", ("regression",), two_constant_texts),
     Fault(f"{NOT}swapped_pairs", ("classification",), pairs_in_another_order),
@@ -653,6 +703,7 @@ def summary(rows: list[dict]) -> str:
         [],
     )
     for (fault, task), group in pd.DataFrame(rows).groupby(["fault", "task"], sort=False):
+        expected = next((f.finding for f in FAULTS if f.name == fault), "") or fault
         if fault == "healthy":
             first = [not found for found in group.findings]
             text = ""
@@ -660,11 +711,11 @@ def summary(rows: list[dict]) -> str:
             first, text = [fault.removeprefix(NOT) not in found for found in group.findings], ""
             spared += first
         else:
-            first = [found[:1] == [fault] for found in group.findings]
+            first = [found[:1] == [expected] for found in group.findings]
             named += first
             text, back = won_back(fault, task, group, healthy)
             won += [back] if np.isfinite(back) else []
-        others = sorted({name for found in group.findings for name in found} - {fault})
+        others = sorted({name for found in group.findings for name in found} - {expected})
         lines.append((fault, task, f"{sum(first)}/{len(first)}", text, ", ".join(others)))
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     goals = []
