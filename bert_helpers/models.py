@@ -119,19 +119,21 @@ def load_model(
     where the files have another. With `trained` every weight has to be there.
 
     `config` sets fields of the model's config, its own (`num_labels`, `id2label`, …) or new ones, which Transformers
-    would drop. With `target_mean` and `target_deviation` a regressor learns standardized labels, (label - mean) /
-    deviation, and its loss is of those; labels given to it and scores that it returns are in the data's units.
+    would drop. With `output_bias` a new head's last layer begins with these biases, not with 0. With `target_mean` and
+    `target_deviation` a regressor learns standardized labels, (label - mean) / deviation, and its loss is of those;
+    labels given to it and scores that it returns are in the data's units.
 
     Raises ModelError for an unknown name, no encoder, one without this head, pickled weights, weights that are missing,
     or a scale for several outputs.
     """
     folder = locate(name)
-    if not trained:  # of a model of another task, "problem_type" would choose the loss
-        config = {"problem_type": None, **config}
+    if not trained:  # fields that a model of another task may have; "problem_type" would choose the loss
+        config = {"problem_type": None, "output_bias": None, **config}
     with _errors(name), torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
         settings = AutoConfig.from_pretrained(folder, **config)
-        settings.update({field: value for field, value in config.items() if not hasattr(settings, field)})
+        new_fields = {field for field, value in config.items() if value is not None and not hasattr(settings, field)}
+        settings.update({field: config[field] for field in new_fields})
         if type(settings) not in getattr(model_class, "_model_mapping", [type(settings)]):
             raise ModelError(f"Transformers has no {model_class.__name__} for a {settings.model_type!r} model")
         model, info = model_class.from_pretrained(
@@ -149,6 +151,9 @@ def load_model(
         nn.init.normal_(layer.weight, std=settings.initializer_range, generator=torch.Generator().manual_seed(seed))
         nn.init.zeros_(layer.bias)
         warnings.warn(f"{name}: the head is new; the files have one for {', '.join(named)[:80]}", stacklevel=2)
+        new = True
+    if new and config.get("output_bias"):
+        output_layer(model).bias.data = torch.tensor(config["output_bias"])
     outputs = model.config.num_labels
     if outputs != 1 and "target_mean" in config:
         raise ModelError(f"the model has {outputs} outputs, not one: load it with num_labels=1.")

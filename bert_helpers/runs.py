@@ -75,7 +75,8 @@ def prepare(dataset: DatasetDict, parameters: Mapping[str, object], *, task: str
     p, spec = _complete(task, parameters), TASKS[task]
     tokenizer = models.load_tokenizer(p["MODEL"], words=spec.reads_words)
     encoded = spec.encode(dataset, tokenizer, **base.options(spec.encode, p))
-    fields = {**spec.model_fields(dataset["train"]), **models.dropout_field(p["MODEL"], p["DROPOUT"])}
+    options = base.options(spec.model_fields, p)
+    fields = {**spec.model_fields(dataset["train"], **options), **models.dropout_field(p["MODEL"], p["DROPOUT"])}
     model = models.load_model(p["MODEL"], spec.model_class, seed=p["SEED"], **fields)
     models.fit_embeddings(model, tokenizer)
     trainer = make_trainer(task, model, encoded, tokenizer, p, output_folder(p["OUTPUT_DIR"]) / "checkpoints")

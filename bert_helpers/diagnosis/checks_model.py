@@ -355,15 +355,16 @@ def check_target(trainer: Trainer) -> Iterator[Finding]:
 def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], task: Task) -> Iterator[Finding]:
     """Find `initial_loss`: a new head's logits, or the loss they make, are not those of guessing; or `trained_head`.
 
-    That loss is the task's `untrained_loss`, such as ln(classes). A head that was trained before (its bias is not 0,
-    where a new one begins) may know better, not worse.
+    That loss is the task's `untrained_loss`, such as ln(classes). A head that was trained before (its bias is not the
+    one with which a new one begins) may know better, not worse.
     """
     model, features = trainer.model.eval(), []
     head = models.output_layer(model)
     with head.register_forward_hook(lambda module, inputs, logits: features.extend((inputs[0], logits))):
         loss = float(model(**batch).loss)
     expected = task.untrained_loss(model, batch)
-    if head.bias.any():
+    bias = head.bias.new_tensor(getattr(model.config, "output_bias", None) or 0.0)  # of a new head
+    if (head.bias != bias).any():
         if loss > expected:
             yield Finding(
                 "trained_head",
@@ -379,7 +380,7 @@ def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], task: T
     # deviation; so much is three of them
     spread = max(model.config.initializer_range, head.in_features**-0.5)
     large = 3 * spread * float(read.norm(dim=-1).square().mean().sqrt())
-    size = float(logits.square().mean().sqrt())
+    size = float((logits - bias).square().mean().sqrt())
     reach = math.sqrt(2) * large
     if task.numeric:  # the loss is the mean square of an error that is the target's and the logit's
         reach = reach**2 + 2 * reach * math.sqrt(expected)

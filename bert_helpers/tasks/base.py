@@ -72,6 +72,9 @@ class Task(ABC):
     reads_words: ClassVar[bool] = False  # texts come as lists of words
     has_classes: ClassVar[bool] = False  # whether logits are of classes, for rows or for words
     numeric: ClassVar[bool] = False  # whether labels are numbers with a unit; the model learns them standardized
+    subsets: ClassVar[
+        Sequence[str]
+    ] = ()  # of test rows, whose metrics ("HasAns/f1") the card gives beside those of all
     cuts_texts: ClassVar[bool] = False  # whether texts longer than MAX_LENGTH lose tokens, instead of making windows
 
     @property
@@ -122,7 +125,7 @@ class Task(ABC):
         return {field: column for field, column in names.items() if column}
 
     def model_fields(self, train: Dataset) -> dict[str, object]:
-        """Return the fields of the model's config that training rows decide."""
+        """Return the fields of the model's config that training rows decide. Keywords are notebook parameters."""
         return {}
 
     def fitted_fields(

@@ -104,10 +104,18 @@ for label in tag([{example}], truncation=True, max_length={length})[0]:
         names = split.features["labels"].feature.names
         return text_examples(split, [tuple(names[i] for i in row) for row in split["labels"][:]], names)
 
-    def model_fields(self, train: Dataset) -> dict[str, object]:
-        """Return the labels' names, the kind of loss, and thresholds that nothing has fitted yet."""
+    def model_fields(self, train: Dataset, *, positive_weights: str = "none") -> dict[str, object]:
+        """Return the labels' names, the kind of loss, thresholds that nothing has fitted yet, and the head's biases.
+
+        Those say how frequent each label is (Lin et al. 2017), the most that is known of a text unseen. From 0, half of
+        all labels, GoEmotions' first steps teach little but that most labels are rare: after 80 of 64 texts (learning
+        rate 5e-4) the loss was 0.155, and 0.126 from these biases; the shares of the labels alone give 0.149.
+        """
         names = train.features["labels"].feature.names
         several = {"problem_type": "multi_label_classification", "thresholds": [HALF] * len(names)}
+        if positive_weights == "none":
+            positive = one_hot(train).sum(axis=0)
+            several["output_bias"] = np.log((positive + 0.5) / (len(train) - positive + 0.5)).tolist()
         return {**class_fields(names), **several}
 
     def loss(
@@ -203,8 +211,9 @@ for label in tag([{example}], truncation=True, max_length={length})[0]:
         return np.column_stack([np.zeros(len(yes)), yes]), np.asarray(output.label_ids).ravel().astype(int)
 
     def untrained_loss(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
-        """Return the loss of a probability of a half for each label."""
-        return float(np.log(2))
+        """Return the loss of the probabilities with which a new head begins."""
+        bias, labels = np.array(getattr(model.config, "output_bias", None) or 0.0), batch["labels"].cpu().numpy()
+        return float(np.mean(np.logaddexp(0, bias) - labels * bias))
 
 
 def one_hot(rows: Dataset) -> np.ndarray:

@@ -262,6 +262,17 @@ def test_positive_rows_weigh_as_much_as_negative_ones(rows, tokenizer):
     assert float(loss(guessing, torch.tensor(hot))) == pytest.approx(chance, rel=1e-5)
 
 
+def test_a_new_head_begins_with_the_labels_shares(rows, tiny_bert, tmp_path):
+    fields, hot = TASK.model_fields(rows["train"]), multilabel.one_hot(rows["train"])
+    model = models.load_model(str(tiny_bert), BertForSequenceClassification, **fields)
+    assert torch.sigmoid(model.classifier.bias).tolist() == pytest.approx((hot.sum(axis=0) + 0.5) / (len(hot) + 1))
+    assert "output_bias" not in TASK.model_fields(rows["train"], positive_weights="balanced")
+    model.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="the head is new"):
+        classifier = models.load_model(str(tmp_path), BertForSequenceClassification, num_labels=2)
+    assert classifier.config.output_bias is None
+
+
 def test_a_run_fits_thresholds_keeps_them_and_predicts_by_them(rows, tiny_bert, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     parameters = {"MODEL": str(tiny_bert), "DATA": "sample", "OUTPUT_DIR": "run", "EPOCHS": 2, "LEARNING_RATE": 1e-3,
