@@ -61,7 +61,8 @@ def cards(folder: Path, record: Record) -> dict[str, str]:
         run = folder / task if record.has_several_tasks else folder
         name = run.resolve().relative_to(folder.resolve().parent).as_posix()
         part = record.of_task(task, TASKS[task].prefix)
-        measured = {metric: score for metric, score in part.metrics.items() if re.fullmatch(r"\w+", metric)}
+        own = re.compile(rf"((?:{'|'.join(TASKS[task].subsets)})/)?\w+")
+        measured = {metric: score for metric, score in part.metrics.items() if own.fullmatch(metric)}
         if (run / "model").is_dir() and (measured or not part.metrics):
             path = (run / "model" / "README.md").relative_to(folder).as_posix()
             texts[path] = model_card(part, measured, name=name, config=run / "model" / "config.json")

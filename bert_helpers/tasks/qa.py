@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 ARTICLES = re.compile(r"\b(a|an|the)\b")
+# Letters and digits of Latin, Greek and Cyrillic. In other scripts words stand without blanks between them (Chinese,
+# Thai), or joined to what no answer holds (Korean's and Hebrew's particles).
+WORD = re.compile(r"((?=[^\W_])[\0-\u052f\u1e00-\u1fff]|[\u0300-\u036f])+")
 THRESHOLD = "null_score_diff_threshold"  # SQuAD 2.0's name for it, as a field of a model's config; None: no such rows
 # Start logits and end logits (tokens,), offsets (tokens, 2), place of the token that stands for "no answer"
 Window = tuple[np.ndarray, np.ndarray, np.ndarray, int]
@@ -50,6 +53,7 @@ class QuestionAnswering(Task):
     auto_class = "AutoModelForQuestionAnswering"
     pipeline = "question-answering"
     fields: ClassVar = {"question": "", "context": ""}
+    subsets: ClassVar = ("HasAns", "NoAns")
     usage = """\
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
@@ -294,7 +298,6 @@ def question_windows(
     *,
     max_length: int,
     stride: int,
-    align_to_words: bool = False,
 ) -> dict[str, list]:
     """[CLS] question [SEP] piece of the context [SEP], in windows of at most `max_length` tokens.
 
@@ -302,8 +305,7 @@ def question_windows(
     Where the two do not fit into one, a question longer than half of the remaining tokens loses its last words. Of each
     window: `input_ids`, `token_type_ids`, `attention_mask`, `offset_mapping` (tokens, 2: the characters of the context
     that a token stands for, (0, 0) for tokens that are not of the context), `no_answer` (the place of the first special
-    token, such as [CLS], which stands for "no answer") and `example`, the number of its question. With `align_to_words`
-    a token stands for the whole word that it is a piece of, as the tokenizer sees words.
+    token, such as [CLS], which stands for "no answer") and `example`, the number of its question.
     Raises ParameterError when `stride` leaves no room.
     """
     special = tokenizer.num_special_tokens_to_add(pair=True)
@@ -321,7 +323,7 @@ def question_windows(
     return {
         **{name: encoded[name] for name in tokenizer.model_input_names if name in encoded},
         "offset_mapping": [
-            _offsets(e, contexts[example], align_to_words)
+            _offsets(e, contexts[example])
             for e, example in zip(encoded.encodings, encoded["overflow_to_sample_mapping"], strict=True)
         ],
         "no_answer": [e.sequence_ids.index(None) for e in encoded.encodings],
@@ -329,13 +331,10 @@ def question_windows(
     }
 
 
-def _offsets(encoding: Encoding, context: str, align_to_words: bool) -> np.ndarray:
+def _offsets(encoding: Encoding, context: str) -> np.ndarray:
     """Characters of the context (tokens, 2), (0, 0) for tokens that are not of it or of a blank only."""
     of_context = np.equal(np.array(encoding.sequence_ids, dtype=float), 1)
     offsets = np.array(encoding.offsets) * of_context[:, None]
-    if align_to_words:
-        for i in np.flatnonzero(offsets[:, 1]):
-            offsets[i] = encoding.word_to_chars(encoding.word_ids[i], 1)
     for i in np.flatnonzero(offsets[:, 1]):  # DeBERTa's tokens begin with the blank before their word
         start, end = offsets[i]
         start += len(context[start:end]) - len(context[start:end].lstrip())
@@ -404,12 +403,14 @@ def best_answers(
     max_answer_length: int = 30,
     handle_impossible_answer: bool = False,
     null_score_diff_threshold: float = 0.0,
+    align_to_words: bool = True,
 ) -> list[Answer]:
     """The `top_k` best spans of `context` over all of its windows, best first; `answer` is `context[start:end]`.
 
     A span's score is the probability of its first token as start times that of its last token as end, both by softmax
     over [CLS] and the window's context tokens; a span that stands in several windows has the best of its scores.
-    Allowed are spans of 1 to `max_answer_length` tokens.
+    Allowed are spans of 1 to `max_answer_length` tokens. With `align_to_words` a span that begins or ends within a word
+    (`WORD`) is completed.
 
     "No answer" is an empty answer at 0. With `handle_impossible_answer` it is the first where `null_score_difference`
     of the best span is more than the threshold, as in SQuAD 2.0's evaluation (Rajpurkar et al. 2018): the null score,
@@ -420,6 +421,7 @@ def best_answers(
     Logits and offsets are those of `question_windows`, the logits padded to any length.
     """
     scores: dict[tuple[int, int], float] = {}
+    borders = _word_borders(context if align_to_words else "")
     sums: dict[tuple[int, int], float] = {}  # of logits
     impossible, null_score = 0.0, np.inf
     for window in windows:
@@ -428,7 +430,8 @@ def best_answers(
         # Tokens of one character share their offsets: go on until `top_k` spans differ.
         taken: set[tuple[int, int]] = set()
         for i in np.argsort(-log_scores, kind="stable"):
-            span = (int(spans[i, 0]), int(spans[i, 1]))
+            start, end = map(int, spans[i])
+            span = (borders.get(start, (start,))[0], borders.get(end - 1, (end,))[-1])
             if span not in taken:
                 if log_scores[i] > scores.get(span, -np.inf):
                     scores[span], sums[span] = log_scores[i], log_scores[i] + scale
@@ -443,6 +446,11 @@ def best_answers(
         better = sum(answer["score"] >= none["score"] for answer in answers)
         answers.insert(0 if difference > null_score_diff_threshold else max(1, better), none)
     return answers[:top_k]
+
+
+def _word_borders(text: str) -> dict[int, tuple[int, int]]:
+    """Return where the word begins and ends that a character is of, by the character's place."""
+    return {place: word.span() for word in WORD.finditer(text) for place in range(*word.span())}
 
 
 def _answer(context: str, span: tuple[int, int], score: float, difference: float) -> Answer:

@@ -21,8 +21,8 @@ FORMER_NAMES = {
     "max_seq_len": "max_length",
     "doc_stride": "stride",
 }
-WINDOW_OPTIONS = ("max_length", "stride", "align_to_words")
-ANSWER_OPTIONS = ("top_k", "max_answer_length", "handle_impossible_answer", THRESHOLD)
+WINDOW_OPTIONS = ("max_length", "stride")
+ANSWER_OPTIONS = ("top_k", "max_answer_length", "align_to_words", "handle_impossible_answer", THRESHOLD)
 FORM = "an example is {'question': text, 'context': text}"
 Results = Answer | list[Answer]
 
@@ -36,14 +36,13 @@ class ExtractiveQAPipeline(ChunkPipeline):
     Returns for each question a dict `score`, `start`, `end`, `answer`, or for `top_k` > 1 a list of them, best first:
     for one example that, for many a list, for an iterator (a generator) an iterator that reads on as it is asked.
 
-    Options, at construction or call: `top_k`, `max_answer_length`, `handle_impossible_answer` ("no answer" is an empty
-    answer) and `null_score_diff_threshold` of `qa.best_answers`, the latter as fitted on the model's validation rows,
-    else 0; `max_length` (384, or what the model takes), `stride` (a third of it) and `align_to_words` (an answer ends
-    where a word does: True) of the windows; `batch_size` (windows at a time). The names of Transformers' former
-    "question-answering" work too: `topk`, `max_answer_len`, `max_seq_len`, `doc_stride`. On purpose otherwise than
-    there: many examples give a list, of one element too; answers have up to 30 tokens, not 15; the fitted threshold
-    decides on "no answer"; a context without words gets an empty answer of score 0. `predict` and the evaluations take
-    pieces of words as the model chose them.
+    Options, at construction or call: `top_k`, `max_answer_length`, `align_to_words`, `handle_impossible_answer` ("no
+    answer" is an empty answer) and `null_score_diff_threshold` of `qa.best_answers`, the last as fitted on the model's
+    validation rows, else 0; `max_length` (384, or what the model takes) and `stride` (a third of it) of the windows;
+    `batch_size` (windows at a time). The names of Transformers' former "question-answering" work too: `topk`,
+    `max_answer_len`, `max_seq_len`, `doc_stride`. On purpose otherwise than there: many examples give a list, of one
+    element too; answers have up to 30 tokens, not 15; the fitted threshold decides on "no answer"; a context without
+    words gets an empty answer of score 0.
     Raises DataError for input of another form, ParameterError for an option that is unknown or out of range.
     """
 
@@ -103,9 +102,6 @@ class ExtractiveQAPipeline(ChunkPipeline):
         example: Mapping[str, str],
         max_length: int | None = None,
         stride: int | None = None,
-        # Completing words changed 6 answers of 838 on SQuAD (F1 0.314 -> 0.315, of a model trained on the sample alone)
-        # and 1 of 236 on the sample (0.668 -> 0.672); none was better before.
-        align_to_words: bool = True,
     ) -> Iterator[dict[str, object]]:
         max_length = min(384, self.tokenizer.model_max_length) if max_length is None else max_length
         stride = max_length // 3 if stride is None else stride
@@ -116,7 +112,6 @@ class ExtractiveQAPipeline(ChunkPipeline):
             self.tokenizer,
             max_length=max_length,
             stride=stride,
-            align_to_words=align_to_words,
         )
         for i in range(len(windows["input_ids"])):
             yield {

@@ -18,6 +18,7 @@ from tokenizers import processors
 from transformers import DataCollatorWithPadding, pipeline
 
 from bert_helpers import models, prediction, runs
+from bert_helpers.report import cards
 from bert_helpers.tasks import qa, qa_pipeline  # noqa: F401  # the pipeline is registered
 from bert_helpers.tasks.registry import TASKS
 
@@ -87,7 +88,7 @@ def window(none, *spans):
 
 
 def best(*windows, **options):
-    options = {"max_answer_length": 1, "handle_impossible_answer": True, **options}
+    options = {"max_answer_length": 1, "handle_impossible_answer": True, "align_to_words": False, **options}
     return qa.best_answers("abcdefghijklmnopqrstuvwx", windows, **options)
 
 
@@ -230,7 +231,7 @@ def home(tiny_bert, tmp_path_factory):
         patch.chdir(home)
         dataset = DatasetDict(train=rows(96), validation=rows(24), test=rows(32))
         run = runs.finish(runs.prepare(dataset, {**PARAMETERS, "MODEL": str(tiny_bert)}, task="qa"))
-        table = runs.save(run, home / "run")
+        table = runs.save(run, home / "run", publish=cards.publish)
     return home, run, table
 
 
@@ -242,6 +243,8 @@ def test_a_run_fits_the_threshold_on_validation_rows_and_saves_it(home):
     spec, rows_ = TASKS["qa"], run.dataset["validation"]
     found = qa.predicted_answers(run.validation.predictions, run.encoded["validation"], list(rows_["context"]))
     assert threshold == qa.fit_threshold([a[0] for a in found], [a["text"] for a in rows_["answers"]])
+    shown = (folder / "run/model/README.md").read_text()
+    assert [name for name in table.index if f"| {name} |" in shown] == list(table.index)
     assert {"f1", "HasAns/f1", "NoAns/exact_match"} <= set(table.index)
     answers, _ = spec.predictions_and_references(
         run.test, run.encoded["test"], run.dataset["test"], run.trainer.model.config
@@ -261,9 +264,7 @@ def test_predict_and_the_pipeline_use_it(home, monkeypatch):
     threshold = predictor.model.config.null_score_diff_threshold
     assert ((table["answer"] == "") == (table["null_score_difference"] > threshold)).all()
     assert 0 < (table["answer"] == "").sum() < len(table)
-    ask = pipeline(
-        "extractive-qa", model=predictor.model, tokenizer=predictor.tokenizer, device="cpu", align_to_words=False
-    )
+    ask = pipeline("extractive-qa", model=predictor.model, tokenizer=predictor.tokenizer, device="cpu")
     found = ask(question=asked["question"], context=asked["context"], handle_impossible_answer=True)
     assert [a["answer"] for a in found] == list(table["answer"])
     assert all(a["answer"] for a in ask(question=asked["question"], context=asked["context"]))

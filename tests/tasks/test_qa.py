@@ -353,7 +353,7 @@ def test_the_pipeline_answers_as_the_trainer_predicts(pipe, model, tokenizer, tm
     splits = DatasetDict({"train": encoded, "validation": encoded})
     trainer = helpers.make_trainer(model, args, splits, task="qa", tokenizer=tokenizer)
     logits = trainer.predict(encoded).predictions
-    answers = qa.predicted_answers(logits, encoded, [r["context"] for r in rows], top_k=3)
+    answers = qa.predicted_answers(logits, encoded, [r["context"] for r in rows], top_k=3, align_to_words=False)
     for one, other in zip(answers, pipe(rows, stride=STRIDE, top_k=3, batch_size=4), strict=True):
         assert [a["answer"] for a in one] == [a["answer"] for a in other]
         assert [a["score"] for a in one] == pytest.approx([a["score"] for a in other], rel=1e-4)

@@ -145,7 +145,7 @@ def test_more_or_fewer_texts_than_two(pipe):
 
 
 def test_words_are_completed_unless_told_otherwise(pipe):
-    """The tokenizer's words: of "electroencephalogram" the whole, of "Zürich's" what stands before the apostrophe."""
+    """Of "electroencephalogram" the whole, of "Zürich's" what stands before the apostrophe, of 北京 any part."""
     asked = {"question": "Who?", "context": "electroencephalogram Zürich's 北京 electroencephalogram"}
     pieces, aligned = pipe(asked, top_k=10**6, align_to_words=False), pipe(asked, top_k=10**6)
     borders = {0, 20, 21, 27, 28, 29, 30, 31, 32, 33, 53}
