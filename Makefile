@@ -41,7 +41,7 @@ test-slow: $(VENV)/installed
 
 # The notebooks in JupyterLab in Chromium, with screenshots in results/screenshots. ONLY=04_ner for one.
 test-browser: $(VENV)/installed
-	$(BIN)/python -m pytest -m browser -rP tests/test_browser.py $(if $(ONLY),-k $(ONLY))
+	$(PYTEST) -m browser -rP tests/test_browser.py $(if $(ONLY),-k $(ONLY))
 
 say-run:
 	$(call minutes,10,13)

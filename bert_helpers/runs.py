@@ -24,7 +24,7 @@ from bert_helpers.machine import checkpoints, kernels
 from bert_helpers.metrics import Measure
 from bert_helpers.parameters import PARAMETERS, check, of_training
 from bert_helpers.records import Record
-from bert_helpers.tasks import base, regression
+from bert_helpers.tasks import base
 from bert_helpers.tasks.registry import TASKS
 
 FILES = ("history.json", "model/model.safetensors")
@@ -209,8 +209,7 @@ def save(
     spec, p, model = TASKS[run.task], run.parameters, run.trainer.model
     predictions, references = run.predictions_and_references()
     table = _scores(run, predictions, references)
-    if spec.numeric:
-        regression.fold_scale(model)
+    model = spec.finish_model(model)
     train = next((entry["train_runtime"] for entry in reversed(run.log_history) if "train_runtime" in entry), 0.0)
     record = records.make(
         tasks=[run.task],

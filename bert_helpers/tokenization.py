@@ -121,11 +121,6 @@ def padding_share(lengths: Sequence[int], *, batch_size: int, pad_to: int = 0) -
     return float(1 - lengths.sum() / positions)
 
 
-def row_to_text(encoded: Dataset, row: int, tokenizer: PreTrainedTokenizerBase) -> str:
-    """One encoded row as text again, special tokens shown."""
-    return tokenizer.decode(encoded[row]["input_ids"])
-
-
 def stride_error(stride: int, max_length: int, highest: int) -> ParameterError:
     """Return the error for windows that would share more tokens than leave room for progress."""
     at_most = f"with {parameter('MAX_LENGTH')} {max_length} it must lie in 0 to {highest}, such as {highest // 3}"

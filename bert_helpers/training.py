@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from bert_helpers.errors import ParameterError, TrainingError
 from bert_helpers.machine import checkpoints, kernels, trackers
 from bert_helpers.machine.out_of_memory import Halving
 from bert_helpers.machine.precision import multiplies_bf16
-from bert_helpers.tasks.classification import weighted_loss, weights_of
 
 
 def resolve_precision(precision: str = "auto") -> str:
@@ -247,14 +246,6 @@ class SeededLengthGroups(LengthGroupedSampler):
         short = [others.pop()] if others and len(others[-1]) < self.batch_size else []
         shuffled = [others[place] for place in torch.randperm(len(others), generator=self.generator)]
         return (row for batch in (*first, *shuffled, *short) for row in batch)
-
-
-def balanced_loss(labels: Sequence[int], classes: int) -> Callable[..., torch.Tensor]:
-    """Cross entropy in which every class weighs as much as any other, for a `Trainer`'s `compute_loss_func`.
-
-    CLASS_WEIGHTS "balanced" takes it: see `tasks.classification.weights_of`.
-    """
-    return weighted_loss(weights_of("balanced", labels, range(classes)))
 
 
 class StopEarly(EarlyStoppingCallback):

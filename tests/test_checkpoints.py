@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from conftest import ROOT
 from interrupted import make
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
@@ -17,6 +18,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from bert_helpers import ParameterError, TrainingError, files, training
 from bert_helpers.machine import checkpoints
+from bert_helpers.tasks.classification import weighted_loss
 
 
 class At(TrainerCallback):
@@ -260,8 +262,8 @@ def test_another_loss_or_library_and_the_validation_rows_that_choose_are_another
         trainer.eval_dataset["validation"] = trainer.eval_dataset["validation"].select(range(validation))
         return checkpoints.run_identity(trainer)
 
-    even, odd = (training.balanced_loss([0] * count + [1], 2) for count in (1, 3))
-    assert identity(even) == identity(training.balanced_loss([0, 1], 2))
+    even, odd = (weighted_loss(weights) for weights in ([1.0, 1.0], [1.0, 2.0]))
+    assert identity(even) == identity(weighted_loss([1.0, 1.0]))
     assert len({identity(), identity(even), identity(odd)}) == 3
     assert identity(validation=7) == identity()  # they are looked at, no more
     stop = {"early_stopping": 1}
@@ -358,29 +360,40 @@ def test_a_disk_that_is_too_small_is_named_before_training(tiny_bert, tmp_path, 
         trainer.train()
 
 
-RUN = """
-import sys
+RUNS = """
+import json, os, sys, traceback
 from pathlib import Path
 from interrupted import life
-life(Path(sys.argv[1]), Path(sys.argv[2]))
+
+children = []
+for number, folder in enumerate(sys.argv[2:]):
+    if (child := os.fork()) == 0:
+        sys.stderr, status = open(f"{number}.err", "w"), 1
+        try:
+            life(Path(sys.argv[1]), Path(folder))
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    children.append(child)
+print(json.dumps({child: os.waitpid(child, 0)[1] for child in children}))
 """
 
 
 @pytest.mark.slow
 def test_ten_runs_at_once_end_well_and_of_two_in_one_folder_one_is_refused(undisturbed, tiny_bert, tmp_path):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["tests", *sys.path])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT), *sys.path])}
     folders = [tmp_path / f"run{i}" for i in range(10)] + [tmp_path / "run0"]
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", RUN, str(tiny_bert), str(folder)], stderr=subprocess.PIPE, text=True, env=environment
-        )
-        for folder in folders
-    ]
-    errors = [child.communicate(timeout=600)[1] for child in children]
+    words = [sys.executable, "-c", RUNS, tiny_bert, *folders]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=600)
+    statuses = json.loads(done.stdout)
+    errors = [(tmp_path / f"{i}.err").read_text() for i in range(11)]
     refused = [error for error in errors if "is training here; wait for it" in error]
-    assert [child.returncode == 0 for child in children].count(True) == 10, errors
+    assert [status == 0 for status in statuses.values()].count(True) == 10, errors
     assert len(refused) == 1
-    owner = children[10 if children[0].returncode == 0 else 0]
-    assert f"process {children[0].pid if owner is children[10] else children[10].pid} on" in refused[0]
+    (first, status), *_, (last, _) = statuses.items()
+    assert f"process {first if status == 0 else last} on" in refused[0]
     for i in range(10):
         assert equal(load_file(tmp_path / f"run{i}" / "final.safetensors"), undisturbed[0])

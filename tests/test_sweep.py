@@ -22,5 +22,6 @@ def test_a_run_killed_at_some_of_its_changes_of_the_disk(tiny_bert, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_each_of_its_changes_of_the_disk(tiny_bert, tmp_path):
-    assert sweep(tiny_bert, tmp_path, 1) > 30
+def test_a_run_killed_at_a_quarter_of_its_changes_of_the_disk(tiny_bert, tmp_path):
+    """All of them take six minutes: `python tests/sweep.py BERT FOLDER 1`, after a change of files, records or runs."""
+    assert sweep(tiny_bert, tmp_path, 4) > 8

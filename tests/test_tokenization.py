@@ -20,7 +20,7 @@ def test_rows_are_those_of_the_tokenizer_and_nothing_is_padded(small_dataset, to
 def test_a_decoded_row_is_the_text(small_dataset):
     tokenizer = models.load_tokenizer(models.DEFAULT_MODEL)
     encoded = tokenization.encode_texts(small_dataset, tokenizer, max_length=512)
-    text = tokenization.row_to_text(encoded["test"], 0, tokenizer)
+    text = tokenizer.decode(encoded["test"][0]["input_ids"])
     assert text.startswith("[CLS] ")
     assert text.endswith(" [SEP]")
     assert small_dataset["test"]["text"][0].split()[0].lower().strip(".,;:'’") in text
@@ -51,6 +51,6 @@ def test_what_is_kept_of_a_long_text(tokenizer):
     for keep, kept in (("head", "one two three four five six"), ("tail", "five six seven eight nine ten"),
                        ("head+tail", "one six seven eight nine ten")):  # fmt: skip
         rows = tokenization.encode_texts(dataset, tokenizer, max_length=8, truncation=keep)["train"]
-        assert tokenization.row_to_text(rows, 0, tokenizer) == f"[CLS] {kept} [SEP]"
-        assert tokenization.row_to_text(rows, 1, tokenizer) == "[CLS] one [SEP]"
+        assert tokenizer.decode(rows[0]["input_ids"]) == f"[CLS] {kept} [SEP]"
+        assert tokenizer.decode(rows[1]["input_ids"]) == "[CLS] one [SEP]"
         assert rows["whole_length"] == [12, 3]

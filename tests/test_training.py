@@ -18,6 +18,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from bert_helpers import ParameterError, TrainingError, models, parameters, tokenization, training
 from bert_helpers.machine import trackers
 from bert_helpers.parameters import TRACKERS
+from bert_helpers.tasks.classification import weighted_loss, weights_of
 from bert_helpers.tasks.registry import TASKS
 
 TASK = TASKS["classification"]
@@ -187,12 +188,14 @@ def test_the_balanced_loss_weighs_rows_as_scikit_learn_does():
     expected = torch.nn.functional.cross_entropy(
         logits, torch.tensor(labels), weight=torch.tensor(weights, dtype=torch.float32)
     )
-    loss = training.balanced_loss(labels, 3)(SequenceClassifierOutput(logits=logits), torch.tensor(labels))
+    loss = weighted_loss(weights_of("balanced", labels, range(3)))(
+        SequenceClassifierOutput(logits=logits), torch.tensor(labels)
+    )
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_balanced_loss_is_right_under_accumulation(tiny_bert, encoded, tokenizer, tmp_path):
-    balanced = training.balanced_loss([0] * 40 + [1] * 8, 2)
+    balanced = weighted_loss([0.6, 3.0])
     losses = []
     for batch, accumulation in ((16, 1), (4, 4)):
         trainer = make(

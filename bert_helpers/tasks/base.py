@@ -134,6 +134,10 @@ class Task(ABC):
         """Return the fields of the trained model's config that its output for the validation rows decides."""
         return {}
 
+    def finish_model(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Return the trained model as any program is to use it."""
+        return model
+
     def collator(self, tokenizer: PreTrainedTokenizerBase, **options: object) -> Callable[[list], dict]:
         """Return the function that makes a padded batch of encoded rows."""
         from transformers import DataCollatorWithPadding  # as above

@@ -84,6 +84,11 @@ print(score({example}, truncation=True, max_length={length}))"""
         """Return one output, and the scale of the training scores."""
         return {"num_labels": 1, **target_scale(train["label"][:])}
 
+    def finish_model(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Return the model with the scale of its target in the head's weights."""
+        fold_scale(model)
+        return model
+
     def measure(self, predictions: np.ndarray, references: np.ndarray, rows: Dataset) -> Measure:
         """Measure scores in the user's units."""
         return RegressionMeasure(predictions, references)

@@ -86,7 +86,7 @@ def test_pairs_are_encoded_and_cut_as_the_tokenizer_does(tokenizer, rng):
 def test_of_a_pair_the_longer_text_is_cut_first_at_the_end_that_is_asked_for(truncation, first, second, tokenizer):
     rows = Dataset.from_dict({"text": ["one two three four five six seven"], "text_pair": ["a b c"], "label": [0]})
     encoded = tokenization.encode_texts(DatasetDict(train=rows), tokenizer, max_length=10, truncation=truncation)
-    assert tokenization.row_to_text(encoded["train"], 0, tokenizer) == f"[CLS] {first} [SEP] {second} [SEP]"
+    assert tokenizer.decode(encoded["train"][0]["input_ids"]) == f"[CLS] {first} [SEP] {second} [SEP]"
 
 
 def test_the_finding_on_truncation_knows_which_text_is_cut(tokenizer):
