@@ -136,7 +136,7 @@ def test_messages_with_tags_are_all_different_and_each_tag_is_in_every_split():
     assert all({i for row in split["labels"] for i in row} == set(range(6)) for split in splits.values())
 
 
-def test_examples_of_pairs_and_tags_are_what_their_page_says():
+def test_examples_of_pairs_tags_and_stars_are_what_their_page_says():
     page = (ROOT / "examples/README.md").read_text(encoding="utf-8")
     duplicates = pd.read_csv(ROOT / "examples/duplicates.csv")
     assert not duplicates.duplicated().any()
@@ -145,3 +145,6 @@ def test_examples_of_pairs_and_tags_are_what_their_page_says():
     assert not requests.message.duplicated().any()
     for tag, count in Counter(tag for row in requests.tags for tag in row.split("|") if tag).items():
         assert re.search(rf"{tag}( \([^)]*\))? {count}\b", page), tag
+    walks = pd.read_csv(ROOT / "examples/walks.tsv", sep="\t")
+    assert not walks.review.duplicated().any()
+    assert all(f"{stars:g}: {count}" in page for stars, count in Counter(walks.stars).items())

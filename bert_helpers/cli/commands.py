@@ -69,14 +69,17 @@ def train(options: argparse.Namespace) -> int:
     _say_findings((finding for finding in found if finding.name not in said), run, say)
     print(_scores(table))
     print(f"\n{p['OUTPUT_DIR']}: " + " ".join(sorted(set(os.listdir(folder)) - {"checkpoints"})))
-    _refresh_gallery()
+    _refresh_gallery(folder)
     return 0
 
 
-def _refresh_gallery() -> None:
-    """Write the page over all runs; 200 of them take a second. Without it the run is as good."""
+def _refresh_gallery(run: Path) -> None:
+    """Write the page over all runs in results/; 200 of them take a second. Without it the run is as good."""
+    results = files.base_folder() / "results"
+    if results.resolve() not in run.resolve().parents:
+        return say(f"not in results/, which has the page over all runs: gallery {os.path.relpath(run.parent)}")
     try:
-        say(f"gallery: {os.path.relpath(gallery.write_gallery(files.base_folder() / 'results'))}")
+        say(f"gallery: {os.path.relpath(gallery.write_gallery(results))}")
     except (OSError, ParameterError) as error:  # OSError: another process takes folders away
         say(f"no gallery: {error}")
 

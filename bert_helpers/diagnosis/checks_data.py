@@ -87,7 +87,7 @@ def check_labels(splits: Splits) -> Iterator[Finding]:
             Evidence(1, 2, "two different labels are the least that can be learned or compared"),
             "the label column was filled by default, or sorted rows were cut into splits without shuffling",
             {} if "train" in constant else {"redraw_splits": True},
-            "read the labels from another column" if "train" in constant else "",
+            "read the labels from another column, or add rows that differ" if "train" in constant else "",
         )
     elif train.several and (lacking := [(label, name) for label in train.classes for name in splits
                                         if not counts[name][label]]):  # fmt: skip

@@ -413,7 +413,8 @@ def no_header(path: Path, wanted: Mapping[str, str], names: Sequence[str]) -> Da
     """The error about a first row that has not the wanted names."""
     names = header_names(names)
     # one field: the delimiter is unusual, and the names asked for are not there either
-    hint = "" if len(names) > 1 else "; give each column's name by itself: the delimiter is found by them"
+    plain = len(names) > 1 or names[0].isalnum()
+    hint = "" if plain else "; give each column's name by itself: the delimiter is found by them"
     if any(to_number(name) is not None or len(name.split()) > 4 for name in names):
         hint += "; or is that a row of data? Then name the columns by number, from 1"
     return no_column(

@@ -154,8 +154,9 @@ def weights_of(text: str, labels: Sequence[int], names: Sequence[str]) -> np.nda
     """Return the weight of each class that CLASS_WEIGHTS asks for; None for "none".
 
     "balanced": n / (classes * rows of the class) of n rows, 1 on average over them, so that every class weighs as much
-    as any other: scikit-learn's, after King and Zeng (2001). Or names and numbers, "spam: 5, other: 1", where a class
-    that is not named weighs 1. Raises ParameterError for an unknown class, or a weight that is no number above 0.
+    as any other: scikit-learn's, after King and Zeng (2001). Or names and numbers, "spam: 5, other: 1", also as Python
+    or JSON write them, where a class that is not named weighs 1. Raises ParameterError for an unknown class, or a
+    weight that is no number above 0.
 
     >>> weights_of("balanced", [0, 0, 0, 1], ["a", "b"]).round(2).tolist()
     [0.67, 2.0]
@@ -165,8 +166,8 @@ def weights_of(text: str, labels: Sequence[int], names: Sequence[str]) -> np.nda
     if text == "balanced":
         return len(labels) / (len(names) * np.maximum(np.bincount(labels, minlength=len(names)), 1))
     weights, fix = np.ones(len(names)), f"write none, balanced, or {names[0]}: 2 for classes of {', '.join(names[:12])}"
-    for part in text.split(","):
-        name, _, number = (side.strip() for side in part.rpartition(":"))
+    for part in text.strip("{} ").split(","):
+        name, _, number = (side.strip(" '\"") for side in part.rpartition(":"))
         if name not in names or not 0 < (weight := to_number(number) or 0) < math.inf:
             raise ParameterError(f"has the part {part.strip()!r}", parameter="CLASS_WEIGHTS", fix=fix)
         weights[names.index(name)] = weight

@@ -63,7 +63,7 @@ inputs = tokenizer("A question?", "A text with the answer.", truncation="only_se
                    return_tensors="pt")
 output = model(**inputs)
 start, end = output.start_logits.argmax(), output.end_logits.argmax()
-print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
+print(tokenizer.decode(inputs["input_ids"][0, start : end + 1], skip_special_tokens=True))"""
     sample_texts = ("A question?", "A text with the answer.")
 
     def load(

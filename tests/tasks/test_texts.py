@@ -158,7 +158,8 @@ def test_balanced_weights_are_scikit_learns_and_given_ones_are_by_name():
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
     assert weights_of("balanced", labels, ["a", "b", "c"]) == pytest.approx(expected)
     assert weights_of("none", labels, ["a", "b", "c"]) is None
-    assert weights_of("c: 5, a:0.5", labels, ["a", "b", "c"]).tolist() == [0.5, 1, 5]
+    for text in ("c: 5, a:0.5", "{'c': 5, 'a': 0.5}", '{"c": 5, "a": 0.5}'):
+        assert weights_of(text, labels, ["a", "b", "c"]).tolist() == [0.5, 1, 5]
     for text in ("d: 2", "a: -1", "a: x", "a", "a: inf"):
         with pytest.raises(ParameterError) as caught:
             weights_of(text, labels, ["a", "b", "c"])
