@@ -23,13 +23,8 @@ ALL = {
 }
 MODULES = {name for name, path in ALL.items() if path.name not in ("__init__.py", "__main__.py")}
 
-<<<<<<< HEAD
 LINES = 14_017  # of the whole package, code, docstrings and comments together
 NOTEBOOK_1_MODULES, NOTEBOOK_1_LINES = 41, 7_754  # what its imports load, `__init__` files left out
-=======
-LINES = 14_017  # of the whole package, code, docstrings and comments together
-NOTEBOOK_1_MODULES, NOTEBOOK_1_LINES = 48, 10_247  # what its imports load, `__init__` files left out
->>>>>>> 4d969b9 (faults.md: faults of pairs, several labels and spans with their neighbours; walks.tsv measured; bound of lines)
 TASK_SWITCHES = 2  # outside tasks/ and the table of parameters; one is the key of a tag in the JSON of spaCy 2
 
 
