@@ -33,9 +33,9 @@ RUNS = {
     "conll-longer": ("ner", {"train-size": 3000, "validation-size": 200, "test-size": 1500, "max-length": 128,
                              "epochs": 3}, (3e-4, 9.5e-5)),
     "imdb-short": ("classification", {"train-size": 1000, "validation-size": 100, "test-size": 1000, "max-length": 128,
-                                      "epochs": 1}, (1e-4, 3e-5)),
+                                      "epochs": 1}, (1e-4, 5e-5)),
     "imdb": ("classification", {"train-size": 2000, "validation-size": 100, "test-size": 4000, "max-length": 256,
-                                "epochs": 1}, (1e-4, 3e-5)),
+                                "epochs": 1}, (1e-4, 5e-5)),
 }  # fmt: skip
 
 

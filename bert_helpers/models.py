@@ -45,6 +45,7 @@ FEWEST_CAPITALS = 0.05  # of a vocabulary's pieces; bert-base-cased has them in 
 # All that is ever downloaded: neither code nor pickles.
 SENTENCEPIECE = ("spm.model", "spiece.model", "sentencepiece.bpe.model")  # read by a library of its own
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", *SENTENCEPIECE)
+OTHER_WEIGHTS = {".onnx": "ONNX", ".h5": "TensorFlow", ".msgpack": "Flax"}
 # How the field for dropout of hidden states is called, most usual first
 DROPOUT_FIELDS = ("hidden_dropout_prob", "dropout", "mlp_dropout")
 TEXT_FILES = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", *TOKENIZER_FILES)
@@ -309,6 +310,10 @@ def locate(name: str, *, weights: bool = True) -> Path:
 
 def _with_weights(name: str, folder: Path) -> Path:
     if not any(folder.glob("*.safetensors")):
+        for path in sorted(folder.iterdir()):
+            if path.suffix in OTHER_WEIGHTS:
+                problem = f"no model.safetensors here, only {path.name} for {OTHER_WEIGHTS[path.suffix]}"
+                raise ModelError(problem, source=name, fix="take the model as save_pretrained writes it in PyTorch")
         problem = (
             "no model.safetensors here, and pickled weights (pytorch_model.bin) are never opened: they can run code"
         )
@@ -332,7 +337,13 @@ def _download(repo: str, commit: hub.Commit, files: tuple[str, ...]) -> Path:
 
 def _check_is_encoder(name: str, folder: Path) -> None:
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{name}: no model here (a folder with config.json and model.safetensors is needed).")
+        if (folder / "adapter_config.json").is_file():
+            base = _fields(folder / "adapter_config.json").get("base_model_name_or_path")
+            fix = "put it into that by PEFT's merge_and_unload, and name the folder in which you save it"
+            raise ModelError(f"an adapter of the model {base!r}, no whole one", source=name, fix=fix)
+        inside = [path.parent.name for path in sorted(folder.glob("*/config.json")) if "model_type" in _fields(path)]
+        problem = "no model here (a folder with config.json and model.safetensors is needed)"
+        raise ModelError(problem, source=name, fix=f"{name}/{inside[0]} is one" if inside else "")
     try:
         kind = files.read_json(folder / "config.json", {"model_type": (str, None)}).get("model_type")
     except DataError as error:

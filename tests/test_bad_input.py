@@ -270,6 +270,15 @@ MODELS = {
         {"config.json": '{"model_type": "bert"}'},
         "no model.safetensors here, and pickled weights .* are never opened",
     ),
+    "ONNX": (
+        {"config.json": '{"model_type": "bert"}', "model.onnx": ""},
+        "no model.safetensors here, only model.onnx for ONNX",
+    ),
+    "an adapter": (
+        {"adapter_config.json": '{"base_model_name_or_path": "owner/base"}'},
+        "an adapter of the model 'owner/base', no whole one",
+    ),
+    "one deeper": ({"0_Transformer/config.json": '{"model_type": "bert"}'}, "no model here .*/0_Transformer is one"),
     "config cut off": ({"config.json": "{", "model.safetensors": "x"}, "config.json is not JSON"),
     "another kind of model": ({"config.json": '{"model_type": "gpt2"}', "model.safetensors": "x"}, "'gpt2' model"),
 }
@@ -279,6 +288,7 @@ MODELS = {
 def test_a_bad_model_folder(case, tmp_path):
     files, message = MODELS[case]
     for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
     with pytest.raises(ModelError, match=message):
         models.load_model(str(tmp_path), BertForSequenceClassification)

@@ -154,8 +154,14 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1], skip_special_tok
         )
 
     def model_fields(self, train: Dataset) -> dict[str, object]:
-        """Return the threshold of "no answer" until one is fitted: None where every question has an answer."""
-        return {THRESHOLD: 0.0 if any(not answers["text"] for answers in train["answers"][:]) else None}
+        """Return two outputs, and the threshold of "no answer" until one is fitted, None where there are all answers.
+
+        The outputs are a start and an end of an answer, whatever classes the model had before.
+        """
+        return {
+            "num_labels": 2,
+            THRESHOLD: 0.0 if any(not answers["text"] for answers in train["answers"][:]) else None,
+        }
 
     def fitted_fields(
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
