@@ -68,10 +68,10 @@ LENGTHS = {"classification": 512, "ner": 128, "qa": 384, "regression": 128}
 
 
 def now():
-    """Seconds, when a GPU has done what it was given so far."""
+    """Seconds, when a GPU has done what it was given so far; with `--processor` those of the processor."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter()
+    return time.process_time() if "--processor" in sys.argv else time.perf_counter()
 
 
 def peak_gb():
@@ -284,6 +284,7 @@ def measured(options, model, contender, seed):
     words = [options.what, "--child", contender, "--seed", str(seed), "--model", model]
     for name in ("task", "data", "max_length", "batches", "batch_size"):
         words += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    words += ["--processor"] if options.processor else []
     return json.loads(in_child(__file__, words).splitlines()[-1])
 
 
@@ -316,6 +317,8 @@ def arguments():
     parser.add_argument("--contenders", nargs="+", metavar="NAME", help=f"train: {', '.join(CONTENDERS)}; "
                         f"predict: {', '.join(PREDICTORS)}")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("results/speed.jsonl"))
+    parser.add_argument("--processor", action="store_true", help="measure seconds of the processor, added up over "
+                        "threads, which other jobs on the machine change little")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -145,6 +145,9 @@ def load_model(
             output_loading_info=True,
             ignore_mismatched_sizes=not trained,
         )
+    for weights in model.parameters():  # parts of one tensor in the files (NomicBERT) could not be saved apart
+        if weights.untyped_storage().nbytes() > weights.nbytes:
+            weights.data = weights.data.clone()
     new = _account_for_weights(name, model.base_model_prefix, info, trained=trained)
     named = list((_fields(folder / "config.json").get("id2label") or {}).values())
     if not (new or trained) and set(named) - {*settings.id2label.values(), "LABEL_0", "LABEL_1"}:
@@ -200,7 +203,7 @@ def fit_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
 
     Raises ModelError where that would be many: the tokenizer is another model's.
     """
-    rows = model.get_input_embeddings().num_embeddings
+    rows = len(model.get_input_embeddings().weight)
     if rows < FEWEST_TOKENS * tokenizer.vocab_size:
         problem = f"the tokenizer has {tokenizer.vocab_size} tokens, the model {rows}: it is of another model"
         raise ModelError(problem, source=tokenizer.name_or_path)
@@ -410,7 +413,7 @@ def weight_size(model: torch.nn.Module) -> float:
     weights = [
         p
         for name, p in model.base_model.named_parameters()
-        if p.ndim == 2 and not re.search("embed|pooler|position|relative", name)
+        if p.ndim > 1 and not re.search("embed|pooler|position|relative", name)
     ]
     return float(torch.sqrt(sum((p.detach().float() ** 2).sum() for p in weights) / sum(p.numel() for p in weights)))
 

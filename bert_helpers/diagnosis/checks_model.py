@@ -242,7 +242,7 @@ def batch_of(trainer: Trainer, rows: np.ndarray) -> dict[str, torch.Tensor]:
 @check
 def check_token_ids(trainer: Trainer) -> Iterator[Finding]:
     """Find `other_tokenizer`: token ids without an embedding, or far fewer tokens than there are embeddings."""
-    rows, tokens = trainer.model.get_input_embeddings().num_embeddings, len(trainer.processing_class)
+    rows, tokens = len(trainer.model.get_input_embeddings().weight), len(trainer.processing_class)
     highest = max(max(ids) for ids in trainer.train_dataset["input_ids"])
     if highest >= rows:
         symptom = f"token {highest} of the training rows has no embedding"
