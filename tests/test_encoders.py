@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from encoders import FAMILIES, make_encoder
+from encoders import FAMILIES, RARE, make_encoder
+from safetensors.torch import save_model
 from transformers import AutoModel, AutoTokenizer
 
 from bert_helpers import models, prediction, records, runs
@@ -145,3 +146,12 @@ def test_a_new_head_in_place_of_another_is_said(encoder_of, tmp_path):
     assert models.output_layer(model).out_features == 2
     with pytest.warns(UserWarning, match="the head is new"):
         models.load_model(str(tmp_path / "three"), TASKS["qa"].model_class)
+
+
+@pytest.mark.parametrize("family", RARE)
+def test_fused_weights_convolutions_and_quantized_embeddings(family, encoder_of, tmp_path):
+    name = str(encoder_of(family))
+    model, tokenizer = models.load_model(name, TASKS["ner"].model_class, num_labels=3), models.load_tokenizer(name)
+    models.fit_embeddings(model, tokenizer)
+    assert 0 < models.weight_size(model) < 1
+    save_model(model, str(tmp_path / "checkpoint.safetensors"))  # weights that share memory: an error
