@@ -73,6 +73,8 @@ def read_columns(
     splits = {name: rename_columns(split, columns) for name, split in splits.items()}
     if "label" in columns:
         splits = {name: _one_label(split, columns["label"]) for name, split in splits.items()}
+    for field in {"text", "text_pair"} & columns.keys():
+        splits = {name: _numbers_as_texts(split, field) for name, split in splits.items()}
     return {name: _leave_out(split, columns, how) for name, split in splits.items()}
 
 
@@ -118,9 +120,23 @@ def _one_label(split: Dataset, column: str) -> Dataset:
     except pa.ArrowException:  # some numbers, some words
         labels = pa.array([None if value is None else str(value) for value in values])
     note(split, "labels", "lists of one")
-    info = split.info
-    split = split.remove_columns("label").add_column("label", labels)
-    split.info.citation = info.citation
+    return _replaced(split, "label", labels)
+
+
+def _numbers_as_texts(split: Dataset, field: str) -> Dataset:
+    """Write out the numbers among texts of JSON, as a table of texts has them; the notes count them."""
+    values = values_of(split, field) if isinstance(split.features[field], Json) else []
+    numbers = sum(type(value) in (int, float) for value in values)
+    if not numbers or not all(type(value) in (int, float, str) for value in values):
+        return split
+    note(split, "numbers among the texts", f"{numbers}, as texts")
+    return _replaced(split, field, pa.array(map(str, values)))
+
+
+def _replaced(split: Dataset, name: str, values: pa.Array) -> Dataset:
+    notes = split.info.citation
+    split = split.remove_columns(name).add_column(name, values)
+    split.info.citation = notes
     return split
 
 
@@ -166,6 +182,8 @@ def _label_names(split: Dataset) -> list:
 
 def rename_columns(dataset: Dataset, columns: Mapping[str, str]) -> Dataset:
     """Give columns their canonical names: `columns` has the user's names by these. Raises DataError."""
+    if any(columns_of(name, dataset.column_names) is None for name in columns.values()):
+        dataset = _flat(dataset)
     names, given = set(dataset.column_names), {}
     for field, name in columns.items():
         found = columns_of(name, dataset.column_names)
@@ -181,6 +199,15 @@ def rename_columns(dataset: Dataset, columns: Mapping[str, str]) -> Dataset:
     # Unrelated columns of these names would be in the way.
     dataset = dataset.remove_columns([field for field in given if field in names - {*given.values()}])
     return dataset.rename_columns({name: field for field, name in given.items() if field != name})
+
+
+def _flat(dataset: Dataset) -> Dataset:
+    """Make columns of the fields of columns that hold objects: `data.text`."""
+    if not any(isinstance(feature, dict) for feature in dataset.features.values()):
+        return dataset
+    notes, flat = dataset.info, dataset.flatten()
+    flat.info.description, flat.info.citation = notes.description, notes.citation
+    return flat
 
 
 def _joined(dataset: Dataset, names: Sequence[str]) -> pa.ChunkedArray:

@@ -89,7 +89,7 @@ FILES = {
         "megabyte cell": ("a.csv", REVIEWS + "word " * 200_000 + ",a\n"),
         "NUL in a cell": ("a.csv", REVIEWS + "a\0b,a\n"),
         "nested text": ("a.jsonl", '{"text": {"body": "x"}, "label": "a"}\n' * 20),
-        "mixed types": ("a.jsonl", json_lines({"text": 3, "label": "a"})),
+        "mixed types": ("a.jsonl", json_lines({"text": ["a"], "label": "a"})),
         "bytes as text": ("a.parquet", parquet(text=[b"x"] * 40, label=AB)),
         "half a character": ("a.jsonl", json_lines() + '{"text": "\\ud800", "label": "a"}\n'),
         # headers and shapes

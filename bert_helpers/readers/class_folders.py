@@ -1,4 +1,7 @@
-"""A folder for each class, with a text in each file, as aclImdb and 20 newsgroups are published."""
+"""A folder for each class, with a text in each file, as aclImdb and 20 newsgroups are published; or a file for each.
+
+Files are those that are called pos and neg, with a text a line (cs.cornell.edu/people/pabo/movie-review-data).
+"""
 
 from pathlib import Path
 
@@ -8,6 +11,7 @@ from datasets import Dataset
 from bert_helpers.readers.folders import split_of
 from bert_helpers.readers.source import Format, Reading, name_of, text_of, to_dataset
 
+CLASSES = ("pos", "neg", "neu", "positive", "negative", "neutral")
 UNLABELLED = ("unsup", "unlabeled", "unlabelled")
 
 
@@ -41,4 +45,21 @@ def _holds_texts(folder: Path) -> bool:
     return bool(files) and all(file.is_file() and (file.suffix == ".txt" or file.stem.isdigit()) for file in files)
 
 
+def read_class_files(path: Path, reading: Reading) -> Dataset:
+    """Read a text from each line of the files of a folder, of the class that is in the file's name."""
+    rows = []
+    for name, file in sorted(_class_files(path).items()):
+        rows += [(line, name) for line in text_of(file, reading).decode().splitlines() if line.strip()]
+    reading.assume("classes", ", ".join(file.name for _, file in sorted(_class_files(path).items())))
+    names = name_of(reading, "TEXT_COLUMN", "text"), name_of(reading, "LABEL_COLUMN", "label")
+    return to_dataset(pa.table(dict(zip(names, zip(*rows, strict=True), strict=True))))
+
+
+def _class_files(path: Path) -> dict[str, Path]:
+    """The files that say a class, as pos.txt or rt-polarity.pos, by it."""
+    said = ((word, file) for file in path.iterdir() if file.is_file() for word in (file.stem, file.suffix[1:]))
+    return {word: file for word, file in said if word.lower() in CLASSES}
+
+
 CLASS_FOLDERS = Format((), read_class_folder, is_folder=is_class_folder)
+CLASS_FILES = Format((), read_class_files, is_folder=lambda path: len(_class_files(path)) > 1)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from bert_helpers.errors import DataError, ParameterError, parameter
-from bert_helpers.readers import schemes, spans, tables
+from bert_helpers.readers import parallel, schemes, spans, tables, webanno
 from bert_helpers.readers.source import Format, Reading, text_of, to_dataset
 
 LINES = "lines"  # column with the number of each word's line
@@ -162,7 +162,7 @@ def _read_lines(lines: Sequence[str], separator: str, width: int, source: str) -
             count += 1
     if bad := {number: len(fields) for number, fields in zip(numbers, rows, strict=True) if len(fields) != width}:
         problem = f"{next(iter(bad.values()))} columns, where the file has {width}"
-        fix = "separate the columns of all lines in one way"
+        fix = "separate the columns of all lines in one way, and write O where a word has no tag"
         raise DataError(problem, source=source, row=list(bad), unit="line", fix=fix)
     return Rows(numbers, ends, list(zip(*rows, strict=True)))
 
@@ -346,4 +346,4 @@ def read_types(text: str) -> dict[str, str] | None:
 ENDINGS = (".conll", ".conllu", ".iob", ".iob2", ".bio", ".txt", ".tsv", ".csv", ".train", ".testa", ".testb", ".dev",
            ".test", ".gold_conll", ".v4_gold_conll", "")  # fmt: skip
 # What tagged sentences are read from: texts with spans, columns, or rows with lists of words and tags
-FORMATS = (*spans.FORMATS, Format(ENDINGS, read_conll), tables.JSON, tables.PARQUET)
+FORMATS = (*spans.FORMATS, parallel.SLOTS, webanno.WEBANNO, Format(ENDINGS, read_conll), tables.JSON, tables.PARQUET)

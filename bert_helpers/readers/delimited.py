@@ -25,6 +25,7 @@ from datasets import Dataset
 from bert_helpers.errors import DataError, parameter
 from bert_helpers.readers.source import (
     Format,
+    NoColumn,
     Reading,
     check_width,
     columns_of,
@@ -36,6 +37,7 @@ from bert_helpers.readers.source import (
 
 DELIMITERS = (",", ";", "\t", "|")
 HEAD = 1_000_000  # characters in which the header must end
+TITLES = 20  # lines that may stand above the header
 SAMPLE = 1_000  # rows from which is seen whether the first names the columns
 EXCEL_SIGN = re.compile(rb"sep=([^\r\n])(?=[\r\n])", re.IGNORECASE)
 NUMBERS = re.compile(r" *\d+ *(, *\d+ *)*")
@@ -76,10 +78,31 @@ def read_delimited(path: Path, reading: Reading) -> Dataset:
             reading = copy(reading)
             reading.delimiter = said[1].decode()
             content = content[said.end(1) :]  # without what ends the line: lines are counted
-        layout = _find_layout(path, content[:HEAD].decode(errors="ignore"), reading)
+        try:
+            layout = _find_layout(path, content[:HEAD].decode(errors="ignore"), reading)
+        except NoColumn:
+            if not (above := _lines_above(content, reading)):
+                raise
+            content = b"\n" * above + content.split(b"\n", above)[-1]  # lines are counted
+            layout = _find_layout(path, content[:HEAD].decode(errors="ignore"), reading)
+            reading.assume("lines above the header", f"{above}, left out")
         return to_dataset(_read(path, content, layout, reading))
     finally:
         csv.field_size_limit(before)
+
+
+def _lines_above(content: bytes, reading: Reading) -> int:
+    """Return how many lines, titles or comments, are above the one that has all wanted names; 0 where none has."""
+    names = [name for name in reading.wanted if not NUMBERS.fullmatch(name)]
+    if reading.header == "no" or len(names) < 2:
+        return 0
+    lines = content[:HEAD].decode(errors="ignore").split("\n")[: TITLES + 1]
+    for number, line in enumerate(lines):
+        for sign in (*DELIMITERS, reading.delimiter):
+            fields = header_names(line.split(sign or ","), marks=True)
+            if None not in [columns_of(name, fields, numbers=False) for name in names]:
+                return number
+    return 0
 
 
 def _read(path: Path, content: bytes, layout: Layout, reading: Reading) -> pa.Table:
@@ -240,7 +263,10 @@ def find_names(
     if found is None:
         if reading.header == "no":
             samples = {layout: [list(map(str, range(1, len(rows[0]) + 1)))] for layout, rows in samples.items()}
-        rows = max(list(samples.values())[:shown], key=lambda rows: len(rows[0]))
+        rows = max(
+            list(samples.values())[:shown],
+            key=lambda rows: (sum(map(len, rows)) == len(rows[0]) * len(rows), len(rows[0])),
+        )
         raise no_header(path, reading.wanted, rows[0])
     return found
 
@@ -300,7 +326,8 @@ def _with_numbers(path: Path, samples: Mapping[Layout, list[list[str]]], reading
         return None
     first, *others = samples[layout]
     header = is_header(first, others) if not reading.header else reading.header == "yes"
-    if header is None:
+    nameless = any(not first[int(number) - 1].strip() for name in needed for number in name.split(","))
+    if header is None or (header and nameless and not reading.header):
         raise two_ways(path, first)
     if not reading.header:
         reading.assume("header", "yes" if header else "no")

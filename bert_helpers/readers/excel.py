@@ -1,4 +1,4 @@
-"""Excel's .xlsx, recognised by its ending; read by pandas and openpyxl, which need not be installed."""
+"""Spreadsheets, recognised by their endings; read by pandas and a library for each, which need not be installed."""
 
 import csv
 import zipfile
@@ -12,9 +12,11 @@ from bert_helpers.errors import DataError, parameter
 from bert_helpers.readers.delimited import Layout, find_names
 from bert_helpers.readers.folders import UNPACKED
 from bert_helpers.readers.hub import innermost_reason
-from bert_helpers.readers.source import Format, Reading, to_dataset, to_table
+from bert_helpers.readers.source import Format, Reading, columns_of, to_dataset, to_table
 
 Rows = list[list[str]]
+LIBRARIES = {".ods": "odfpy", ".xls": "xlrd"}  # of the others: openpyxl
+TITLES = 20  # rows that may stand above the header
 
 
 def read_excel(path: Path, reading: Reading) -> Dataset:
@@ -52,19 +54,19 @@ def read_excel(path: Path, reading: Reading) -> Dataset:
 def _sheets(path: Path) -> dict[str, Rows]:
     """The rows of every sheet that has some, as text, without rows that are blank."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > UNPACKED + 100 * path.stat().st_size:
-                raise DataError("unpacks to far more than it is", source=path.name, fix="save it as CSV")
-        frames = pd.read_excel(path, sheet_name=None, header=None, dtype=object, na_filter=False, engine="openpyxl")
+        if path.suffix.lower() != ".xls":
+            with zipfile.ZipFile(path) as archive:
+                if sum(member.file_size for member in archive.infolist()) > UNPACKED + 100 * path.stat().st_size:
+                    raise DataError("unpacks to far more than it is", source=path.name, fix="save it as CSV")
+        frames = pd.read_excel(path, sheet_name=None, header=None, dtype=object, na_filter=False)
     except ImportError as error:
-        fix = "pip install openpyxl, or save it as CSV"
-        raise DataError(
-            "Excel files are read by openpyxl, which is not installed", source=path.name, fix=fix
-        ) from error
+        library = LIBRARIES.get(path.suffix.lower(), "openpyxl")
+        problem = f"{path.suffix} files are read by {library}, which is not installed"
+        raise DataError(problem, source=path.name, fix=f"pip install {library}, or save it as CSV") from error
     except DataError:
         raise
     except Exception as error:  # a dozen types, for whatever is wrong in a file
-        problem = f"not a readable Excel file ({innermost_reason(error)})"
+        problem = f"not a readable spreadsheet ({innermost_reason(error)})"
         raise DataError(problem, source=path.name, fix="save it as .xlsx or CSV") from error
     sheets = {
         name: [row for row in ([_text(cell) for cell in cells] for cells in frame.to_numpy()) if any(row)]
@@ -74,11 +76,16 @@ def _sheets(path: Path) -> dict[str, Rows]:
 
 
 def _without_titles(rows: Rows, reading: Reading) -> Rows:
-    """Leave out the rows of one filled cell above a table of more columns: its title."""
+    """Leave out what is above the row with the wanted names, or rows of one filled cell above a table: its title."""
     filled = [sum(map(bool, row)) for row in rows]
-    start = next((i for i, count in enumerate(filled) if count > 1), 0)
+    named = [all(columns_of(name, row, numbers=False) for name in reading.wanted) for row in rows[:TITLES]]
+    start = (
+        named.index(True)
+        if reading.wanted and any(named)
+        else next((i for i, count in enumerate(filled) if count > 1), 0)
+    )
     if start:
-        reading.assume("title above the table", rows[0][0][:40] or "left out")
+        reading.assume("title above the table", " ".join(filter(None, rows[0]))[:40])
     return rows[start:]
 
 
@@ -97,4 +104,4 @@ def _dataset(rows: Rows, layout: Layout) -> Dataset:
     return to_dataset(to_table(iter(rows[layout.header :]), pa.schema([(name, pa.string()) for name in layout.names])))
 
 
-EXCEL = Format((".xlsx", ".xlsm"), read_excel, is_text=False)
+EXCEL = Format((".xlsx", ".xlsm", ".xls", ".ods"), read_excel, is_text=False)

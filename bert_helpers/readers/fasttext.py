@@ -1,4 +1,6 @@
-"""fastText's lines, recognised by `__label__` before the first label (fasttext.cc/docs/en/supervised-tutorial)."""
+"""Lines that begin with their labels: fastText's, by `__label__` (fasttext.cc/docs/en/supervised-tutorial), and TREC's
+questions, by its six kinds (cogcomp.seas.upenn.edu/Data/QA/QC).
+"""
 
 import re
 from pathlib import Path
@@ -6,9 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Dataset
 
+from bert_helpers.errors import DataError
 from bert_helpers.readers.source import Format, Reading, name_of, text_of, to_dataset
 
 LABELS = re.compile(r"(?:__label__(\S+)\s*)")
+QUESTION = re.compile(r"(?P<fine>(?P<coarse>ABBR|DESC|ENTY|HUM|LOC|NUM):\w+) (?P<text>.*)")
 
 
 def read_fasttext(path: Path, reading: Reading) -> Dataset:
@@ -24,6 +28,18 @@ def read_fasttext(path: Path, reading: Reading) -> Dataset:
     return to_dataset(pa.table(columns))
 
 
+def read_trec(path: Path, reading: Reading) -> Dataset:
+    """Read questions with `coarse_label` (HUM) and `fine_label` (HUM:ind), as the Hub has them. Raises DataError."""
+    lines = [line for line in text_of(path, reading).decode().split("\n") if line.strip()]
+    found = [QUESTION.match(line) for line in lines]
+    if bad := [number for number, match in enumerate(found, 1) if not match]:
+        raise DataError("not a class and a question", source=path.name, row=bad, unit="line", fix="correct the line")
+    columns = {name_of(reading, "TEXT_COLUMN", "text"): [match["text"] for match in found]}
+    columns |= {f"{kind}_label": [match[kind] for match in found] for kind in ("coarse", "fine")}
+    return to_dataset(pa.table(columns))
+
+
+TREC = Format((".label", ".txt", ""), read_trec, looks=lambda head: bool(QUESTION.match(head)))
 FASTTEXT = Format(
     (".txt", ".train", ".valid", ".test", ".ft", ""),
     read_fasttext,

@@ -5,6 +5,7 @@ The words for splits are those of `datasets`; its patterns are not used, as name
 
 import filecmp
 import gzip
+import json
 import re
 import zipfile
 import zlib
@@ -21,6 +22,9 @@ WORDS = {word: str(split) for split, words in SPLIT_KEYWORDS.items() for word in
 WORDS |= {"testa": "validation", "testb": "test"}
 SHARD = re.compile(r"-\d{5}-of-\d{5}")
 NO_DATA = re.compile(r"readme|licen[cs]e|notice|citation|requirements|makefile", re.IGNORECASE)
+# What a name of texts says, and that of the file with their labels (`parallel`)
+PAIRS = (("seq.in", "label"), ("texts", "labels"), ("text", "labels"), ("text", "label"), ("sentences", "labels"))
+PARALLEL_SUFFIXES = (".txt", ".in", ".text", ".texts", "")
 ARCHIVES = (".gz", ".zip")
 UNPACKED = 200_000_000  # bytes that any archive may unpack to; a larger one to a hundred times its size
 
@@ -41,8 +45,23 @@ def data_files(folder: Path, recognises: Callable[[Path], bool], *, below: bool 
         and file.name not in FILES_TO_IGNORE
         and not NO_DATA.match(file.name)
         and not file.is_dir()
+        and not _has_texts(file)
         and recognises(file)
     ]
+
+
+def labels_of(path: Path) -> Path | None:
+    """Return the file with the labels of a file's texts, if that is what their names say."""
+    if path.suffix not in PARALLEL_SUFFIXES:
+        return None
+    names = (path.name.replace(text, label) for text, label in PAIRS if text in path.name)
+    return next((path.with_name(name) for name in names if name != path.name and path.with_name(name).is_file()), None)
+
+
+def _has_texts(path: Path) -> bool:
+    """Whether a file has the labels, or tags, of texts beside it."""
+    texts = [path.with_name(path.name.replace(label, text)) for text, label in PAIRS if label in path.name]
+    return path.name == "seq.out" or any(file.is_file() and labels_of(file) == path for file in texts)
 
 
 def split_files(folder: Path, recognises: Callable[[Path], bool]) -> dict[str, list[Path]]:
@@ -106,8 +125,21 @@ def config_files(folder: Path, config: dict) -> dict[str, list[Path]]:
 # --- archives ---------------------------------------------------------------------------------------------
 
 
+def holds_splits(path: Path) -> bool:
+    """Whether a JSON file begins as an object of splits does: {"train": [."""
+    with path.open("rb") as file:
+        start = file.read(100).decode(errors="replace") if path.suffix.lower() == ".json" else ""
+    match = re.match(r'\ufeff?\s*\{\s*"(\w+)"\s*:\s*\[', start)
+    return bool(match) and match[1].lower() in WORDS
+
+
 def unpack(path: Path, folder: Path) -> Path:
-    """Unpack a .gz or .zip into a folder; return the one file that it holds, or the folder. Raises DataError."""
+    """Unpack a .gz or .zip into a folder; return the one file that it holds, or the folder. Raises DataError.
+
+    JSON of splits becomes a file for each.
+    """
+    if path.suffix.lower() == ".json":
+        return _split_json(path, folder)
     limit = UNPACKED + 100 * path.stat().st_size
     try:
         for name, packed in _members(path):
@@ -123,6 +155,19 @@ def unpack(path: Path, folder: Path) -> Path:
         raise DataError(f"cannot be unpacked ({error})", source=path.name, fix="unpack it yourself") from error
     files = [file for file in folder.rglob("*") if file.is_file() and not NO_DATA.match(file.name)]
     return files[0] if len(files) == 1 else folder
+
+
+def _split_json(path: Path, folder: Path) -> Path:
+    try:
+        splits = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not valid JSON ({error})", source=path.name, fix="correct it") from error
+    if other := [name for name in splits if name.lower() not in WORDS]:
+        problem = f"holds splits, and {', '.join(map(repr, other))}"[:300]
+        raise DataError(problem, source=path.name, fix="write each split as a file, train.json and so on")
+    for name, rows in splits.items():
+        (folder / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
+    return folder
 
 
 def _members(path: Path) -> Iterator[tuple[str, BinaryIO]]:

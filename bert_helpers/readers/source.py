@@ -36,7 +36,16 @@ SPLITS = ("train", "validation", "test")
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?")
 # What the first bytes of a file say that is not plain text, and what to do
 MAGIC = {b"\x1f\x8b": ("gzip data", "unpack it"), b"PK\x03\x04": ("a zip or Excel file", "unpack it or save it as CSV"),
-         b"PAR1": ("Parquet data", "name it .parquet")}  # fmt: skip
+         b"PAR1": ("Parquet data", "name it .parquet"),
+         b"<?xm": ("XML", "write its rows as CSV, such as by pandas.read_xml")}  # fmt: skip
+# What becomes of files that are not read
+CONVERT = {
+    ".spacy": "write its documents as JSON Lines, each by json.dumps(doc.to_json())",
+    ".xml": "write its rows as CSV, such as by pandas.read_xml",
+    **dict.fromkeys((".tar", ".tgz", ".bz2", ".xz", ".7z", ".rar"), "unpack it"),
+    **dict.fromkeys((".doc", ".docx", ".pdf", ".odt", ".rtf", ".html"), "write its texts in a column of a CSV"),
+    **dict.fromkeys((".pkl", ".pickle"), "write its rows as Parquet; a pickle can run code as it is read"),
+}
 SURROGATE = re.compile("[\ud800-\udfff]")
 HEAD = 100_000  # characters that a kind of file is recognised by
 MOST_COLUMNS = 2_000  # `datasets` takes a millisecond or two for each, whatever is done with the rows
@@ -90,12 +99,15 @@ class Format:
     read: Reader
     is_text: bool = True
     looks: Callable[[str], bool] | None = None  # whether the first HEAD characters of a text are of this kind
+    is_file: Callable[[Path], bool] | None = None  # whether a file has the others beside it that it is read with
     is_folder: Callable[[Path], bool] | None = None
 
     def recognises(self, path: Path) -> bool:
         if self.is_folder or path.is_dir():
             return bool(self.is_folder) and path.is_dir() and self.is_folder(path)
         if path.suffix.lower() not in self.suffixes:
+            return False
+        if self.is_file and not self.is_file(path):
             return False
         return self.looks is None or (path.is_file() and self.looks(head(path)))
 
@@ -151,7 +163,7 @@ def read_source(
         raise DataError("no data: the source is empty", fix='give "sample", a file or folder, or a Hub id')
     path = SAMPLES / sample if str(source) == "sample" else local_path(source)
     try:
-        if path.is_file() and path.suffix.lower() in folders.ARCHIVES:
+        if path.is_file() and (path.suffix.lower() in folders.ARCHIVES or folders.holds_splits(path)):
             with tempfile.TemporaryDirectory() as folder:
                 inner = folders.unpack(path, Path(folder))
                 return _read_path(inner, formats, reading, need_train, str(source))
@@ -216,7 +228,13 @@ def _read_files(
     splits = {}
     for split in sorted(files, key=SPLITS.index):
         asked = replace(reading, labels=reading.labels if split != "train" else frozenset())
-        parts = [_read_file(file, formats, asked) for file in files[split]]
+        try:
+            parts = [_read_file(file, formats, asked) for file in files[split]]
+        except NoColumn as error:  # as GLUE's test.tsv of CoLA; a column with a name may be a slip
+            if not splits or not all(name.isdigit() for name in reading.wanted):
+                raise
+            note(next(iter(splits.values())), "left out", f"it has no column {error.column}", of=files[split][0].name)
+            continue
         splits[split] = parts[0]
         if len(parts) > 1:
             notes = assumed(dict(zip(map(str, files[split]), parts, strict=True)))
@@ -239,7 +257,7 @@ def _read_saved(path: Path, source: str) -> dict[str, Dataset]:
 def _read_file(path: Path, formats: Sequence[Format], reading: Reading) -> Dataset:
     kind = next((kind for kind in formats if kind.recognises(path)), None)
     if kind is None:
-        fix = f"known are {', '.join(filter(None, _suffixes(formats)))}"
+        fix = CONVERT.get(path.suffix.lower()) or f"known are {', '.join(filter(None, _suffixes(formats)))}"
         raise DataError("unknown kind of file", source=path.name, fix=fix)
     if not kind.is_folder:
         _check_start(path, kind)
@@ -291,11 +309,13 @@ def _plain_splits(loaded: DatasetDict, source: str) -> dict[str, Dataset]:
 def columns_of(name: str, names: Sequence[str], *, numbers: bool = True) -> list[str] | None:
     """Return the columns that a parameter names: one, or several with commas between, each by name or number from 1.
 
-    A number is meant only where no column has it for a name; a name in another case, where one column only has it.
-    None where one is not there.
+    A number is meant only where no column has it for a name; a name in another case, or a field within a column of
+    objects, where one only has it. None where one is not there.
 
     >>> columns_of("title, 3", ["class", "title", "body"])
     ['title', 'body']
+    >>> columns_of("text", ["id", "data.text"])
+    ['data.text']
     """
     known = set(names)
 
@@ -303,6 +323,7 @@ def columns_of(name: str, names: Sequence[str], *, numbers: bool = True) -> list
         if numbers and part.isdigit() and 0 < int(part) <= len(names):
             return names[int(part) - 1] if part not in known else part
         alike = [name for name in names if name.casefold() == part.casefold()]
+        alike = alike or [name for name in names if name.endswith(f".{part}")]
         return part if part in known else alike[0] if len(alike) == 1 and part else None
 
     if name in known or name.strip() in known:
@@ -365,8 +386,11 @@ def _western(content: bytes) -> str | None:
     Western text has accents on some of its letters, and hardly two bytes in a row that would be a character in UTF-8.
     """
     high, plain = re.sub(rb"[^\x80-\xff]", b"", content), len(re.findall(rb"[A-Za-z]", content))
+    # Mac Roman has accents where cp1252 has rare letters and Latin-1 none
+    rare = len(re.findall(rb"[\x81\x83\x88-\x8a\x8c-\x90\x98\x9a\x9c-\x9f]", high))
     pairs = sum(map(len, re.findall(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}", content)))
-    if b"\0" in content or len(high) > plain / 4 or pairs > len(high) / 10:
+    is_mac = rare > 1 + len(re.findall(rb"[\xc0-\xff]", high))
+    if b"\0" in content or len(high) > plain / 4 or pairs > len(high) / 10 or is_mac:
         return None
     return "latin-1" if re.search(rb"[\x81\x8d\x8f\x90\x9d]", high) else "cp1252"
 
@@ -413,18 +437,22 @@ def not_utf8(name: str, content: bytes) -> DataError:
             line.decode()
         except UnicodeDecodeError as error:
             bad[number] = error.start + 1
-    fix = f"save the file as UTF-8, or name its encoding by {parameter('ENCODING')}"
+    fix = f"save the file as UTF-8, or name its encoding by {parameter('ENCODING')} (cp1252, mac-roman, gb18030, …)"
     problem = f"byte {next(iter(bad.values()))} is not UTF-8"
     return DataError(problem, source=name, row=list(bad), unit="line", fix=fix, parameter="ENCODING")
 
 
+class NoColumn(DataError):
+    """A column that is needed is not there."""
+
+
 def no_column(
     source: str, wanted: Mapping[str, str], names: Sequence[str], *, where: str = "", hint: str = ""
-) -> DataError:
+) -> NoColumn:
     """Say which of the `wanted` columns is not among `names`, and the parameter that names it."""
     missing = next((name for name in wanted if columns_of(name, names) is None), next(iter(wanted)))
     shown = ", ".join(repr(name[:60]) for name in names[:12])
-    return DataError(
+    return NoColumn(
         f"no column {missing!r}{where}; it has {shown}",
         source=source,
         column=missing,

@@ -31,6 +31,7 @@ ENOUGH = 10  # spans by which it is known how their ends are counted
 LOOKED_AT = 20  # rows by which a file is recognised
 SPAN = {"start": Value("int64"), "end": Value("int64"), "label": Value("string"), "text": Value("string")}
 FEATURES = Features({"text": Value("string"), "spans": List(SPAN), NUMBER: Value("int64")})
+PUBTATOR = re.compile(r"(?P<id>\d+)\|(?P<part>[ta])\|(?P<text>.*)")  # ncbi.nlm.nih.gov/research/pubtator3/tutorial
 BRAT = re.compile(r"(?P<id>T\d+)\t(?P<label>\S+) (?P<offsets>\d+ \d+(;\d+ \d+)*)\t?(?P<text>.*)")
 AMID, CUT = "begin amid a word, which is taken whole", "end amid a word, which is taken whole"
 INCLUSIVE = "the last character is the entity's own"
@@ -103,6 +104,22 @@ def read_spacy(path: Path, reading: Reading) -> Dataset:
     columns = {tokens: [[token["orth"] for token in sentence] for sentence in sentences]}
     columns[tags] = [[token.get("ner", "O") for token in sentence] for sentence in sentences]
     return Dataset.from_dict(columns)
+
+
+def read_pubtator(path: Path, reading: Reading) -> Dataset:
+    """Read PubTator's documents: title and abstract as one text, and spans of it; relations are skipped."""
+    rows: dict[str, dict] = {}
+    for line in text_of(path, reading).decode().splitlines():
+        if match := PUBTATOR.fullmatch(line):
+            row = rows.setdefault(match["id"], {"text": "", "spans": []})
+            row["text"] += " " * (match["part"] == "a") + match["text"]
+        elif len(fields := line.split("\t")) > 4 and fields[0] in rows and fields[1].isdigit():
+            rows[fields[0]]["spans"].append(
+                dict(
+                    zip(("start", "end", "text", "label"), (int(fields[1]), int(fields[2]), *fields[3:5]), strict=True)
+                )
+            )
+    return to_rows([*rows.values()], path.name, reading)
 
 
 def to_rows(items: Sequence[object], source: str, reading: Reading) -> Dataset:
@@ -385,5 +402,6 @@ FORMATS = (
     Format((".csv", ".tsv"), read_table, looks=looks_listed),
     Format((".csv", ".tsv"), read_lists, looks=looks_like_lists),
     Format((".json",), read_spacy, looks=lambda head: '"paragraphs"' in head and '"orth"' in head),
+    Format((".txt", ".pubtator", ".csv", ""), read_pubtator, looks=lambda head: bool(PUBTATOR.match(head))),
     Format((), read_brat, is_folder=is_brat),
 )

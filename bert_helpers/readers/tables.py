@@ -1,11 +1,12 @@
 """The formats that rows of texts are read from: the first that recognises a file reads it."""
 
 from bert_helpers.readers.annotations import ANNOTATIONS
-from bert_helpers.readers.class_folders import CLASS_FOLDERS
+from bert_helpers.readers.class_folders import CLASS_FILES, CLASS_FOLDERS
 from bert_helpers.readers.delimited import DELIMITED
 from bert_helpers.readers.excel import EXCEL
-from bert_helpers.readers.fasttext import FASTTEXT
+from bert_helpers.readers.fasttext import FASTTEXT, TREC
 from bert_helpers.readers.json_rows import JSON
+from bert_helpers.readers.parallel import PARALLEL
 from bert_helpers.readers.parquet import PARQUET
 
-FORMATS = (FASTTEXT, ANNOTATIONS, DELIMITED, JSON, PARQUET, EXCEL, CLASS_FOLDERS)
+FORMATS = (FASTTEXT, TREC, PARALLEL, ANNOTATIONS, DELIMITED, JSON, PARQUET, EXCEL, CLASS_FOLDERS, CLASS_FILES)

@@ -254,6 +254,9 @@ def _label_strings(dataset: Dataset, column: str) -> list[str]:
     strings = [str(int(value)) if isinstance(value, float) and value % 1 == 0 else value for value in values]
     if rows := [i for i, value in enumerate(strings) if not isinstance(value, (str, int))]:  # fractions, lists, dates
         fix = "write labels as strings, whole numbers or booleans"
+        if isinstance(values[rows[0]], dict):
+            names = ", ".join(f"{column}.{name}" for name in values[rows[0]])
+            fix = f"name one of its fields by {parameter('LABEL_COLUMN')}: {names}"
         raise bad_rows(dataset, rows, column, f"{str(values[rows[0]])[:40]} is not a class", fix)
     return [str(value).strip() for value in strings]
 

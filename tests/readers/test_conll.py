@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bert_helpers import DataError
 from bert_helpers.readers import conll
 from bert_helpers.readers.source import Reading
+from bert_helpers.tasks.registry import TASKS
 
 WORDS = [["Anna", "Lee", ",", "sings"], ["Rain", "in", "Brask"]]
 TAGS = [["B-PER", "I-PER", "O", "O"], ["O", "O", "B-LOC"]]
@@ -141,6 +142,49 @@ def test_two_columns_of_other_tags_are_a_question(tmp_path):
         read(content, tmp_path / "a.tsv")
     assert caught.value.parameter == "TAGS_COLUMN"
     assert read(content, tmp_path / "a.tsv", tags="3")[0]["ner_tags"][0][0] == "B-colour"
+
+
+WEBANNO = """#FORMAT=WebAnno TSV 3.3
+#T_SP=webanno.custom.NamedEntity|identifier|value
+
+
+#Text=Anna Lee, sings
+1-1\t0-4\tAnna\t*[1]\tPER[1]\t
+1-2\t5-8\tLee\t*[1]\tPER[1]\t
+1-3\t8-9\t,\t_\t_\t
+1-4\t10-15\tsings\t_\t_\t
+
+#Text=Rain in Brask
+2-1\t16-20\tRain\t_\t_\t
+2-2\t21-23\tin\t_\t_\t
+2-3\t24-29\tBrask\t*\tLOC\t
+2-3.1\t24-26\tBr\t_\tNO\t
+"""
+
+
+def test_webannos_spans_are_tags(tmp_path):
+    (tmp_path / "a.tsv").write_text(WEBANNO)
+    splits = TASKS["ner"].load(tmp_path / "a.tsv", train_size=None)
+    names = splits["train"].features["ner_tags"].feature.names
+    assert splits["train"]["tokens"][:] == WORDS
+    assert [[names[i] for i in row] for row in splits["train"]["ner_tags"]] == TAGS
+    (tmp_path / "a.tsv").write_text(WEBANNO.replace("*[1]", "Q7[1]"))
+    with pytest.raises(DataError, match="features with values: identifier, value; name one by TAGS_COLUMN"):
+        TASKS["ner"].load(tmp_path / "a.tsv")
+    assert TASKS["ner"].load(tmp_path / "a.tsv", tags_column="value", train_size=None)
+    (tmp_path / "a.tsv").write_text(WEBANNO.replace("LOC", "LOC[2]|ORG[3]"))
+    with pytest.raises(DataError, match="line 14: a word has several values"):
+        TASKS["ner"].load(tmp_path / "a.tsv")
+
+
+def test_seq_in_has_its_tags_beside_it(tmp_path):
+    for name, rows in {"seq.in": WORDS, "seq.out": TAGS, "label": [["a"], ["b"]]}.items():
+        (tmp_path / name).write_text("".join(" ".join(row) + "\n" for row in rows))
+    splits = TASKS["ner"].load(tmp_path, train_size=None)
+    assert splits["train"]["tokens"][:] == WORDS
+    (tmp_path / "seq.out").write_text("O O\nO O O\n")
+    with pytest.raises(DataError, match="row 1: 4 words but 2 tags"):
+        TASKS["ner"].load(tmp_path)
 
 
 def test_latin_1_is_read_and_said(tmp_path):

@@ -4,7 +4,8 @@ assumed; what can be read in two ways stops and names both.
 Formats without a public example were made after their published descriptions: gluebenchmark.com and its tasks' TSVs,
 nlp.stanford.edu/projects/snli, archive.ics.uci.edu/dataset/228, huggingface.co/datasets/takala/financial_phrasebank,
 fasttext.cc/docs/en/supervised-tutorial, labelstud.io/guide/export, prodi.gy/docs/api-interfaces, doccano's README,
-pandas.pydata.org's DataFrame.to_json, huggingface.co/docs/datasets/repository_structure.
+pandas.pydata.org's DataFrame.to_json, huggingface.co/docs/datasets/repository_structure, cogcomp.seas.upenn.edu's
+QA/QC (TREC), github.com/cardiffnlp/tweeteval, cs.cornell.edu/people/pabo/movie-review-data.
 """
 
 import gzip
@@ -219,6 +220,23 @@ def test_marks_behind_a_backslash(tmp_path):
     assert notes == {"a.csv": {"quotation marks": "in texts behind a backslash"}}
 
 
+def test_what_stands_above_the_header_is_left_out_and_lines_are_counted(tmp_path):
+    above = "Reviews, May 2024\n# by hand, twice\n\n"
+    write(tmp_path / "a.csv", above + TABLE.to_csv(index=False))
+    assert load(tmp_path / "a.csv") == (sorted(ROWS), {"a.csv": {"lines above the header": "3, left out"}})
+    write(tmp_path / "a.csv", above + TABLE.to_csv(index=False) + "a,b,c\n")
+    with pytest.raises(DataError, match="line 45: 3 fields where the header has 2"):
+        load(tmp_path / "a.csv")
+
+
+def test_accents_of_mac_roman_are_not_taken_for_cp1252(tmp_path):
+    table = TABLE.assign(text=[f"{text}, caf\xe9 cr\xe8me" for text in TEXTS])
+    write(tmp_path / "a.csv", table.to_csv(index=False, lineterminator="\r").encode("mac-roman"))
+    with pytest.raises(DataError, match=r"name its encoding by ENCODING \(cp1252, mac-roman"):
+        load(tmp_path / "a.csv")
+    assert load(tmp_path / "a.csv", encoding="mac-roman")[0][0][0].endswith("caf\xe9 cr\xe8me")
+
+
 # --- GLUE and its relatives ---------------------------------------------------------------------------------
 
 
@@ -228,6 +246,38 @@ def test_cola_has_no_header_and_stray_marks(tmp_path):
     rows, notes = load(tmp_path / "train.tsv", text_column="4", label_column="2")
     assert rows == sorted((text, str(i % 2)) for i, text in enumerate(texts))
     assert notes == {"train.tsv": {"header": "no", "quotation marks": "part of the texts"}}
+
+
+def test_colas_test_split_has_a_header_and_other_columns(tmp_path):
+    write(tmp_path / "train.tsv", "".join(f"gj04\t{i % 2}\t*\t{text}\n" for i, text in enumerate(TEXTS)))
+    write(tmp_path / "test.tsv", "index\tsentence\n" + "".join(f"{i}\t{text}\n" for i, text in enumerate(TEXTS)))
+    rows, notes = load(tmp_path, text_column="4", label_column="2")
+    assert len(rows) == len(TEXTS)
+    assert notes["test.tsv"] == {"left out": "it has no column 4"}
+
+
+GLUE = {
+    "SST-2": ("sentence\tlabel", "{0} \t{2}", {"text_column": "sentence"}),
+    "QQP": ("id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate", "{3}\t1\t2\t{0}\t{1}\t{2}",
+            {"text_column": "question1", "pair_column": "question2", "label_column": "is_duplicate"}),
+    "RTE": ("index\tsentence1\tsentence2\tlabel", "{3}\t{0}\t{1}\t{2}",
+            {"text_column": "sentence1", "pair_column": "sentence2"}),
+    "MNLI": ("index\tgenre\tsentence1_parse\tsentence1\tsentence2\tlabel1\tgold_label",
+             "{3}\tfiction\t(ROOT (S {0}))\t{0}\t{1}\tneutral\t{2}",
+             {"text_column": "sentence1", "pair_column": "sentence2", "label_column": "gold_label"}),
+    "STS-B": ("index\tgenre\told_index\tsentence1\tsentence2\tscore", "{3}\tmain-news\t1\t{0}\t{1}\t{2}.250",
+              {"text_column": "sentence1", "pair_column": "sentence2", "label_column": "score"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GLUE)
+def test_the_tables_of_glue(name, tmp_path):
+    header, line, options = GLUE[name]
+    rows = [line.format(f'"{text}', f"{text[::-1]}", i % 2, i) for i, text in enumerate(TEXTS)]
+    write(tmp_path / f"{name}/train.tsv", "\n".join([header, *rows, ""]))
+    found = load(tmp_path / name, "regression" if name == "STS-B" else "classification", **options)[0]
+    assert [text.strip() for text, _ in found] == sorted(f'"{text}' for text in TEXTS)
+    assert {label for _, label in found} == ({0.25, 1.25} if name == "STS-B" else {"0", "1"})
 
 
 def test_marks_of_two_rows_quote_nothing_in_a_file_with_tabs(tmp_path):
@@ -355,6 +405,41 @@ def test_json_as_tools_write_it(content, lines, tmp_path):
     assert load(tmp_path / ("a.jsonl" if lines else "a.json"))[0] == sorted(ROWS)
 
 
+def test_fields_within_fields_are_named_by_points(tmp_path):
+    rows = [{"data": {"text": text, "id": 1}, "label": {"name": label, "id": 2}} for text, label in ROWS]
+    write(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(
+        DataError, match=r"no column 'label'; it has .*, 'label\.name', 'label\.id'; name the right one"
+    ):
+        load(tmp_path / "a.jsonl")
+    found = load(tmp_path / "a.jsonl", label_column="label.name")
+    assert found == (sorted(ROWS), {"a.jsonl": {"text": "'data.text'"}})
+    both = [{**row, "text": "another"} for row in rows]  # a column of that name comes first
+    write(tmp_path / "b.json", json.dumps(both))
+    with pytest.raises(DataError, match=r"name one of its fields by LABEL_COLUMN: label\.name, label\.id"):
+        load(tmp_path / "b.json")
+    assert {text for text, _ in load(tmp_path / "b.json", label_column="label.name")[0]} == {"another"}
+
+
+def test_splits_in_one_file(tmp_path):
+    splits = {"train": TABLE[:30].to_dict("records"), "dev": TABLE[30:].to_dict("records")}
+    write(tmp_path / "a.json", json.dumps(splits))
+    assert load(tmp_path / "a.json") == (sorted(ROWS), {})
+    assert len(TASKS["classification"].load(tmp_path / "a.json")["validation"]) == 10
+    write(tmp_path / "a.json", json.dumps(splits | {"oos_train": [["x", "oos"]]}))
+    with pytest.raises(DataError, match="holds splits, and 'oos_train'; write each split as a file"):
+        load(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl"])
+def test_a_number_among_texts_is_a_text(ending, tmp_path):
+    rows = [{"text": text, "label": label} for text, label in ROWS] + [{"text": 1984, "label": "ham"}]
+    write(tmp_path / f"a.{ending}", json.dumps(rows) if ending == "json" else "\n".join(map(json.dumps, rows)))
+    found, notes = load(tmp_path / f"a.{ending}")
+    assert found == sorted([*ROWS, ("1984", "ham")])
+    assert notes == {f"a.{ending}": {"numbers among the texts": "1, as texts"}}
+
+
 def test_annotators_who_differ_are_named(tmp_path):
     rows = [
         {"text": t, "annotations": [{"label": 1, "user": 1}, {"label": i % 2, "user": 2}]} for i, t in enumerate(TEXTS)
@@ -381,6 +466,72 @@ def test_fasttext(tmp_path):
     assert notes["cooking.train"] == {"format": "fastText"}
 
 
+def test_trecs_questions_have_two_labels(tmp_path):
+    labels = ["HUM:ind", "LOC:city"] * 20
+    lines = "".join(f"{label} {text} ?\n" for text, label in zip(TEXTS, labels, strict=True))
+    write(tmp_path / "train_5500.label", lines)
+    with pytest.raises(DataError, match="no column 'label'; it has 'text', 'coarse_label', 'fine_label'"):
+        load(tmp_path)
+    for column, width in (("coarse_label", 3), ("fine_label", 8)):
+        found = sorted((f"{text} ?", label[:width]) for text, label in zip(TEXTS, labels, strict=True))
+        assert load(tmp_path, label_column=column)[0] == found
+    write(tmp_path / "train_5500.label", lines + "no class\n")
+    with pytest.raises(DataError, match="line 41: not a class and a question"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels"),
+    [("seq.in", "label"), ("texts.txt", "labels.txt"), ("train.text", "train.labels"), ("train/seq.in", "train/label")],
+)
+def test_texts_and_labels_in_two_files(texts, labels, tmp_path):
+    write(tmp_path / texts, "\n".join(TEXTS) + "\n")
+    write(tmp_path / labels, "\n".join(LABELS))
+    rows, notes = load(tmp_path)
+    assert rows == sorted(ROWS)
+    assert notes == {texts.rpartition("/")[2]: {"labels": f"the lines of {labels.rpartition('/')[2]}"}}
+    write(tmp_path / labels, "\n".join(LABELS[1:]))
+    with pytest.raises(DataError, match="40 lines, and 39 of labels beside them"):
+        load(tmp_path)
+
+
+def test_tweet_eval_has_two_files_for_each_split(tmp_path):
+    for split, rows in (("train", ROWS[:30]), ("val", ROWS[30:])):
+        write(tmp_path / f"{split}_text.txt", "".join(f"{text}\n" for text, _ in rows))
+        write(tmp_path / f"{split}_labels.txt", "".join(f"{label}\n" for _, label in rows))
+    write(tmp_path / "mapping.txt", "0\tham\n1\tspam\n")
+    assert load(tmp_path)[0] == sorted(ROWS)
+
+
+@pytest.mark.parametrize("names", [("rt-polarity.neg", "rt-polarity.pos"), ("neg.txt", "pos.txt")])
+def test_a_file_for_each_class(names, tmp_path):
+    for name in names:
+        write(tmp_path / name, "".join(f"{name[-7:]} {text}\n" for text in TEXTS))
+    rows, notes = load(tmp_path)
+    assert len(rows) == 80
+    assert all(label in text for text, label in rows)
+    assert list(notes.values()) == [{"classes": ", ".join(names)}]
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("a.spacy", "write its documents as JSON Lines, each by json.dumps"),
+        ("a.xml", "write its rows as CSV, such as by pandas.read_xml"),
+        ("a.tar.gz", "unpack it"),
+        ("a.pkl", "a pickle can run code"),
+        ("a.docx", "write its texts in a column of a CSV"),
+    ],
+)
+def test_files_that_are_not_read_say_what_becomes_of_them(name, fix, tmp_path):
+    write(tmp_path / name, gzip.compress(b"x") if name.endswith("gz") else b"x")
+    with pytest.raises(DataError, match=fix):
+        load(tmp_path / name)
+    write(tmp_path / "a.txt", "<?xml version='1.0'?>\n<rows/>\n")
+    with pytest.raises(DataError, match="not a text file but XML; write its rows as CSV"):
+        load(tmp_path / "a.txt")
+
+
 # --- Excel --------------------------------------------------------------------------------------------------
 
 
@@ -403,6 +554,29 @@ def test_excel(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
     with pytest.raises(DataError, match="openpyxl, which is not installed; pip install openpyxl, or save it as CSV"):
         load(tmp_path / "a.xlsx")
+
+
+@pytest.mark.parametrize(("ending", "library"), [("xls", "xlrd"), ("ods", "odfpy")])
+def test_spreadsheets_whose_library_is_missing(ending, library, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, library.removesuffix("py"), None)
+    start = bytes.fromhex("d0cf11e0a1b11ae1")
+    write(tmp_path / f"a.{ending}", start + bytes(600))
+    if ending == "ods":
+        with zipfile.ZipFile(tmp_path / "a.ods", "w") as file:
+            file.writestr("content.xml", "<office:document-content/>")
+    with pytest.raises(DataError, match=f"{library}, which is not installed; pip install {library}, or save it as CSV"):
+        load(tmp_path / f"a.{ending}")
+
+
+def test_two_rows_of_names_above_a_table(tmp_path):
+    book = pytest.importorskip("openpyxl").Workbook()
+    for row in (["Complaint", None, "Result"], ["No.", "text", "label"], *((i, *row) for i, row in enumerate(ROWS))):
+        book.active.append(row)
+    book.active.merge_cells("A1:B1")
+    book.save(tmp_path / "a.xlsx")
+    assert load(tmp_path / "a.xlsx") == (sorted(ROWS), {"a.xlsx": {"title above the table": "Complaint Result"}})
+    with pytest.raises(DataError, match="may name the columns or be a row: 'Complaint', '', 'Result'"):
+        load(tmp_path / "a.xlsx", text_column="2", label_column="3")
 
 
 # --- folders and archives -----------------------------------------------------------------------------------

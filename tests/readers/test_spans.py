@@ -200,6 +200,21 @@ def test_brats_folder_may_have_a_folder_for_each_split(tmp_path):
     }  # fmt: skip
 
 
+def test_pubtators_documents_are_title_and_abstract(tmp_path):
+    title, abstract = "Ann Lee has melanoma.", "The melanoma was found by Otto Kern."
+    text = f"{title} {abstract}"
+    found = [(text.index("Ann"), "Ann Lee", "Person"), (text.rindex("melanoma"), "melanoma", "Disease")]
+    spans = "".join(f"7\t{start}\t{start + len(word)}\t{word}\t{kind}\tD1\n" for start, word, kind in found)
+    document = f"7|t|{title}\n7|a|{abstract}\n{spans}7\tCID\tD1\tD2\n\n"
+    (tmp_path / "NCBItrainset_corpus.txt").write_text(document + document.replace("7", "8").replace("Lee", "Lau"))
+    splits = TASKS["ner"].load(tmp_path / "NCBItrainset_corpus.txt", train_size=None)
+    assert splits["train"]["text"][:] == [text, text.replace("Lee", "Lau")]
+    assert [(s["start"], s["label"]) for s in splits["train"]["spans"][1]] == [(s, kind) for s, _, kind in found]
+    (tmp_path / "a.txt").write_text(document.replace("\t0\t7\t", "\t1\t8\t"))
+    with pytest.raises(DataError, match="at 1 to 8 stands 'nn Lee ', not 'Ann Lee'"):
+        TASKS["ner"].load(tmp_path / "a.txt")
+
+
 def test_words_are_split_as_the_option_says(tmp_path):
     (tmp_path / "a.jsonl").write_text(FILES["doccano.jsonl"])
     rows, notes = loaded(tmp_path / "a.jsonl", words="blanks")

@@ -1,0 +1,61 @@
+"""WebAnno TSV 3, which INCEpTION exports, recognised by its first line (inception-project.github.io, user guide,
+"WebAnno TSV 3.3 File format").
+"""
+
+import re
+from itertools import groupby
+from pathlib import Path
+
+from datasets import Dataset
+
+from bert_helpers.errors import DataError, parameter
+from bert_helpers.readers.source import Format, Reading, text_of
+
+TOKEN = re.compile(r"\d+-\d+\t")  # of a sentence, in it; 1-2.1 is a piece of 1-2
+FIRST = 3  # columns of number, place and word come before those of annotations
+NONE = ("_", "*")  # no annotation; one without a value
+
+
+def read_webanno(path: Path, reading: Reading) -> Dataset:
+    """Read words, and as tags the one feature of spans that has values, or the one that TAGS_COLUMN names.
+
+    Raises DataError for several features with values, and for words with several values.
+    """
+    lines = text_of(path, reading).decode().split("\n")
+    tokens, tags = [*reading.wanted, "tokens", "ner_tags"][:2]
+    layers = [line.removeprefix("#T_SP=").strip().split("|")[1:] for line in lines if line.startswith("#T_SP=")]
+    names = [name for layer in layers for name in layer]
+    rows = {number: line.split("\t") for number, line in enumerate(lines, 1) if TOKEN.match(line)}
+    used = [i for i, _ in enumerate(names) if not all(map(_is_none, (row[FIRST + i] for row in rows.values())))]
+    chosen = [i for i in used if names[i] == tags] or used
+    if len(chosen) != 1:
+        shown = ", ".join(names[i] for i in used) or "none"
+        fix = f"name one by {parameter('TAGS_COLUMN')}"
+        raise DataError(f"features with values: {shown}", source=path.name, fix=fix, parameter="TAGS_COLUMN")
+    column = FIRST + chosen[0]
+    if bad := [number for number, row in rows.items() if "|" in row[column].replace(r"\|", "")]:
+        fix = "export spans that do not overlap"
+        raise DataError("a word has several values", source=path.name, row=bad, unit="line", fix=fix)
+    reading.assume("tags", f"the feature {names[chosen[0]]}")
+    sentences = [[*group] for _, group in groupby(rows.values(), key=lambda row: row[0].partition("-")[0])]
+    columns = {tokens: [[row[2] for row in sentence] for sentence in sentences]}
+    columns[tags] = [_tags([row[column] for row in sentence]) for sentence in sentences]
+    return Dataset.from_dict(columns)
+
+
+def _is_none(value: str) -> bool:
+    return value.partition("[")[0] in NONE
+
+
+def _tags(values: list[str]) -> list[str]:
+    """IOB2 of values; PER[1] is one entity with its neighbours of the same number."""
+    pairs = zip(["_", *values], values, strict=False)
+    return [
+        "O"
+        if _is_none(value)
+        else ("I-" if value == before and value.endswith("]") else "B-") + value.partition("[")[0]
+        for before, value in pairs
+    ]
+
+
+WEBANNO = Format((".tsv", ".txt"), read_webanno, looks=lambda head: head.startswith("#FORMAT=WebAnno TSV 3"))
