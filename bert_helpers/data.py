@@ -69,6 +69,7 @@ def read_columns(
     labels = frozenset(name for field, name in columns.items() if field in LABELS)
     how = Reading(wanted, labels, named=any(field != name for field, name in columns.items()), **reading)
     splits = read_source(source, sample=sample, formats=formats, reading=how, need_train=need_train)
+    splits = {name: _flat(split, columns.values()) for name, split in splits.items()}
     splits = without_unlabelled(splits, labels)
     splits = {name: rename_columns(split, columns) for name, split in splits.items()}
     if "label" in columns:
@@ -182,8 +183,6 @@ def _label_names(split: Dataset) -> list:
 
 def rename_columns(dataset: Dataset, columns: Mapping[str, str]) -> Dataset:
     """Give columns their canonical names: `columns` has the user's names by these. Raises DataError."""
-    if any(columns_of(name, dataset.column_names) is None for name in columns.values()):
-        dataset = _flat(dataset)
     names, given = set(dataset.column_names), {}
     for field, name in columns.items():
         found = columns_of(name, dataset.column_names)
@@ -201,9 +200,10 @@ def rename_columns(dataset: Dataset, columns: Mapping[str, str]) -> Dataset:
     return dataset.rename_columns({name: field for field, name in given.items() if field != name})
 
 
-def _flat(dataset: Dataset) -> Dataset:
-    """Make columns of the fields of columns that hold objects: `data.text`."""
-    if not any(isinstance(feature, dict) for feature in dataset.features.values()):
+def _flat(dataset: Dataset, wanted: Collection[str]) -> Dataset:
+    """Make columns of the fields of columns that hold objects, `data.text`, where a wanted one is not there."""
+    missing = any(columns_of(name, dataset.column_names) is None for name in wanted)
+    if not missing or not any(isinstance(feature, dict) for feature in dataset.features.values()):
         return dataset
     notes, flat = dataset.info, dataset.flatten()
     flat.info.description, flat.info.citation = notes.description, notes.citation

@@ -204,6 +204,8 @@ def _plain(split: Dataset, row: Mapping[str, object]) -> dict[str, object]:
 
 def _labels(task: Task, split: Dataset) -> dict[str, int]:
     """Count the labels of a split; numbers of many values in ranges."""
+    if counted := task.counts(split):
+        return counted
     examples = task.examples(split)
     if task.numeric:
         counts = Counter(examples.labels)

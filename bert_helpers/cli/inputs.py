@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import datasets
@@ -15,6 +16,7 @@ import datasets
 from bert_helpers import files, records
 from bert_helpers.cli import unlabelled
 from bert_helpers.errors import DataError, ModelError, ParameterError, parameter
+from bert_helpers.readers import packaged
 from bert_helpers.tasks import base
 from bert_helpers.tasks.registry import TASKS
 
@@ -33,6 +35,7 @@ def look(options: argparse.Namespace) -> None:
     if command == "train":
         spec, p = TASKS[options.task], options.parameters
         options.dataset = spec.load(files.resolve(p["DATA"]), **base.options(spec.load, p))
+        _look_at_model(p["MODEL"], p["MAX_LENGTH"])
     elif command == "predict":
         _look_at_texts(options)
     elif command != "info":
@@ -40,6 +43,18 @@ def look(options: argparse.Namespace) -> None:
         options.runs = [_run(name, options.data) for name in names]
         if len(names) == 2 and options.runs[0].resolve() == options.runs[1].resolve():
             raise ParameterError(f"is the folder {names[1]} too", source=names[0], fix="name two runs")
+
+
+def _look_at_model(name: str, max_length: int) -> None:
+    """Refuse more tokens than the model of a folder has places for, by its config."""
+    folder = packaged.packaged_folder(name) if name in packaged.PACKAGED else files.local_path(name)
+    if not (folder / "config.json").is_file():
+        return
+    with suppress(DataError):  # a damaged config is named when the model is loaded
+        most = files.read_json(folder / "config.json", {}).get("max_position_embeddings")
+        if isinstance(most, int) and max_length > most:
+            fix = f"this model takes 3 to {most} tokens a text"
+            raise ParameterError(f"is {max_length}", fix=fix, parameter="MAX_LENGTH")
 
 
 def _look_at_texts(options: argparse.Namespace) -> None:

@@ -323,7 +323,7 @@ def columns_of(name: str, names: Sequence[str], *, numbers: bool = True) -> list
         if numbers and part.isdigit() and 0 < int(part) <= len(names):
             return names[int(part) - 1] if part not in known else part
         alike = [name for name in names if name.casefold() == part.casefold()]
-        alike = alike or [name for name in names if name.endswith(f".{part}")]
+        alike = alike or [name for name in names if name.endswith(f".{part}") and not re.search(r"\s|\d$", name)]
         return part if part in known else alike[0] if len(alike) == 1 and part else None
 
     if name in known or name.strip() in known:

@@ -124,6 +124,10 @@ class Task(ABC):
         }
         return {field: column for field, column in names.items() if column}
 
+    def counts(self, split: Dataset) -> dict[str, int]:
+        """Return what `info` counts in place of labels, if a task has none that are counted."""
+        return {}
+
     def model_fields(self, train: Dataset) -> dict[str, object]:
         """Return the fields of the model's config that training rows decide. Keywords are notebook parameters."""
         return {}

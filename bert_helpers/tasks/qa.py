@@ -153,6 +153,12 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1], skip_special_tok
             groups=[context if title is None else title for title, context in zip(titles, contexts, strict=True)],
         )
 
+    def counts(self, split: Dataset) -> dict[str, int]:
+        """Return the questions with and without an answer, and the contexts."""
+        answered = sum(bool(answers["text"]) for answers in split["answers"][:])
+        numbers = {"with an answer": answered, "without an answer": len(split) - answered}
+        return {**numbers, "contexts": len({*split["context"]})}
+
     def model_fields(self, train: Dataset) -> dict[str, object]:
         """Return two outputs, and the threshold of "no answer" until one is fitted, None where there are all answers.
 

@@ -94,6 +94,9 @@ def test_the_sample_of_each_task_is_shown_by_split(task, home, capsys):
     rows = sum(split["rows"] for split in content["splits"].values())
     assert rows == sum(map(len, TASKS[task].load("sample").values()))
     labels = content["splits"]["train"]["labels"]
+    if task == "qa":
+        assert labels["with an answer"] + labels["without an answer"] == content["splits"]["train"]["rows"]
+        assert labels["contexts"] == len({*TASKS[task].load("sample")["train"]["context"]})
     if TASKS[task].numeric:
         assert sum(labels.values()) == content["splits"]["train"]["rows"]
 

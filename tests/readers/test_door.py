@@ -414,6 +414,10 @@ def test_fields_within_fields_are_named_by_points(tmp_path):
         load(tmp_path / "a.jsonl")
     found = load(tmp_path / "a.jsonl", label_column="label.name")
     assert found == (sorted(ROWS), {"a.jsonl": {"text": "'data.text'"}})
+    for name, part in (("train", rows[:30]), ("test", rows[30:])):
+        write(tmp_path / f"splits/{name}.jsonl", "\n".join(map(json.dumps, part)))
+    nested = {"text_column": "data.text", "label_column": "label.name"}
+    assert load(tmp_path / "splits", **nested) == (sorted(ROWS), {})
     both = [{**row, "text": "another"} for row in rows]  # a column of that name comes first
     write(tmp_path / "b.json", json.dumps(both))
     with pytest.raises(DataError, match=r"name one of its fields by LABEL_COLUMN: label\.name, label\.id"):
