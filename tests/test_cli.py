@@ -647,7 +647,7 @@ BAD = [
     (["predict", "results/qa", "--file", "lines.txt"], "lines.txt, line 1 (also lines 2, 3): 1 texts; write question"),
     (["predict", "results/ner", "--file", "mixed.txt"], "mixed.txt, line 2: byte 3 is not UTF-8; save the file as"),
     (["predict", "results/ner", "--file", "zipped.txt"], "zipped.txt: not a text file but gzip data; unpack it"),
-    (["predict", "results/ner", "--file", "sheet.xlsx"], "sheet.xlsx: not a readable Excel file"),
+    (["predict", "results/ner", "--file", "sheet.xlsx"], "sheet.xlsx: not a readable spreadsheet"),
     (["predict", "results/ner", "--file", "lines.txt", "--out", "lines.txt"], "is lines.txt, the file that is read"),
     (["predict", "results/ner", "half \udcff"], "arguments, row 1: half a character"),
     (["predict", "results/ner", "x", "--out", "lines.txt/out.csv"], "cannot be written"),

@@ -185,7 +185,7 @@ BAD = {
     nested(ROWS, answers=lambda r: [{"text": "Ada", "answer_start": "first"}]): "row 1 .*: the answers are neither",
     nested(ROWS, question=lambda r: ["Who?"]): "row 1 .*: a question, context or answer is not text",
     nested(ROWS).replace("Ada", r"Ada \ud800"): "row 1 .*: half a character",
-    json.dumps([{**ROWS[0], "answers": None}, {**ROWS[1], "answers": 3}]): r"row 1 \(also row 2\): the answers are nei",
+    json.dumps([{**ROWS[0], "answers": 2}, {**ROWS[1], "answers": 3}]): r"row 1 \(also row 2\): the answers are nei",
     json.dumps([{**ROWS[0], "answers": {"text": ["Ada"], "answer_start": [0, 1]}}]): "row 1: the answers are neither",
     json.dumps([{"id": "a", "question": "b", "text": "c"}]): "no column 'context'; it has 'id', 'question', 'text'",
 }
