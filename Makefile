@@ -17,10 +17,8 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: say-run say-test say-test-quick run test test-quick unit nbval test-slow test-browser lint lab refresh fuzz mutants bench bench-gpu bench-faults clean
 
-# Two at a time: while one imports or draws, the other trains.
-JOBS ?= 2
 run: say-run $(VENV)/installed
-	$(BIN)/python -m bert_helpers run --jobs $(JOBS) $(NOTEBOOKS)
+	$(BIN)/python -m bert_helpers run $(NOTEBOOKS)
 
 # Lint, every test that trains nothing, then those that do, then every cell of every notebook.
 test: say-test lint unit nbval
@@ -33,7 +31,7 @@ unit: $(VENV)/installed
 	$(PYTEST)
 
 nbval: $(VENV)/installed
-	$(BIN)/python -m pytest --nbval --nbval-cell-timeout 1200 -n $(JOBS) --dist loadfile $(NOTEBOOKS)
+	$(BIN)/python -m pytest --nbval --nbval-cell-timeout 1200 $(NOTEBOOKS)
 
 # What takes over a minute: ten kills, ten runs at once, the notebook lines of README.
 test-slow: $(VENV)/installed

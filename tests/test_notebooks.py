@@ -179,17 +179,16 @@ def test_the_summary_shows_headlines_and_failures(tmp_path):
     assert text.endswith("\n\n04.ipynb: DataError: no such file")  # whole: it names the cure
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_notebook_that_fails_stops_no_other(jobs, tmp_path, monkeypatch, capfd):
+def test_a_notebook_that_fails_stops_no_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name, line in {FIRST: "raise ValueError('no such thing')", NER: "pass"}.items():
         cells = [nbformat.v4.new_code_cell('OUTPUT_DIR: str = "results/a"', metadata={"tags": ["parameters"]})]
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         nbformat.write(nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(line)], metadata=kernel), name)
-    rows = run_notebooks([tmp_path / FIRST, tmp_path / NER], jobs=jobs)
+    rows = run_notebooks([tmp_path / FIRST, tmp_path / NER])
     assert [row["error"] for row in rows] == ["ValueError: no such thing", None]
-    assert f"{FIRST}: failed after" in (shown := capfd.readouterr().err)
-    assert f"{NER}: done in" in shown
+    assert f"{FIRST}: failed after" in (told := capsys.readouterr().err)
+    assert f"{NER}: done in" in told
 
 
 @pytest.mark.slow

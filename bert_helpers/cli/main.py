@@ -152,8 +152,6 @@ def _parser() -> argparse.ArgumentParser:
     added["run"].add_argument("-p", "--parameter", help="a parameter of the notebooks", **pair)
     help_ = "parameters from a YAML file; those of -p come after it"
     added["run"].add_argument("-f", "--file", type=Path, help=help_)
-    help_ = "notebooks that run at a time, each with its share of the cores (1)"
-    added["run"].add_argument("-j", "--jobs", type=int, choices=range(1, 9), default=1, help=help_, metavar="N")
     tasks = added["train"].add_subparsers(dest="task", required=True, parser_class=_Parser, metavar="TASK")
     for task in parameters.task_names():
         own = _add(tasks, task, f"train one run of {task}", parent="train")
@@ -227,9 +225,8 @@ def _add_parameter(parser: argparse.ArgumentParser, name: str, default: object) 
 def _run(options: argparse.Namespace) -> int:
     from bert_helpers.cli.notebooks import read_parameters, run_notebooks, summary  # papermill takes a second to import
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started ends, too
     given = read_parameters(options.file) if options.file else {}
-    rows = run_notebooks(options.notebooks, {**given, **dict(options.parameter)}, jobs=options.jobs)
+    rows = run_notebooks(options.notebooks, {**given, **dict(options.parameter)})
     print("\n" + summary(rows) + "\n")
     try:
         _gallery(argparse.Namespace(folder=RESULTS))

@@ -5,10 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from itertools import repeat, starmap
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import papermill
 import yaml
@@ -19,14 +16,12 @@ from bert_helpers.errors import ParameterError
 from bert_helpers.parameters import complete
 
 EXECUTED = Path("results/notebooks")
+# Sockets in the file system, which nobody else can read; over TCP the kernel warns of eavesdropping.
+LOCAL = Config() if os.name == "nt" else Config({"KernelManager": {"transport": "ipc"}})
 
 
-def run_notebooks(
-    notebooks: Sequence[Path], parameters: Mapping[str, object] | None = None, *, jobs: int = 1
-) -> list[dict[str, object]]:
+def run_notebooks(notebooks: Sequence[Path], parameters: Mapping[str, object] | None = None) -> list[dict[str, object]]:
     """Execute each notebook with these parameters, from the current folder, into `results/notebooks/`.
-
-    `jobs` notebooks run at a time, each with its share of the cores.
 
     Parameters are checked against those that each notebook declares before anything runs: papermill would write an
     unknown name into the notebook as it is, even if it is a line of code. A string is read as the declared type. A
@@ -37,12 +32,7 @@ def run_notebooks(
     """
     checked = [declared_parameters(path, parameters or {}) for path in notebooks]
     EXECUTED.mkdir(parents=True, exist_ok=True)
-    work = list(zip(notebooks, checked, repeat(list(parameters or {}))))
-    if jobs == 1:
-        return list(starmap(_run, work))
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-    with get_context("spawn").Pool(jobs) as pool:  # leaving it ends the workers, and their kernels end with them
-        return pool.starmap(_run, work, chunksize=1)
+    return [_run(path, values, list(parameters or {})) for path, values in zip(notebooks, checked, strict=True)]
 
 
 def read_parameters(path: Path) -> dict[str, object]:
@@ -76,15 +66,14 @@ def _run(path: Path, values: Mapping[str, object], given: Sequence[str]) -> dict
     print(f"{path.name}: started", file=sys.stderr, flush=True)
     started, error = time.perf_counter(), None
     try:
-        with TemporaryDirectory() as sockets:
-            papermill.execute_notebook(
-                path,
-                EXECUTED / path.name,
-                parameters={name: values[name] for name in given},
-                kernel_name="python3",
-                progress_bar=parent_process() is None,  # two bars would write over each other
-                config=_connection(sockets),
-            )
+        papermill.execute_notebook(
+            path,
+            EXECUTED / path.name,
+            parameters={name: values[name] for name in given},
+            kernel_name="python3",
+            progress_bar=True,
+            config=LOCAL,
+        )
     except PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"
     except Exception as failure:  # a kernel that died, a full disk: the other notebooks go on
@@ -93,11 +82,6 @@ def _run(path: Path, values: Mapping[str, object], given: Sequence[str]) -> dict
     print(f"{path.name}: {'failed after' if error else 'done in'} {seconds:.0f} s", file=sys.stderr, flush=True)
     record = Path(values["OUTPUT_DIR"]) / records.NAME
     return {"notebook": path.name, "seconds": seconds, "error": error, "record": record}
-
-
-def _connection(folder: str) -> Config:
-    """Sockets in a folder that nobody else can read; over TCP the kernel warns of eavesdropping."""
-    return Config() if os.name == "nt" else Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
 
 
 def summary(rows: Sequence[dict[str, object]]) -> str:

@@ -712,7 +712,7 @@ def test_no_room_for_a_page_is_one_error_and_the_status_is_that_of_the_notebooks
     monkeypatch.setattr(files.os, "replace", full)
     monkeypatch.chdir(folder.parent)
     row = {"notebook": "01.ipynb", "seconds": 1.0, "error": error, "record": Path("results/a/metrics.json")}
-    monkeypatch.setattr(notebooks, "run_notebooks", lambda *args, **options: [row])
+    monkeypatch.setattr(notebooks, "run_notebooks", lambda *args: [row])
     assert cli.main(["run", "01.ipynb"]) == status
     out, err = capsys.readouterr()
     assert "01.ipynb" in out
@@ -736,7 +736,7 @@ def test_two_hundred_runs_take_seconds(tmp_path):
 def test_run_ends_with_the_page(error, status, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder.parent)
     row = {"notebook": "01.ipynb", "seconds": 1.0, "error": error, "record": Path("results/a/metrics.json")}
-    monkeypatch.setattr(notebooks, "run_notebooks", lambda paths, parameters, jobs: [row])
+    monkeypatch.setattr(notebooks, "run_notebooks", lambda paths, parameters: [row])
     assert cli.main(["run", "01.ipynb"]) == status
     assert capsys.readouterr().out.splitlines()[-1] == str(Path("results/index.html"))
     assert (folder / "index.html").is_file()
