@@ -44,7 +44,7 @@ test-browser: $(VENV)/installed
 say-run:
 	$(call minutes,10,13)
 say-test:
-	$(call minutes,12,18)
+	$(call minutes,15,18)
 say-test-quick:
 	$(call minutes,2,2)
 
