@@ -160,9 +160,9 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1], skip_special_tok
         return {**numbers, "contexts": len({*split["context"]})}
 
     def model_fields(self, train: Dataset) -> dict[str, object]:
-        """Return two outputs, and the threshold of "no answer" until one is fitted, None where there are all answers.
+        """Return two outputs, an answer's start and end, and the threshold of "no answer" until one is fitted.
 
-        The outputs are a start and an end of an answer, whatever classes the model had before.
+        It is None where every question has an answer.
         """
         return {
             "num_labels": 2,
@@ -364,7 +364,7 @@ def _cut_words(
         if len(e.ids) > room:
             context = tokenizer(contexts[i], add_special_tokens=False, verbose=False)["input_ids"]
             if len(e.ids) + len(context) > whole:
-                warnings.warn(f"of questions of more than {room} tokens the last words are left out", stacklevel=3)
+                warnings.warn(f"questions of more than {room} tokens lose their last words", stacklevel=3)
                 cut[i] = cut[i][: e.word_to_chars(e.word_ids[room])[0]]
     return cut
 

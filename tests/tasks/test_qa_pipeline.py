@@ -107,7 +107,7 @@ def test_a_question_is_whole_where_all_fits_and_else_cut(pipe, monkeypatch):
     question = " ".join(["who"] * 50)
     pipe(question, "Ada did.")
     assert pipe.tokenizer.decode(seen.pop()[0]) == f"[CLS] {question} [SEP] ada did. [SEP]"
-    with pytest.warns(UserWarning, match="of more than 20 tokens the last words are left out"):
+    with pytest.warns(UserWarning, match="of more than 20 tokens lose their last words"):
         pipe(question, text(60, 0))
     assert {(ids == pipe.tokenizer.encode("who")[1]).sum().item() for ids in seen} == {(MAX_LENGTH - 3 - 21) // 2}
 
