@@ -113,11 +113,13 @@ def test_small_multiples_share_a_scale():
 
 def test_learning_curves_mark_the_best_epoch_and_what_guessing_reaches():
     columns = {f"{split}_{name}": [0.7, 0.4, 0.6] for split in ("train", "validation") for name in ("loss", "f1")}
-    loss, f1 = plots.learning_curves(pd.DataFrame(columns, index=[1, 2, 3]), chance={"loss": 0.693}).axes
-    texts = [text.get_text() for text in loss.get_legend().get_texts()]
-    assert texts == ["train", "validation", "guessing: 0.69", "lowest validation loss: epoch 2"]
-    assert [text.get_text() for text in f1.get_legend().get_texts()][2:] == ["lowest validation loss: epoch 2"]
-    assert loss.get_ylim()[0] == 0
+    history, best = pd.DataFrame(columns, index=[1, 2, 3]), "lowest validation loss: epoch 2"
+    for chance, guessing in (({"loss": 0.693}, "loss 0.69"), ({"loss": 0.693, "f1": 0.5}, "loss 0.69, F1 0.50")):
+        figure = plots.learning_curves(history, chance=chance)
+        (legend,) = figure.legends
+        texts = [text.get_text() for text in legend.get_texts()]
+        assert texts == ["train", "validation", f"guessing: {guessing}", best]
+        assert figure.axes[0].get_ylim()[0] == 0
 
 
 def test_a_confusion_of_types_leaves_out_what_is_no_entity_and_says_how_much():

@@ -49,6 +49,12 @@ def _figure(
     return figure, list(axes)
 
 
+def _legend_above(figure: Figure, axis: Axes, *, columns: int, fontsize: str = "small") -> None:
+    """Put the legend of one axis above all of them, where it touches no line."""
+    lines = axis.get_legend_handles_labels()
+    figure.legend(*lines, frameon=False, fontsize=fontsize, loc="outside upper center", ncols=columns)
+
+
 def _literal(texts: Sequence[str]) -> list[str]:
     """Text from data as it is: between two dollar signs matplotlib reads a formula, and fails where there is none."""
     return [str(text).replace("$", r"\$") for text in texts]
@@ -75,11 +81,14 @@ def learning_curves(history: pd.DataFrame, *, chance: Mapping[str, float] = Mapp
     names = [name for name in ("loss", "accuracy", "f1") if f"validation_{name}" in history][:2]
     figure, axes = _figure(width=4.2 * len(names), columns=len(names))
     best = history.validation_loss.idxmin()
+    guessing = "guessing: " + ", ".join(
+        f"{LABELS.get(name, name)} {chance[name]:.2f}" for name in names if name in chance
+    )
     for axis, name in zip(axes, names, strict=True):
         for split, colour, marker in (("train", BLUE, "o"), ("validation", ORANGE, "s")):
             axis.plot(history.index, history[f"{split}_{name}"], color=colour, marker=marker, label=split)
         if name in chance:
-            axis.axhline(chance[name], color="grey", linestyle="--", linewidth=1, label=f"guessing: {chance[name]:.2f}")
+            axis.axhline(chance[name], color="grey", linestyle="--", linewidth=1, label=guessing)
         axis.axvline(best, color="grey", linestyle=":", linewidth=1, label=f"lowest validation loss: epoch {best:g}")
         title = LABELS.get(name, name.capitalize())
         axis.set(xlabel="epoch", ylabel=LABELS.get(name, name), title=title)
@@ -88,7 +97,7 @@ def learning_curves(history: pd.DataFrame, *, chance: Mapping[str, float] = Mapp
             axis.set_ylim(bottom=0)
         else:
             axis.set_ylim(top=1.02)
-        axis.legend(frameon=False, fontsize="small")
+    _legend_above(figure, axes[0], columns=2 * len(names))
     return figure
 
 
@@ -121,9 +130,7 @@ def small_multiples(histories: Mapping[str, pd.DataFrame], *, chance: float | No
     axes[0].set_ylim(bottom=0)  # of all, once all are drawn
     for axis in axes[len(histories) :]:
         axis.set_visible(False)
-    figure.legend(
-        *axes[0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3
-    )  # off the data
+    _legend_above(figure, axes[0], columns=3, fontsize="medium")
     figure.supxlabel("epoch", fontsize="medium")
     figure.supylabel("loss", fontsize="medium")
     return figure
@@ -303,7 +310,7 @@ def resamples(values: Sequence[float], *, value: float, low: float, high: float,
     for end, label in ((low, f"95% interval: {low:.3f} to {high:.3f}"), (high, None)):
         axis.axvline(end, color=ORANGE, linestyle="--", label=label)
     axis.set(xlabel=f"{name} of the resampled rows", ylabel="resamples")
-    axis.legend(frameon=False, fontsize="small")
+    _legend_above(figure, axis, columns=2)
     return figure
 
 
