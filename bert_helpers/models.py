@@ -3,7 +3,6 @@
 A name is a packaged model, a local folder, or a Hub id "owner/name[@revision]" of an encoder: BERT or a relative.
 """
 
-import json
 import math
 import re
 import unicodedata
@@ -33,19 +32,18 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging
 
 from bert_helpers import files
-from bert_helpers.errors import DataError, ModelError
-from bert_helpers.readers import hub
-from bert_helpers.readers.packaged import DEFAULT_MODEL as DEFAULT_MODEL
-from bert_helpers.readers.packaged import PACKAGED, packaged_folder
+from bert_helpers.errors import ModelError
+from bert_helpers.readers import hub, model_files
+from bert_helpers.readers.model_files import DEFAULT_MODEL as DEFAULT_MODEL
+from bert_helpers.readers.model_files import PACKAGED as PACKAGED
+from bert_helpers.readers.model_files import fields
 
-SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
-OWN_CODE = ("auto_map", "custom_pipelines")  # fields by which a config names code
+OTHERS = "take one of the table in docs/models.md"
 FEWEST_TOKENS = 0.9  # of a trained model's embeddings; some are padded to a round number
 FEWEST_CAPITALS = 0.05  # of a vocabulary's pieces; bert-base-cased has them in over a third, uncased ones in none
 # All that is ever downloaded: neither code nor pickles.
 SENTENCEPIECE = ("spm.model", "spiece.model", "sentencepiece.bpe.model")  # read by a library of its own
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", *SENTENCEPIECE)
-OTHER_WEIGHTS = {".onnx": "ONNX", ".h5": "TensorFlow", ".msgpack": "Flax"}
 # How the field for dropout of hidden states is called, most usual first
 DROPOUT_FIELDS = ("hidden_dropout_prob", "dropout", "mlp_dropout")
 TEXT_FILES = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", *TOKENIZER_FILES)
@@ -61,12 +59,13 @@ def load_tokenizer(name: str, *, words: bool = False) -> PreTrainedTokenizerBase
     folder = locate(name, weights=False)
     found = [file for file in TOKENIZER_FILES if (folder / file).is_file()]
     if not found:  # Transformers would make up 5 tokens
-        raise ModelError("no tokenizer here", source=name, fix=f"one of {', '.join(TOKENIZER_FILES[:3])} is needed")
+        fix = f"one of {', '.join(TOKENIZER_FILES[:3])} is needed; a model of bytes has none: {OTHERS}"
+        raise ModelError("no tokenizer here", source=name, fix=fix)
     if found[0] in SENTENCEPIECE and not find_spec("sentencepiece"):  # Transformers would ask for tiktoken
         fix = "pip install sentencepiece protobuf; a model that is saved then has tokenizer.json and needs it no more"
         raise ModelError(f"its tokenizer, {found[0]}, is read by sentencepiece, which is missing", source=name, fix=fix)
     options = {"add_prefix_space": True} if words else {}
-    settings = _fields(folder / "tokenizer_config.json")
+    settings = fields(folder / "tokenizer_config.json")
     if not (folder / "tokenizer.json").is_file() and "do_lower_case" not in settings:
         options |= _casing(name, folder / "vocab.txt")
     with _errors(name):
@@ -77,7 +76,7 @@ def load_tokenizer(name: str, *, words: bool = False) -> PreTrainedTokenizerBase
         before_words.add_prefix_space = True
         tokenizer.backend_tokenizer.pre_tokenizer = before_words
     if not tokenizer.is_fast:
-        raise ModelError("its tokenizer gives no places of tokens in the text", source=name, fix="take another model")
+        raise ModelError("its tokenizer gives no places of tokens in the text", source=name, fix=OTHERS)
     if tokenizer.pad_token is None and config.pad_token_id is not None:  # tokenizer_config.json is missing
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(config.pad_token_id)
     tokenizer.padding_side = "right"  # labels of words and answers count from the first token
@@ -136,7 +135,8 @@ def load_model(
         new_fields = {field for field, value in config.items() if value is not None and not hasattr(settings, field)}
         settings.update({field: config[field] for field in new_fields})
         if type(settings) not in getattr(model_class, "_model_mapping", [type(settings)]):
-            raise ModelError(f"Transformers has no {model_class.__name__} for a {settings.model_type!r} model")
+            problem = f"Transformers has no {model_class.__name__} for a {settings.model_type!r} model"
+            raise ModelError(problem, source=name, fix=OTHERS)
         model, info = model_class.from_pretrained(
             folder,
             config=settings,
@@ -149,7 +149,7 @@ def load_model(
         if weights.untyped_storage().nbytes() > weights.nbytes:
             weights.data = weights.data.clone()
     new = _account_for_weights(name, model.base_model_prefix, info, trained=trained)
-    named = list((_fields(folder / "config.json").get("id2label") or {}).values())
+    named = list((fields(folder / "config.json").get("id2label") or {}).values())
     if not (new or trained) and set(named) - {*settings.id2label.values(), "LABEL_0", "LABEL_1"}:
         layer = output_layer(model)
         nn.init.normal_(layer.weight, std=settings.initializer_range, generator=torch.Generator().manual_seed(seed))
@@ -292,37 +292,29 @@ def locate(name: str, *, weights: bool = True) -> Path:
     Of a model on the Hub come config and tokenizer, and the weights unless `weights` is False; never code or pickles.
     Raises ModelError when there is no such model, it is no encoder or brings code, or the Hub cannot be reached.
     """
-    if name in PACKAGED:
-        return packaged_folder(name)
-    path = files.local_path(name)
+    folder = model_files.local_folder(name, weights=weights)
+    if folder:
+        _check_is_encoder(name, folder)
+        return folder
     repo, _, revision = name.partition("@")
-    local = name.startswith((".", "/", "~")) or repo.count("/") > 1 or hub.is_below_a_folder_here(name)
-    if local or path.exists():
-        _check_is_encoder(name, path)
-        return _with_weights(name, path) if weights else path
     with _errors(name):
         commit = hub.find_commit(repo, revision or None, kind="model")
         folder = _download(repo, commit, TEXT_FILES)
-    _check_is_encoder(name, folder)
-    if not weights:
-        return folder
-    with _errors(name):
-        _download(repo, commit, WEIGHT_FILES)
-    return _with_weights(name, folder)
-
-
-def _with_weights(name: str, folder: Path) -> Path:
-    if not any(folder.glob("*.safetensors")):
-        for path in sorted(folder.iterdir()):
-            if path.suffix in OTHER_WEIGHTS:
-                problem = f"no model.safetensors here, only {path.name} for {OTHER_WEIGHTS[path.suffix]}"
-                raise ModelError(problem, source=name, fix="take the model as save_pretrained writes it in PyTorch")
-        problem = (
-            "no model.safetensors here, and pickled weights (pytorch_model.bin) are never opened: they can run code"
-        )
-        fix = "where you trust them, convert them with the line of docs/models.md, Odd folders"
-        raise ModelError(problem, source=name, fix=fix)
+        model_files.check(name, folder, weights=False)
+        _check_is_encoder(name, folder)
+        if weights:
+            _download(repo, commit, WEIGHT_FILES)
+            model_files.check(name, folder)
     return folder
+
+
+def _check_is_encoder(name: str, folder: Path) -> None:
+    kind = fields(folder / "config.json").get("model_type")
+    if kind not in CONFIG_MAPPING:
+        raise ModelError(f"a {kind!r} model, which Transformers {version} does not know", source=name)
+    if CONFIG_MAPPING[kind] not in MODEL_FOR_MASKED_LM_MAPPING or CONFIG_MAPPING[kind]().is_encoder_decoder:
+        problem = f"a {kind!r} model is no encoder of tokens, as BERT and its relatives are"
+        raise ModelError(problem, source=name, fix=OTHERS)
 
 
 def _download(repo: str, commit: hub.Commit, files: tuple[str, ...]) -> Path:
@@ -336,48 +328,6 @@ def _download(repo: str, commit: hub.Commit, files: tuple[str, ...]) -> Path:
     except LocalEntryNotFoundError as error:
         why = commit.offline or "it stopped answering"
         raise hub.HubError(f"{hub.unreachable(why)}, and the cache does not hold all files") from error
-
-
-def _check_is_encoder(name: str, folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
-            base = _fields(folder / "adapter_config.json").get("base_model_name_or_path")
-            fix = "put it into that by PEFT's merge_and_unload, and name the folder in which you save it"
-            raise ModelError(f"an adapter of the model {base!r}, no whole one", source=name, fix=fix)
-        inside = [path.parent.name for path in sorted(folder.glob("*/config.json")) if "model_type" in _fields(path)]
-        problem = "no model here (a folder with config.json and model.safetensors is needed)"
-        raise ModelError(problem, source=name, fix=f"{name}/{inside[0]} is one" if inside else "")
-    try:
-        kind = files.read_json(folder / "config.json", {"model_type": (str, None)}).get("model_type")
-    except DataError as error:
-        raise ModelError(f"config.json {error.problem}", source=name) from error
-    if kind not in CONFIG_MAPPING:
-        raise ModelError(f"a {kind!r} model, which Transformers {version} does not know", source=name)
-    if CONFIG_MAPPING[kind] not in MODEL_FOR_MASKED_LM_MAPPING or CONFIG_MAPPING[kind]().is_encoder_decoder:
-        problem = f"a {kind!r} model is no encoder of texts, such as BERT and its relatives"
-        raise ModelError(problem, source=name, fix="docs/models.md has a table of those")
-    index = folder / "model.safetensors.index.json"
-    shards = _fields(index).get("weight_map")
-    for shard in shards.values() if isinstance(shards, dict) else ():
-        if not (isinstance(shard, str) and SHARD.fullmatch(shard)):
-            problem = f"{index.name} names {str(shard)[:60]!r}, which is no safetensors file in its folder"
-            raise ModelError(problem, source=name)
-    for file in ("config.json", "tokenizer_config.json"):
-        for field in OWN_CODE:
-            if field in _fields(folder / file):
-                raise ModelError(
-                    f"{name}: {file} names code of the model's own ({field}), which is never run here; without it the "
-                    "model would be another. Take one of Transformers' own architectures."
-                )
-
-
-def _fields(path: Path) -> dict[str, object]:
-    """Of a JSON file; none where it is missing or broken, which loading it will report."""
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return fields if isinstance(fields, dict) else {}
 
 
 @contextmanager

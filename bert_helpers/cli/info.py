@@ -24,7 +24,7 @@ from bert_helpers.metrics import format_interval
 from bert_helpers.readers import source as readers
 from bert_helpers.readers import tables
 from bert_helpers.readers.delimited import to_number
-from bert_helpers.readers.packaged import DEFAULT_MODEL, packaged_folder
+from bert_helpers.readers.model_files import DEFAULT_MODEL, packaged_folder
 from bert_helpers.tasks import base
 from bert_helpers.tasks.base import Task
 from bert_helpers.tasks.registry import TASKS

@@ -8,7 +8,6 @@ import os
 import re
 import sys
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 import datasets
@@ -16,7 +15,7 @@ import datasets
 from bert_helpers import files, records
 from bert_helpers.cli import unlabelled
 from bert_helpers.errors import DataError, ModelError, ParameterError, parameter
-from bert_helpers.readers import packaged
+from bert_helpers.readers import model_files
 from bert_helpers.tasks import base
 from bert_helpers.tasks.registry import TASKS
 
@@ -46,15 +45,12 @@ def look(options: argparse.Namespace) -> None:
 
 
 def _look_at_model(name: str, max_length: int) -> None:
-    """Refuse more tokens than the model of a folder has places for, by its config."""
-    folder = packaged.packaged_folder(name) if name in packaged.PACKAGED else files.local_path(name)
-    if not (folder / "config.json").is_file():
-        return
-    with suppress(DataError):  # a damaged config is named when the model is loaded
-        most = files.read_json(folder / "config.json", {}).get("max_position_embeddings")
-        if isinstance(most, int) and max_length > most:
-            fix = f"this model takes 3 to {most} tokens a text"
-            raise ParameterError(f"is {max_length}", fix=fix, parameter="MAX_LENGTH")
+    """Refuse a folder that holds no model, and more tokens than its model has places for."""
+    folder = model_files.local_folder(name)
+    most = model_files.fields(folder / "config.json").get("max_position_embeddings") if folder else None
+    if isinstance(most, int) and max_length > most:
+        fix = f"this model takes 3 to {most} tokens a text"
+        raise ParameterError(f"is {max_length}", fix=fix, parameter="MAX_LENGTH")
 
 
 def _look_at_texts(options: argparse.Namespace) -> None:
@@ -78,8 +74,11 @@ def _look_at_texts(options: argparse.Namespace) -> None:
     if options.file and options.file != "-" and not os.path.isfile(files.resolve(options.file)):
         problem = f"no such file (a relative path is taken from the folder '{Path.cwd().name}')"
         raise DataError(problem, source=options.file)
-    if not os.path.isdir(files.resolve(options.folder)):
+    folder = Path(files.resolve(options.folder))
+    if not folder.is_dir():
         raise ModelError(f"{options.folder}: no such folder; name that of a run or of a fine-tuned model.")
+    files.finish_replacing(folder)
+    model_files.check(options.folder, folder / "model" if (folder / "model").is_dir() else folder)
 
 
 def _run(name: str, source: str) -> Path:

@@ -37,6 +37,11 @@ REFUSED = [
     ("predict nosuch text", "nosuch: no such folder"),
     ("predict moved --file missing.csv", "missing.csv: no such file"),
     ("predict moved two.csv", "two.csv: is the name of a file, not a text; name it by --file"),
+    ("train classification --data forty.csv --model empty", "empty: no model here"),
+    ("train classification --data forty.csv --model adapter", "adapter: an adapter of the model 'bert-base-uncased'"),
+    ("train ner --data forty.conll --model pickled", "pickled: no model.safetensors here, and pickled weights"),
+    ("train ner --data forty.conll --model onnx", "onnx: no model.safetensors here, only model.onnx for ONNX"),
+    ("predict moved text", "moved: no model here"),
     ("predict moved text --out x.json", "--out is x.json, whose ending says neither"),
 ]
 
@@ -46,7 +51,14 @@ def folder(tmp_path):
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "two.csv").write_text("text,label\na b,x\nc d,y\n")
     (tmp_path / "bad.csv").write_text("text,label\na b,x\n,y\n")
-    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "forty.csv").write_text("text,label\n" + "a b,x\nc d,y\n" * 20)
+    (tmp_path / "forty.conll").write_text("Ann B-PER\nsings O\n\n" * 20)
+    for name in ("unfinished", "empty", "adapter", "pickled", "onnx"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "adapter/adapter_config.json").write_text('{"base_model_name_or_path": "bert-base-uncased"}')
+    for name, weights in {"pickled": "pytorch_model.bin", "onnx": "model.onnx"}.items():
+        (tmp_path / name / "config.json").write_text('{"model_type": "bert"}')
+        (tmp_path / name / weights).write_text("")
     parameters = {"MODEL": "m", "DATA": "tickets.csv", "OUTPUT_DIR": "results/moved"}
     record = {"metrics": {}, "parameters": parameters, "data": {"source": "tickets.csv"}, "tasks": ["classification"]}
     for name, text in {"broken": "{", "moved": json.dumps(record)}.items():

@@ -410,7 +410,7 @@ def test_the_revision_picks_the_weights(client, hub):
         ("owner/tiny-bert@v9", "has no revision 'v9'"),
         ("not a name!", "no name for a repository"),
         ("owner/decoder", "a 'gpt2' model"),
-        ("owner/own-type", "a 'own' model"),
+        ("owner/own-type", "names code of the model's own (auto_map)"),
         ("owner/own-code", "names code of the model's own (auto_map)"),
         ("owner/broken-config", "config.json is not JSON"),
     ],
