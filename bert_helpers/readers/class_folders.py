@@ -9,7 +9,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from bert_helpers.readers.folders import split_of
-from bert_helpers.readers.source import Format, Reading, name_of, text_of, to_dataset
+from bert_helpers.readers.source import Format, Reading, lines_of, name_of, text_of, to_dataset
 
 CLASSES = ("pos", "neg", "neu", "positive", "negative", "neutral")
 UNLABELLED = ("unsup", "unlabeled", "unlabelled")
@@ -49,7 +49,7 @@ def read_class_files(path: Path, reading: Reading) -> Dataset:
     """Read a text from each line of the files of a folder, of the class that is in the file's name."""
     rows = []
     for name, file in sorted(_class_files(path).items()):
-        rows += [(line, name) for line in text_of(file, reading).decode().splitlines() if line.strip()]
+        rows += [(line, name) for line in lines_of(file, reading) if line.strip()]
     reading.assume("classes", ", ".join(file.name for _, file in sorted(_class_files(path).items())))
     names = name_of(reading, "TEXT_COLUMN", "text"), name_of(reading, "LABEL_COLUMN", "label")
     return to_dataset(pa.table(dict(zip(names, zip(*rows, strict=True), strict=True))))

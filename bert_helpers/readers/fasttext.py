@@ -9,15 +9,15 @@ import pyarrow as pa
 from datasets import Dataset
 
 from bert_helpers.errors import DataError
-from bert_helpers.readers.source import Format, Reading, name_of, text_of, to_dataset
+from bert_helpers.readers.source import Format, Reading, lines_of, name_of, to_dataset
 
-LABELS = re.compile(r"(?:__label__(\S+)\s*)")
+LABELS = re.compile(r"(?<!\S)__label__(\S+)\s*")
 QUESTION = re.compile(r"(?P<fine>(?P<coarse>ABBR|DESC|ENTY|HUM|LOC|NUM):\w+) (?P<text>.*)")
 
 
 def read_fasttext(path: Path, reading: Reading) -> Dataset:
     """Read texts and their labels, a row a line; labels are lists where a line has several."""
-    lines = [line for line in text_of(path, reading).decode().split("\n") if line.strip()]
+    lines = [line for line in lines_of(path, reading) if line.strip()]
     labels = [LABELS.findall(line) for line in lines]
     single = all(len(found) == 1 for found in labels)
     reading.assume("format", "fastText")
@@ -30,7 +30,7 @@ def read_fasttext(path: Path, reading: Reading) -> Dataset:
 
 def read_trec(path: Path, reading: Reading) -> Dataset:
     """Read questions with `coarse_label` (HUM) and `fine_label` (HUM:ind), as the Hub has them. Raises DataError."""
-    lines = [line for line in text_of(path, reading).decode().split("\n") if line.strip()]
+    lines = [line for line in lines_of(path, reading) if line.strip()]
     found = [QUESTION.match(line) for line in lines]
     if bad := [number for number, match in enumerate(found, 1) if not match]:
         raise DataError("not a class and a question", source=path.name, row=bad, unit="line", fix="correct the line")

@@ -4,6 +4,7 @@ github.com/sz128/slot_filling_and_intent_detection_of_SLU has them), train_text.
 Recognised by the names of both.
 """
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,12 +12,14 @@ from datasets import Dataset
 
 from bert_helpers.errors import DataError
 from bert_helpers.readers.folders import PARALLEL_SUFFIXES, labels_of
-from bert_helpers.readers.source import Format, Reading, name_of, text_of, to_dataset
+from bert_helpers.readers.source import Format, Reading, lines_of, name_of, to_dataset
+
+WORDS = re.compile(r"[^ \t]+")
 
 
 def read_parallel(path: Path, reading: Reading) -> Dataset:
     """Read the lines of a file of texts, and those of the file beside it as their labels. Raises DataError."""
-    texts, labels = _lines(path, reading), _lines(labels_of(path), reading)
+    texts, labels = lines_of(path, reading), lines_of(labels_of(path), reading)
     reading.assume("labels", f"the lines of {labels_of(path).name}")
     columns = {name_of(reading, "TEXT_COLUMN", "text"): texts, name_of(reading, "LABEL_COLUMN", "label"): labels}
     return _table(path, columns)
@@ -26,11 +29,7 @@ def read_slots(path: Path, reading: Reading) -> Dataset:
     """Read the sentences of seq.in, words between blanks, and the tags of seq.out. Raises DataError."""
     words, tags = [*reading.wanted, "tokens", "ner_tags"][:2]
     files = {words: path, tags: path.with_name("seq.out")}
-    return _table(path, {name: [line.split() for line in _lines(file, reading)] for name, file in files.items()})
-
-
-def _lines(path: Path, reading: Reading) -> list[str]:
-    return text_of(path, reading).decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
+    return _table(path, {name: [*map(WORDS.findall, lines_of(file, reading))] for name, file in files.items()})
 
 
 def _table(path: Path, columns: dict[str, list]) -> Dataset:

@@ -370,6 +370,11 @@ def text_of(path: Path, reading: Reading) -> bytes:
         raise DataError(problem, source=path.name, fix="name another", parameter="ENCODING") from error
 
 
+def lines_of(path: Path, reading: Reading) -> list[str]:
+    """Return the lines of a text file, without what ends them: no other signs than line feeds part them."""
+    return text_of(path, reading).decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
+
+
 def _is_utf8(content: bytes) -> bool:
     offsets = pa.py_buffer(struct.pack("=qq", 0, len(content)))
     whole = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(content)])

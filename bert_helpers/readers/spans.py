@@ -18,7 +18,7 @@ from typing import NamedTuple
 from datasets import Dataset, Features, List, Value
 
 from bert_helpers.errors import DataError
-from bert_helpers.readers.source import Format, Reading, text_of, to_dataset
+from bert_helpers.readers.source import Format, Reading, lines_of, text_of, to_dataset
 
 TEXT = ("text", "content", "raw", "sentence", "document")
 SPANS = ("spans", "entities", "label", "labels", "annotations", "annotation", "ents")
@@ -109,7 +109,7 @@ def read_spacy(path: Path, reading: Reading) -> Dataset:
 def read_pubtator(path: Path, reading: Reading) -> Dataset:
     """Read PubTator's documents: title and abstract as one text, and spans of it; relations are skipped."""
     rows: dict[str, dict] = {}
-    for line in text_of(path, reading).decode().splitlines():
+    for line in lines_of(path, reading):
         if match := PUBTATOR.fullmatch(line):
             row = rows.setdefault(match["id"], {"text": "", "spans": []})
             row["text"] += " " * (match["part"] == "a") + match["text"]
@@ -145,7 +145,7 @@ def read_brat(folder: Path, reading: Reading) -> Dataset:
     for path in sorted(folder.glob("*.ann")):
         text = text_of(path.with_suffix(".txt"), reading).decode()
         spans = []
-        for line in text_of(path, reading).decode().splitlines():
+        for line in lines_of(path, reading):
             if not (match := BRAT.fullmatch(line)):
                 bad += [path.name] * line.startswith("T")
                 continue

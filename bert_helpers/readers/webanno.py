@@ -9,9 +9,10 @@ from pathlib import Path
 from datasets import Dataset
 
 from bert_helpers.errors import DataError, parameter
-from bert_helpers.readers.source import Format, Reading, text_of
+from bert_helpers.readers.source import Format, Reading, lines_of
 
 TOKEN = re.compile(r"\d+-\d+\t")  # of a sentence, in it; 1-2.1 is a piece of 1-2
+NUMBER = re.compile(r"\[\d+\]$")  # of an entity of several words
 FIRST = 3  # columns of number, place and word come before those of annotations
 NONE = ("_", "*")  # no annotation; one without a value
 
@@ -21,7 +22,7 @@ def read_webanno(path: Path, reading: Reading) -> Dataset:
 
     Raises DataError for several features with values, and for words with several values.
     """
-    lines = text_of(path, reading).decode().split("\n")
+    lines = lines_of(path, reading)
     tokens, tags = [*reading.wanted, "tokens", "ner_tags"][:2]
     layers = [line.removeprefix("#T_SP=").strip().split("|")[1:] for line in lines if line.startswith("#T_SP=")]
     names = [name for layer in layers for name in layer]
@@ -44,16 +45,17 @@ def read_webanno(path: Path, reading: Reading) -> Dataset:
 
 
 def _is_none(value: str) -> bool:
-    return value.partition("[")[0] in NONE
+    return NUMBER.sub("", value) in NONE
 
 
 def _tags(values: list[str]) -> list[str]:
-    """IOB2 of values; PER[1] is one entity with its neighbours of the same number."""
+    """IOB2 of values; PER[1] is one entity with its neighbours of that number, and signs have backslashes before."""
     pairs = zip(["_", *values], values, strict=False)
     return [
         "O"
         if _is_none(value)
-        else ("I-" if value == before and value.endswith("]") else "B-") + value.partition("[")[0]
+        else ("I-" if value == before and NUMBER.search(value) else "B-")
+        + re.sub(r"\\(.)", r"\1", NUMBER.sub("", value))
         for before, value in pairs
     ]
 

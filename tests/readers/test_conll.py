@@ -1,14 +1,15 @@
 """Words and tags in columns, in all the layouts in which people have them."""
 
 import random
+import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bert_helpers import DataError
 from bert_helpers.readers import conll
-from bert_helpers.readers.source import Reading
+from bert_helpers.readers.source import Reading, read_source
 from bert_helpers.tasks.registry import TASKS
 
 WORDS = [["Anna", "Lee", ",", "sings"], ["Rain", "in", "Brask"]]
@@ -175,6 +176,47 @@ def test_webannos_spans_are_tags(tmp_path):
     (tmp_path / "a.tsv").write_text(WEBANNO.replace("LOC", "LOC[2]|ORG[3]"))
     with pytest.raises(DataError, match="line 14: a word has several values"):
         TASKS["ner"].load(tmp_path / "a.tsv")
+
+
+WORD = st.one_of(
+    st.sampled_from(['"', "#", "_", "*", "|", "O", "\u2028", "\x85", "\u3000x", "🍿", "פנטסטי", "[1]", "1-1"]),
+    st.text(st.characters(exclude_characters="\r\n\t \0", exclude_categories=["Cs"]), min_size=1, max_size=5),
+)
+ENTITY = st.tuples(st.lists(WORD, min_size=1, max_size=3), st.sampled_from(["", "PER", "geo_loc", "a|b*"]))
+
+
+@settings(
+    max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    sentences=st.lists(st.lists(ENTITY, min_size=1, max_size=5), min_size=1, max_size=5),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    ending=st.sampled_from(["\n", "\r\n"]),
+)
+def test_words_and_tags_are_what_was_written(sentences, encoding, ending, tmp_path):
+    """WebAnno's rows, and words and tags in two files; the first sentence has an entity of two words."""
+    sentences = [[(["Anna", "Lee"], "PER"), (["sings"], "")], *sentences]
+    words = [[word for part, _ in sentence for word in part] for sentence in sentences]
+    tags = [[f"{'I' if i else 'B'}-{label}" if label else "O" for part, label in sentence for i, _ in enumerate(part)]
+            for sentence in sentences]  # fmt: skip
+    rows, number = ["#FORMAT=WebAnno TSV 3.3", "#T_SP=webanno.custom.NamedEntity|value", ""], 0
+    for i, sentence in enumerate(sentences, 1):
+        rows += ["", f"#Text={' '.join(words[i - 1])}"]
+        place = 0
+        for part, label in sentence:
+            number += len(part) > 1
+            value = re.sub(r"([\[\]|_*;\\])", r"\\\1", label) + f"[{number}]" * (len(part) > 1) if label else "_"
+            for word in part:
+                place += 1
+                rows.append(f"{i}-{place}\t0-0\t{word}\t{value}\t")
+    files = {"a.tsv": rows, "seq.in": map(" ".join, words), "seq.out": map(" ".join, tags)}
+    for name, lines in files.items():
+        (tmp_path / name).write_bytes("".join(f"{line}{ending}" for line in lines).encode(encoding))
+    reading = Reading({"tokens": "TOKENS_COLUMN", "ner_tags": "TAGS_COLUMN"})
+    for name in ("a.tsv", "seq.in"):
+        found = read_source(tmp_path / name, sample="", formats=conll.FORMATS, reading=reading)["train"]
+        assert found["tokens"][:] == words
+        assert found["ner_tags"][:] == tags
 
 
 def test_seq_in_has_its_tags_beside_it(tmp_path):

@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import re
 import time
+from operator import itemgetter
 from pathlib import Path
 
 import pandas as pd
@@ -141,6 +143,39 @@ def test_what_a_table_holds_is_what_a_plain_parser_gives(rows, form, encoding, t
     assert splits["train"]["text"][:] == [text for text, _, _ in rows]
     assert splits["train"]["label"][:] == [label for _, label, _ in rows]
     assert [int(n) for n in splits["train"]["n"][:]] == [n for _, _, n in rows]
+
+
+LINE = FIELD.map(lambda text: re.sub(r"[\r\n]", "x__label__", text).strip()).filter(bool)
+LINES = {"fastText.txt": "__label__{1} {0}", "TREC.label": "{1} {0}", "texts.txt": "{0}", "above.csv": '"{2}",{1}'}
+ABOVE = "Texts, and what they are\n# by hand\n\ntext,fine_label\n"
+
+
+@fuzz
+@given(
+    rows=st.lists(st.tuples(LINE, st.sampled_from(["HUM:ind", "LOC:city"]))),
+    name=st.sampled_from([*LINES, "pos.txt"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    ending=st.sampled_from(["\n", "\r\n"]),
+)
+def test_a_row_a_line_is_what_a_plain_parser_gives(rows, name, encoding, ending, tmp_path):
+    rows, path = [("a text", "HUM:ind"), *rows, ("the last", "LOC:city")], tmp_path / name.partition(".")[0] / name
+    path.parent.mkdir(exist_ok=True)
+
+    def write(name, lines):
+        (path.parent / name).write_bytes("".join(f"{line}\n" for line in lines).replace("\n", ending).encode(encoding))
+
+    lines = [LINES.get(name, "").format(*row, row[0].replace('"', '""')) for row in rows]
+    write(name, [*ABOVE.split("\n")[:-1], *lines] if name == "above.csv" else lines)
+    if name == "texts.txt":
+        write("labels.txt", [label for _, label in rows])
+    if name == "pos.txt":
+        for label, file in {"HUM:ind": "neg.txt", "LOC:city": "pos.txt"}.items():
+            write(file, [text for text, of in rows if of == label])
+        rows = [(text, {"HUM:ind": "neg", "LOC:city": "pos"}[label]) for text, label in sorted(rows, key=itemgetter(1))]
+    reading = Reading({"text": "TEXT_COLUMN", "fine_label": "LABEL_COLUMN"})
+    whole = path.parent if name == "pos.txt" else path
+    found = source.read_source(whole, sample="", formats=tables.FORMATS, reading=reading)["train"]
+    assert list(zip(found["text"], found["fine_label"], strict=True)) == rows
 
 
 def read(path, wanted=("text",)):
