@@ -126,11 +126,11 @@ def config_files(folder: Path, config: dict) -> dict[str, list[Path]]:
 
 
 def holds_splits(path: Path) -> bool:
-    """Whether a JSON file begins as an object of splits does: {"train": [."""
+    """Whether a JSON file begins as an object of splits does: {"train": [, or CLINC's "oos_val"."""
     with path.open("rb") as file:
         start = file.read(100).decode(errors="replace") if path.suffix.lower() == ".json" else ""
     match = re.match(r'\ufeff?\s*\{\s*"(\w+)"\s*:\s*\[', start)
-    return bool(match) and match[1].lower() in WORDS
+    return bool(match) and match[1].lower().removeprefix("oos_") in WORDS
 
 
 def unpack(path: Path, folder: Path) -> Path:
@@ -162,11 +162,13 @@ def _split_json(path: Path, folder: Path) -> Path:
         splits = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise DataError(f"not valid JSON ({error})", source=path.name, fix="correct it") from error
-    if other := [name for name in splits if name.lower() not in WORDS]:
+    if other := [name for name in splits if not split_of(name)]:
         problem = f"holds splits, and {', '.join(map(repr, other))}"[:300]
         raise DataError(problem, source=path.name, fix="write each split as a file, train.json and so on")
-    for name, rows in splits.items():
-        (folder / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
+    parts = {split: [name for name in splits if split_of(name) == split] for split in map(split_of, splits)}
+    for names in parts.values():  # CLINC has texts of no class apart, oos_train beside train
+        rows = splits[names[0]] if len(names) == 1 else [row for name in names for row in splits[name]]
+        (folder / f"{'_and_'.join(names)}.json").write_text(json.dumps(rows), encoding="utf-8")
     return folder
 
 

@@ -108,7 +108,8 @@ def _rows(content: object, reading: Reading) -> Sequence[object]:
     """Find the rows: an array of objects, or what pandas' `to_json` writes with another `orient`.
 
     "split" (`columns` and `data`), "table" (`data` beside `schema`), "values" (an array of arrays), "columns" and
-    "index" (an object of objects); also an object of lists by column, and an array alone in an object. Else one row.
+    "index" (an object of objects); also an object of lists by column, and an array alone in an object, or in one
+    within it. Else one row.
     """
     if isinstance(content, list):
         return _named(content, reading) if all(isinstance(row, list) for row in content) else content
@@ -130,7 +131,8 @@ def _rows(content: object, reading: Reading) -> Sequence[object]:
             return [{name: value[key] for name, value in content.items()} for key in values[0]]
         if not wanted and columns_in(reading, list(values[0])):
             return values
-    return [content]
+    inner = [rows for value in values if isinstance(value, dict) and (rows := _rows(value, reading)) != [value]]
+    return inner[0] if len(inner) == 1 and not wanted else [content]
 
 
 def columns_in(reading: Reading, names: Sequence[str]) -> bool:

@@ -43,7 +43,9 @@ CONVERT = {
     ".spacy": "write its documents as JSON Lines, each by json.dumps(doc.to_json())",
     ".xml": "write its rows as CSV, such as by pandas.read_xml",
     **dict.fromkeys((".tar", ".tgz", ".bz2", ".xz", ".7z", ".rar"), "unpack it"),
-    **dict.fromkeys((".doc", ".docx", ".pdf", ".odt", ".rtf", ".html"), "write its texts in a column of a CSV"),
+    **dict.fromkeys(
+        (".doc", ".docx", ".pdf", ".odt", ".rtf", ".html", ".md", ".yml"), "write its texts in a column of a CSV"
+    ),
     **dict.fromkeys((".pkl", ".pickle"), "write its rows as Parquet; a pickle can run code as it is read"),
 }
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -309,8 +311,8 @@ def _plain_splits(loaded: DatasetDict, source: str) -> dict[str, Dataset]:
 def columns_of(name: str, names: Sequence[str], *, numbers: bool = True) -> list[str] | None:
     """Return the columns that a parameter names: one, or several with commas between, each by name or number from 1.
 
-    A number is meant only where no column has it for a name; a name in another case, or a field within a column of
-    objects, where one only has it. None where one is not there.
+    A number is meant only where no column has it for a name; a name in another case or behind a "#", or a field within
+    a column of objects, where one only has it. None where one is not there.
 
     >>> columns_of("title, 3", ["class", "title", "body"])
     ['title', 'body']
@@ -322,7 +324,7 @@ def columns_of(name: str, names: Sequence[str], *, numbers: bool = True) -> list
     def find(part: str) -> str | None:
         if numbers and part.isdigit() and 0 < int(part) <= len(names):
             return names[int(part) - 1] if part not in known else part
-        alike = [name for name in names if name.casefold() == part.casefold()]
+        alike = [name for name in names if name.lstrip("# ").casefold() == part.casefold()]
         alike = alike or [name for name in names if name.endswith(f".{part}") and not re.search(r"\s|\d$", name)]
         return part if part in known else alike[0] if len(alike) == 1 and part else None
 

@@ -11,7 +11,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,11 +114,8 @@ def read_pubtator(path: Path, reading: Reading) -> Dataset:
             row = rows.setdefault(match["id"], {"text": "", "spans": []})
             row["text"] += " " * (match["part"] == "a") + match["text"]
         elif len(fields := line.split("\t")) > 4 and fields[0] in rows and fields[1].isdigit():
-            rows[fields[0]]["spans"].append(
-                dict(
-                    zip(("start", "end", "text", "label"), (int(fields[1]), int(fields[2]), *fields[3:5]), strict=True)
-                )
-            )
+            span = Span(int(fields[1]), int(fields[2]), label=fields[4], text=fields[3])
+            rows[fields[0]]["spans"].append(span._asdict())
     return to_rows([*rows.values()], path.name, reading)
 
 
@@ -192,7 +189,7 @@ def looks_annotated(head: str) -> bool:
             except ValueError:
                 break
             names = {*map(str.lower, item)} if isinstance(item, Mapping) else {"spans"}
-            if annotated(item) and names & {*SPANS, "data"} and "ner_tags" not in names:
+            if annotated(item) and names & {*SPANS, "data", "passages"} and "ner_tags" not in names:
                 return True
     return False
 
@@ -241,6 +238,13 @@ def annotated(row: object) -> Annotated | None:
             return None
         spans = _spans(done[0].get("result") or []) if done else []
         return None if spans is None else Annotated(text, spans, "" if done else "without an annotation")
+    if isinstance(passages := fields.get("passages"), list):
+        return _document(passages, fields.get("entities") or ())
+    if fields.keys() == {"data"} and isinstance(data, list) and all({*piece} <= {"text", "entity"} for piece in data):
+        ends = [*accumulate(len(piece["text"]) for piece in data)]  # of SNIPS' pieces of a text
+        pieces = [(end - len(piece["text"]), end, piece["entity"]) for end, piece in zip(ends, data, strict=True)
+                  if "entity" in piece]  # fmt: skip
+        return Annotated("".join(piece["text"] for piece in data), [Span(*piece) for piece in pieces])
     text = next((fields[name] for name in (*TEXT, "data") if isinstance(fields.get(name), str)), None)
     found = [_spans(_parsed(fields[name])) for name in SPANS if name in fields]
     spans = next((spans for spans in found if spans is not None), [] if not found else None)
@@ -248,6 +252,22 @@ def annotated(row: object) -> Annotated | None:
         return None
     answer = fields.get("answer", "accept")  # Prodigy's
     return Annotated(text, spans, "" if answer == "accept" else f'with the answer "{answer}"')
+
+
+def _document(passages: Sequence[Mapping], entities: Sequence[Mapping]) -> Annotated:
+    """One text of the passages of BioC, with entities in each, or BigBio, with entities beside them (task_schemas.md).
+
+    Their offsets are of the whole text. An entity in pieces is taken whole.
+    """
+    text, found = "", [(entity["offsets"], entity["type"], entity["text"]) for entity in entities]
+    for passage in passages:
+        text = text.ljust(passage["offset"] if "offset" in passage else passage["offsets"][0][0])
+        text += passage["text"] if isinstance(passage["text"], str) else "".join(passage["text"])
+        for note in passage.get("annotations", ()):
+            places = [(at["offset"], at["offset"] + at["length"]) for at in note["locations"]]
+            found.append((places, note["infons"]["type"], [note["text"]]))
+    return Annotated(text, [Span(places[0][0], places[-1][1], label, texts[0] if len(places) == 1 else None)
+                            for places, label, texts in found if places])  # fmt: skip
 
 
 def _parsed(value: object) -> object:

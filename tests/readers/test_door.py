@@ -5,7 +5,7 @@ Formats without a public example were made after their published descriptions: g
 nlp.stanford.edu/projects/snli, archive.ics.uci.edu/dataset/228, huggingface.co/datasets/takala/financial_phrasebank,
 fasttext.cc/docs/en/supervised-tutorial, labelstud.io/guide/export, prodi.gy/docs/api-interfaces, doccano's README,
 pandas.pydata.org's DataFrame.to_json, huggingface.co/docs/datasets/repository_structure, cogcomp.seas.upenn.edu's
-QA/QC (TREC), github.com/cardiffnlp/tweeteval, cs.cornell.edu/people/pabo/movie-review-data.
+QA/QC (TREC), github.com/cardiffnlp/tweeteval, cs.cornell.edu/people/pabo/movie-review-data, github.com/clinc/oos-eval.
 """
 
 import gzip
@@ -224,6 +224,11 @@ def test_what_stands_above_the_header_is_left_out_and_lines_are_counted(tmp_path
     above = "Reviews, May 2024\n# by hand, twice\n\n"
     write(tmp_path / "a.csv", above + TABLE.to_csv(index=False))
     assert load(tmp_path / "a.csv") == (sorted(ROWS), {"a.csv": {"lines above the header": "3, left out"}})
+    write(tmp_path / "b.csv", above + "#" + TABLE.to_csv(index=False))
+    assert load(tmp_path / "b.csv") == (
+        sorted(ROWS),
+        {"b.csv": {"lines above the header": "3, left out", "text": "'#text'"}},
+    )
     write(tmp_path / "a.csv", above + TABLE.to_csv(index=False) + "a,b,c\n")
     with pytest.raises(DataError, match="line 45: 3 fields where the header has 2"):
         load(tmp_path / "a.csv")
@@ -425,14 +430,29 @@ def test_fields_within_fields_are_named_by_points(tmp_path):
     assert {text for text, _ in load(tmp_path / "b.json", label_column="label.name")[0]} == {"another"}
 
 
+def test_rows_two_objects_deep(tmp_path):
+    rows = TABLE.to_dict("records")
+    write(tmp_path / "a.json", json.dumps({"success": True, "result": {"fields": [1, 2], "records": rows}}))
+    assert load(tmp_path / "a.json") == (sorted(ROWS), {})
+
+
 def test_splits_in_one_file(tmp_path):
     splits = {"train": TABLE[:30].to_dict("records"), "dev": TABLE[30:].to_dict("records")}
     write(tmp_path / "a.json", json.dumps(splits))
     assert load(tmp_path / "a.json") == (sorted(ROWS), {})
     assert len(TASKS["classification"].load(tmp_path / "a.json")["validation"]) == 10
-    write(tmp_path / "a.json", json.dumps(splits | {"oos_train": [["x", "oos"]]}))
-    with pytest.raises(DataError, match="holds splits, and 'oos_train'; write each split as a file"):
+    write(tmp_path / "a.json", json.dumps(splits | {"more": [["x", "y"]]}))
+    with pytest.raises(DataError, match="holds splits, and 'more'; write each split as a file"):
         load(tmp_path / "a.json")
+
+
+def test_clinc_has_texts_of_no_class_apart(tmp_path):
+    other = [[f"of no class, {i}", "oos"] for i in range(8)]
+    parts = {"oos_val": other[:4], "val": ROWS[:20], "train": ROWS[20:], "oos_train": other[4:]}
+    write(tmp_path / "data_full.json", json.dumps(parts))
+    rows, notes = load(tmp_path / "data_full.json")
+    assert rows == sorted([*ROWS, *map(tuple, other)])
+    assert set(notes) == {"oos_val_and_val.json", "train_and_oos_train.json"}
 
 
 @pytest.mark.parametrize("ending", ["json", "jsonl"])

@@ -53,7 +53,34 @@ def table(column, delimiter=","):
     return file.getvalue()
 
 
-# After the tools' manuals: doccano.github.io, labelstud.io/guide/export, prodi.gy/docs, spacy.io/api
+def passages(text):
+    """A document's two, with their beginnings: what a blank parts is one text."""
+    first = text.index(" ")
+    return [(0, text[:first]), (first + 1, text[first + 1 :])]
+
+
+def bigbio(text, found):
+    parts = [{"type": "x", "text": [part], "offsets": [[at, at + len(part)]]} for at, part in passages(text)]
+    entities = [{"type": k, "text": [text[s:e]], "offsets": [[s, e]], "normalized": []} for s, e, k in found]
+    return {"id": "1", "document_id": "2", "passages": parts, "entities": entities, "relations": []}
+
+
+def bioc(text, found):
+    notes = [{"infons": {"type": k}, "text": text[s:e], "locations": [{"offset": s, "length": e - s}]}
+             for s, e, k in found]  # fmt: skip
+    parts = [{"infons": {}, "offset": at, "text": part, "annotations": []} for at, part in passages(text)]
+    return {"id": "1", "passages": [parts[0], {**parts[1], "annotations": notes}]}
+
+
+def snips(text, found):
+    ends = [0, *(place for span in found for place in span[:2]), len(text)]
+    types = [{}, *(more for *_, kind in found for more in ({"entity": kind}, {}))]
+    pieces = [{"text": text[s:e], **more} for s, e, more in zip(ends, ends[1:], types, strict=False)]
+    return {"data": [piece for piece in pieces if piece["text"]]}
+
+
+# After the tools' manuals (doccano.github.io, labelstud.io/guide/export, prodi.gy/docs, spacy.io/api) and data's pages:
+# github.com/bigscience-workshop/biomedical task_schemas.md, its bigbiohub.py for BioC, snipsco/nlu-benchmark
 FILES = {
     "doccano.jsonl": lines(lambda t, f: {"id": 1, "text": t, "label": [list(x) for x in f]}),
     "doccano 1.0.jsonl": lines(lambda t, f: {"id": 1, "data": t, "label": [list(x) for x in f], "meta": {}}),
@@ -95,6 +122,10 @@ FILES = {
             ]
         }
     ),
+    "bigbio.json": array(bigbio),
+    "bigbio.jsonl": lines(bigbio),
+    "bioc.json": json.dumps({"source": "PubTator", "documents": [bioc(t, f) for t, f in ROWS]}),
+    "snips.json": json.dumps({"PlayMusic": [snips(t, f) for t, f in ROWS]}),
     "python.csv": table(lambda f: str(dicts(f, label="entity"))),
     "tuples.csv": table(str),
     "json.csv": table(lambda f: json.dumps(dicts(f))),
