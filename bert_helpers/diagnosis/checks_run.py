@@ -219,10 +219,10 @@ def check_thresholds(
 def check_no_answer(
     output: PredictionOutput, encoded: Dataset, rows: Dataset, threshold: float | None, *, seed: int = 0
 ) -> Iterator[Finding]:
-    """Find `unfitted_no_answer`: a threshold of the null score difference was never fitted, and another is better.
+    """Find `never_answers`: with the best threshold, answers are no better than giving none; or `unfitted_no_answer`.
 
-    `output` is the trained model's for validation rows; `threshold` its config's: None where it always answers, 0 where
-    the validation rows had nothing to fit it on.
+    The second: a threshold of the null score difference was never fitted, and another is better. `output` is the trained model's for validation rows; `threshold` its config's: None where it always answers, 0 where
+    the validation rows had nothing to fit it on. Thresholds are fitted on one half of the rows for the other.
     """
     references = [answers["text"] for answers in rows["answers"]]
     kinds = {bool(texts) for texts in references}
@@ -234,10 +234,24 @@ def check_no_answer(
             "few validation questions, or a file of one kind only",
             {"redraw_splits": True},
         )
-    if threshold or len(kinds) == 1:
+    if len(kinds) == 1:
         return
     contexts = list(rows["context"])
     best = [answers[0] for answers in qa.predicted_answers(output.predictions, encoded, contexts)]
+    if threshold is not None:
+        beyond = qa.gain_of_fitting(best, references, contexts, -math.inf, seed=seed)
+        if beyond.value <= 0:
+            yield Finding(
+                "never_answers",
+                f"answers change F1 by {beyond.value:+.2f} compared with giving none ({beyond.low:+.2f} to {beyond.high:+.2f})",
+                Evidence(float(beyond.value), 0, "answers must be worth more than giving none"),
+                '"no answer" is learned first; too few questions or passes to learn where answers are',
+                {},
+                "start from a model that was trained on questions with answers (MODEL)",
+            )
+            return
+    if threshold:
+        return
     now = math.inf if threshold is None else threshold
     gain = qa.gain_of_fitting(best, references, contexts, now, seed=seed)
     if gain.low > 0 and gain.value > GAIN:

@@ -69,6 +69,7 @@ KINDS = (
     Kind("overfitting", "the validation loss rises while the training loss falls", "classes", "checks_run"),
     Kind("overconfidence", "probabilities are higher than the share that is right", "one class per row", "checks_run"),
     Kind("unfitted_thresholds", "0.5 decides, where fitted thresholds are better", "several labels", "checks_run"),
+    Kind("never_answers", "answers are no better than giving none", "questions", "checks_run"),
     Kind("unfitted_no_answer", "no threshold decides when there is no answer", "questions", "checks_run"),
     Kind("slow", "training uses a small part of the machine's speed", "all", "checks_run"),
 )

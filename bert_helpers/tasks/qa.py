@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pandas as pd
 from datasets import Dataset, DatasetDict
-from scipy.special import log_softmax
+from scipy.special import entr, log_softmax
 
 from bert_helpers import files
 from bert_helpers.data import DAMAGED, LONGEST, TOO_LONG, in_splits, sample_rows, without_unlabelled
@@ -216,8 +216,10 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1], skip_special_tok
         return files.write_json(folder / "predictions.json", dict(zip(rows["test"]["id"], predictions, strict=True)))
 
     def chance_loss(self, encoded: Dataset, config: PreTrainedConfig) -> float:
-        """Return the loss of any token being as likely as any other, in nats."""
-        return float(np.log(np.asarray(encoded["length"])).mean())
+        """Return the loss of guessing, in nats: windows without an answer by their share, else any token alike."""
+        has_answer = np.asarray(encoded["start_positions"]) != np.asarray(encoded["no_answer"])
+        lost = has_answer * np.log(np.asarray(encoded["length"]))
+        return float(lost.mean() + entr([has_answer.mean(), 1 - has_answer.mean()]).sum())
 
     def untrained_loss(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
         """Return the log of the tokens of a row, padding included."""

@@ -191,6 +191,8 @@ def test_the_loss_of_guessing():
 
     assert loss("classification", labels=[0, 1]) == pytest.approx(math.log(2))
     assert loss("ner", labels=[[-100, 0, 1, -100], [0, 1]]) == pytest.approx(math.log(2))
-    assert loss("qa", length=[8, 2]) == pytest.approx(math.log(4))
+    assert loss("qa", length=[8, 2], start_positions=[1, 1], no_answer=[0, 0]) == pytest.approx(math.log(4))
+    half = loss("qa", length=[8, 8], start_positions=[1, 0], no_answer=[0, 0])  # which half, and then where
+    assert half == pytest.approx(math.log(2) + math.log(8) / 2)
     assert loss("multilabel", labels=[[1.0, 0.0], [0.0, 0.0]]) == pytest.approx(math.log(2) / 2)
     assert loss("regression", labels=[0.0, 1.0]) == 1

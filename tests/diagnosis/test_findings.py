@@ -346,6 +346,15 @@ def unfitted_thresholds(over, get):
 
 
 @case
+def never_answers(over, get):
+    """The answer found is the right one, or, in every context, the word behind it."""
+    output, encoded, rows = undecided(get("tokenizer"), 0.0)
+    for logits in output.predictions:
+        logits[:, 1:] = np.roll(logits[:, 1:], over, axis=1)
+    return checks_run.check_no_answer(output, encoded, rows, 1.0)
+
+
+@case
 def unfitted_no_answer(over, get):
     return checks_run.check_no_answer(*undecided(get("tokenizer"), 1.5 if over else 0.0), 0.0)
 
@@ -363,7 +372,7 @@ def undecided(tokenizer, shift, kinds=(True, False)):
     for i, row in enumerate(encoded):
         logits[i, int(np.argmax([end > 0 for _, end in row["offset_mapping"]]))] = 1.0 if row["has_answer"] else -1.0
         logits[i, 0] = shift
-    return SimpleNamespace(predictions=(logits, logits)), encoded, split
+    return SimpleNamespace(predictions=(logits, logits.copy())), encoded, split
 
 
 def test_a_threshold_that_was_never_fitted_and_those_that_were(tokenizer):
