@@ -221,8 +221,9 @@ def check_no_answer(
 ) -> Iterator[Finding]:
     """Find `never_answers`: with the best threshold, answers are no better than giving none; or `unfitted_no_answer`.
 
-    The second: a threshold of the null score difference was never fitted, and another is better. `output` is the trained model's for validation rows; `threshold` its config's: None where it always answers, 0 where
-    the validation rows had nothing to fit it on. Thresholds are fitted on one half of the rows for the other.
+    The second: a threshold of the null score difference was never fitted, and another is better. `output` is the
+    trained model's for validation rows; `threshold` its config's: None where it always answers, 0 where the validation
+    rows had nothing to fit it on. Thresholds are fitted on one half of the rows for the other.
     """
     references = [answers["text"] for answers in rows["answers"]]
     kinds = {bool(texts) for texts in references}
@@ -243,7 +244,7 @@ def check_no_answer(
         if beyond.value <= 0:
             yield Finding(
                 "never_answers",
-                f"answers change F1 by {beyond.value:+.2f} compared with giving none ({beyond.low:+.2f} to {beyond.high:+.2f})",
+                f"answers change F1 by {beyond.value:+.2f} ({beyond.low:+.2f} to {beyond.high:+.2f}), compared with none",
                 Evidence(float(beyond.value), 0, "answers must be worth more than giving none"),
                 '"no answer" is learned first; too few questions or passes to learn where answers are',
                 {},
