@@ -284,8 +284,12 @@ def test_any_words_are_those_of_a_plain_parse(sentences, separator, numbered, ex
     if any(separator.strip() and separator in word for row in sentences for word, _ in row):
         return
     quotes = separator in ",;" and any('"' in word for row in sentences for word, _ in row)
-    if quotes or all(tag == "O" for row in sentences for _, tag in row):
-        return
+    first = sentences[0][0][0]
+    counts = first in "01" and all(
+        [word for word, _ in row] == [str(int(first) + i) for i in range(len(row))] for row in sentences
+    )
+    if quotes or counts or all(tag == "O" for row in sentences for _, tag in row):
+        return  # words that count in every sentence are taken for their numbers
     lines = []
     for row in sentences:
         for i, (word, tag) in enumerate(row, 1):
