@@ -45,9 +45,9 @@ test-browser: $(VENV)/installed
 	$(PYTEST) -m browser -rP tests/test_browser.py $(if $(ONLY),-k $(ONLY))
 
 say-run:
-	$(call minutes,10,13)
+	$(call minutes,13,15)
 say-test:
-	$(call minutes,15,18)
+	$(call minutes,20,22)
 say-test-quick:
 	$(call minutes,2,2)
 
