@@ -417,9 +417,9 @@ def best_answers(
     max_answer_length: int = 30,
     handle_impossible_answer: bool = False,
     null_score_diff_threshold: float = 0.0,
-    # Completing the tokenizer's words, mostly the same, changed 6 of 838 answers on SQuAD (F1 0.314 -> 0.315, a model of
-    # the sample) and 1 of 236 on the sample (0.668 -> 0.672); none was better before. `WORD` changed none of the 838 of
-    # a model of 2,049 such questions (0.542).
+    # Completing the tokenizer's words, mostly the same, changed 6 of 838 answers on SQuAD (F1 0.314 -> 0.315, model of
+    # the sample) and 1 of 236 on the sample (0.668 -> 0.672); none was better before. `WORD` changed none of the 838
+    # with a model of 2,049 such questions (F1 0.542).
     align_to_words: bool = True,
 ) -> list[Answer]:
     """The `top_k` best spans of `context` over all of its windows, best first; `answer` is `context[start:end]`.
