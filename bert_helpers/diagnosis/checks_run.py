@@ -244,7 +244,7 @@ def check_no_answer(
         if beyond.value <= 0:
             yield Finding(
                 "never_answers",
-                f"answers change F1 by {beyond.value:+.2f} ({beyond.low:+.2f} to {beyond.high:+.2f}) against none",
+                f"answering at all changes F1 by {beyond.value:+.2f} ({beyond.low:+.2f} to {beyond.high:+.2f})",
                 Evidence(float(beyond.value), 0, "answers must be worth more than giving none"),
                 '"no answer" is learned first; too few questions or passes to learn where answers are',
                 {},

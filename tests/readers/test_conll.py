@@ -178,11 +178,11 @@ def test_webannos_spans_are_tags(tmp_path):
         TASKS["ner"].load(tmp_path / "a.tsv")
 
 
-WORD = st.one_of(
+ODD_WORD = st.one_of(
     st.sampled_from(['"', "#", "_", "*", "|", "O", "\u2028", "\x85", "\u3000x", "🍿", "פנטסטי", "[1]", "1-1"]),
     st.text(st.characters(exclude_characters="\r\n\t \0", exclude_categories=["Cs"]), min_size=1, max_size=5),
 )
-ENTITY = st.tuples(st.lists(WORD, min_size=1, max_size=3), st.sampled_from(["", "PER", "geo_loc", "a|b*"]))
+ENTITY = st.tuples(st.lists(ODD_WORD, min_size=1, max_size=3), st.sampled_from(["", "PER", "geo_loc", "a|b*"]))
 
 
 @settings(
@@ -285,7 +285,7 @@ def test_any_words_are_those_of_a_plain_parse(sentences, separator, numbered, ex
         return
     quotes = separator in ",;" and any('"' in word for row in sentences for word, _ in row)
     first = sentences[0][0][0]
-    counts = first in "01" and all(
+    counts = first in ("0", "1") and all(
         [word for word, _ in row] == [str(int(first) + i) for i in range(len(row))] for row in sentences
     )
     if quotes or counts or all(tag == "O" for row in sentences for _, tag in row):
