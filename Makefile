@@ -96,10 +96,18 @@ bench-gpu: $(VENV)/installed
 bench-faults: $(VENV)/installed
 	$(BIN)/python benchmarks/faults.py $(if $(SEEDS),--seeds $(SEEDS))
 
-# Without --no-compile pip compiles every module of every package: half of the time. Python compiles what it imports.
+# uv installs what pip would, in a tenth of the time, from where pip is set to look for packages. Neither compiles every
+# module of every package: Python compiles what it imports.
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+setting = $$($(PIP) config list | sed -n "s/^[^=]*\.$(1)='\(.*\)'$$/\1/p" | tail -n 1)
+UV := UV_DEFAULT_INDEX="$(call setting,index-url)" UV_INDEX="$(call setting,extra-index-url)" \
+	UV_FIND_LINKS="$(call setting,find-links)" UV_CONSTRAINT="$(call setting,constraint)" \
+	SSL_CERT_FILE="$(call setting,cert)" UV_INDEX_STRATEGY=unsafe-best-match $(BIN)/uv pip install -q --python $(BIN)/python
+
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile -e .
+	@echo "Installing into $(VENV)."
+	@$(PIP) install -qq uv==0.13.9 && $(UV) -e . || { echo "uv cannot install here; pip does." && $(PIP) install -qq --no-compile -e .; }
 	touch $@
 
 clean:
