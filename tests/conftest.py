@@ -1,6 +1,10 @@
 """Shared fixtures: a tiny random BERT with the packaged model's vocabulary, and small data files."""
+# ruff: noqa: E402
 
+import gc
 import os
+
+gc.disable()  # until all is imported: see pytest_collection_finish
 
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
@@ -9,7 +13,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs a Hub brings its own (test_hub.py)
 
-import gc
 import json
 from pathlib import Path
 
@@ -42,6 +45,7 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish():
     """Keep what was imported out of the garbage collections with which every training begins: 0.3 s each."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

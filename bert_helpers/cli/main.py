@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import gc
 import os
 import signal
 import sys
@@ -268,7 +269,10 @@ def _command(options: argparse.Namespace) -> int:
 
         return info.info(options)
     inputs.look(options)
+    gc.disable()  # what is imported stays: looking through it for garbage takes a quarter of the time
     from bert_helpers.cli import commands  # and PyTorch and Transformers five
 
+    gc.freeze()
+    gc.enable()
     commands.prepare()
     return getattr(commands, options.command)(options)
