@@ -131,15 +131,9 @@ def load_model(
         config = {"problem_type": None, "output_bias": None, **config}
     with _errors(name), torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
-        settings = AutoConfig.from_pretrained(folder, **config)
-        new_fields = {field for field, value in config.items() if value is not None and not hasattr(settings, field)}
-        settings.update({field: config[field] for field in new_fields})
-        if type(settings) not in getattr(model_class, "_model_mapping", [type(settings)]):
-            problem = f"Transformers has no {model_class.__name__} for a {settings.model_type!r} model"
-            raise ModelError(problem, source=name, fix=OTHERS)
         model, info = model_class.from_pretrained(
             folder,
-            config=settings,
+            config=_config(name, folder, model_class, config),
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
@@ -149,13 +143,7 @@ def load_model(
         if weights.untyped_storage().nbytes() > weights.nbytes:
             weights.data = weights.data.clone()
     new = _account_for_weights(name, model.base_model_prefix, info, trained=trained)
-    named = list((fields(folder / "config.json").get("id2label") or {}).values())
-    if not (new or trained) and set(named) - {*settings.id2label.values(), "LABEL_0", "LABEL_1"}:
-        layer = output_layer(model)
-        nn.init.normal_(layer.weight, std=settings.initializer_range, generator=torch.Generator().manual_seed(seed))
-        nn.init.zeros_(layer.bias)
-        warnings.warn(f"{name}: the head is new; the files have one for {', '.join(named)[:80]}", stacklevel=2)
-        new = True
+    new = new or (not trained and _renew_head_of_other_labels(name, folder, model, seed))
     if new and config.get("output_bias"):
         output_layer(model).bias.data = torch.tensor(config["output_bias"])
     outputs = model.config.num_labels
@@ -165,6 +153,29 @@ def load_model(
         model.register_forward_pre_hook(_standardize_labels, with_kwargs=True)
         model.register_forward_hook(_scores_in_the_datas_units)
     return model
+
+
+def _config(name: str, folder: Path, model_class: type, given: Mapping[str, object]) -> PreTrainedConfig:
+    """Return the files' config with these fields, the new ones of them too."""
+    settings = AutoConfig.from_pretrained(folder, **given)
+    new = {field: value for field, value in given.items() if value is not None and not hasattr(settings, field)}
+    settings.update(new)
+    if type(settings) not in getattr(model_class, "_model_mapping", [type(settings)]):
+        problem = f"Transformers has no {model_class.__name__} for a {settings.model_type!r} model"
+        raise ModelError(problem, source=name, fix=OTHERS)
+    return settings
+
+
+def _renew_head_of_other_labels(name: str, folder: Path, model: PreTrainedModel, seed: int) -> bool:
+    """Draw the last layer anew where the files have it for labels of other names, and say so; return whether it was."""
+    named = list((fields(folder / "config.json").get("id2label") or {}).values())
+    if not set(named) - {*model.config.id2label.values(), "LABEL_0", "LABEL_1"}:
+        return False
+    layer = output_layer(model)
+    nn.init.normal_(layer.weight, std=model.config.initializer_range, generator=torch.Generator().manual_seed(seed))
+    nn.init.zeros_(layer.bias)
+    warnings.warn(f"{name}: the head is new; the files have one for {', '.join(named)[:80]}", stacklevel=3)
+    return True
 
 
 def _account_for_weights(name: str, prefix: str, info: Mapping[str, Iterable], *, trained: bool) -> bool:

@@ -225,42 +225,38 @@ def check_no_answer(
     trained model's for validation rows; `threshold` its config's: None where it always answers, 0 where the validation
     rows had nothing to fit it on. Thresholds are fitted on one half of the rows for the other.
     """
-    references = [answers["text"] for answers in rows["answers"]]
+    references, contexts = [answers["text"] for answers in rows["answers"]], list(rows["context"])
     kinds = {bool(texts) for texts in references}
-    if threshold == 0 and len(kinds) == 1:
-        yield Finding(
-            "unfitted_no_answer",
-            f"all validation questions have {'an' if True in kinds else 'no'} answer: nothing to fit a threshold on",
-            Evidence(0, 1, "some with an answer and some without are needed"),
-            "few validation questions, or a file of one kind only",
-            {"redraw_splits": True},
-        )
     if len(kinds) == 1:
-        return
-    contexts = list(rows["context"])
-    best = [answers[0] for answers in qa.predicted_answers(output.predictions, encoded, contexts)]
-    if threshold is not None:
-        beyond = qa.gain_of_fitting(best, references, contexts, -math.inf, seed=seed)
-        if beyond.value <= 0:
+        if threshold == 0:
             yield Finding(
-                "never_answers",
-                f"answering at all changes F1 by {beyond.value:+.2f} ({beyond.low:+.2f} to {beyond.high:+.2f})",
-                Evidence(float(beyond.value), 0, "answers must be worth more than giving none"),
-                '"no answer" is learned first; too few questions or passes to learn where answers are',
-                {},
-                "start from a model that was trained on questions with answers (MODEL)",
+                "unfitted_no_answer",
+                f"all validation questions have {'an' if True in kinds else 'no'} answer: no threshold can be fitted",
+                Evidence(0, 1, "some with an answer and some without are needed"),
+                "few validation questions, or a file of one kind only",
+                {"redraw_splits": True},
             )
-            return
-    if threshold:
         return
-    now = math.inf if threshold is None else threshold
-    gain = qa.gain_of_fitting(best, references, contexts, now, seed=seed)
-    if gain.low > 0 and gain.value > GAIN:
+    best = [answers[0] for answers in qa.predicted_answers(output.predictions, encoded, contexts)]
+
+    def gain(now: float) -> pd.Series:
+        return qa.gain_of_fitting(best, references, contexts, now, seed=seed)
+
+    if threshold is not None and (found := gain(-math.inf)).value <= 0:  # no question gets an answer
+        yield Finding(
+            "never_answers",
+            f"answering at all changes F1 by {found.value:+.2f} ({found.low:+.2f} to {found.high:+.2f})",
+            Evidence(float(found.value), 0, "answers must be worth more than giving none"),
+            '"no answer" is learned first; too few questions or passes to learn where answers are',
+            {},
+            "start from a model that was trained on questions with answers (MODEL)",
+        )
+    elif not threshold and (found := gain(math.inf if threshold is None else 0)).low > 0 and found.value > GAIN:
         yield Finding(
             "unfitted_no_answer",
             f"{'every question gets an answer' if threshold is None else 'no answer is decided on at 0'}; a fitted "
-            f"threshold raises F1 by {gain.value:.2f} ({gain.low:+.2f} to {gain.high:+.2f})",
-            Evidence(float(gain.value), GAIN, "F1 that a rule may cost; its interval excludes 0"),
+            f"threshold raises F1 by {found.value:.2f} ({found.low:+.2f} to {found.high:+.2f})",
+            Evidence(float(found.value), GAIN, "F1 that a rule may cost; its interval excludes 0"),
             "the model was trained or saved without fitting the threshold on validation questions",
             {},
             f"tasks.qa.fit_threshold, into the field {qa.THRESHOLD} of the model's config",
