@@ -99,10 +99,11 @@ bench-faults: $(VENV)/installed
 # uv installs what pip would, in a tenth of the time, from where pip is set to look for packages. Neither compiles every
 # module of every package: Python compiles what it imports.
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-setting = $$($(PIP) config list | sed -n "s/^[^=]*\.$(1)='\(.*\)'$$/\1/p" | tail -n 1)
-UV := UV_DEFAULT_INDEX="$(call setting,index-url)" UV_INDEX="$(call setting,extra-index-url)" \
-	UV_FIND_LINKS="$(call setting,find-links)" UV_CONSTRAINT="$(call setting,constraint)" \
-	SSL_CERT_FILE="$(call setting,cert)" UV_INDEX_STRATEGY=unsafe-best-match $(BIN)/uv pip install -q --python $(BIN)/python
+setting = $$(echo "$$pip" | sed -n "s/^[^=]*\.$(1)='\(.*\)'$$/\1/p" | tail -n 1)
+UV := pip="$$($(PIP) config list)" && UV_DEFAULT_INDEX="$(call setting,index-url)" \
+	UV_INDEX="$(call setting,extra-index-url)" UV_FIND_LINKS="$(call setting,find-links)" \
+	UV_CONSTRAINT="$(call setting,constraint)" SSL_CERT_FILE="$(call setting,cert)" \
+	UV_INDEX_STRATEGY=unsafe-best-match $(BIN)/uv pip install -q --python $(BIN)/python
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -321,3 +321,13 @@ def _portable(value: object) -> object:
         return value
     path, base = files.local_path(value), files.base_folder()
     return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
+
+
+def history_table(log_history: Sequence[dict[str, float]]) -> pd.DataFrame:
+    """Return one row an epoch of a Trainer's log history, such as a run's history.json: `training.history`."""
+    rows: dict[float, dict[str, float]] = {}
+    for entry in log_history:
+        for name, value in entry.items():
+            if name.startswith(("eval_train_", "eval_validation_")) and not name.endswith(("runtime", "per_second")):
+                rows.setdefault(round(entry["epoch"], 4), {})[name.removeprefix("eval_")] = value
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("epoch")

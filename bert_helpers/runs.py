@@ -282,7 +282,7 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     trained = models.load_trained(str(folder / "model"), spec.model_class)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = make_trainer(task, trained, encoded, tokenizer, p, Path(scratch))
-    history = training.history_table(log_history)
+    history = records.history_table(log_history)
     return Run(task, p, dataset, encoded, tokenizer, trainer, log_history, history)
 
 

@@ -17,7 +17,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PredictionOutput, TrainOutput
 
-from bert_helpers import models, parameters
+from bert_helpers import models, parameters, records
 from bert_helpers.errors import ParameterError, TrainingError
 from bert_helpers.machine import checkpoints, kernels, trackers
 from bert_helpers.machine.out_of_memory import Halving
@@ -268,14 +268,4 @@ class ShowScoresOnly(TrainerCallback):
 
 def history(trainer: Trainer) -> pd.DataFrame:
     """One row an epoch, without dropout: `train_loss`, `train_accuracy`, …, `validation_loss`, …"""
-    return history_table(trainer.state.log_history)
-
-
-def history_table(log_history: Sequence[dict[str, float]]) -> pd.DataFrame:
-    """`history` from a Trainer's log history, such as a run's history.json."""
-    rows: dict[float, dict[str, float]] = {}
-    for entry in log_history:
-        for name, value in entry.items():
-            if name.startswith(("eval_train_", "eval_validation_")) and not name.endswith(("runtime", "per_second")):
-                rows.setdefault(round(entry["epoch"], 4), {})[name.removeprefix("eval_")] = value
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("epoch")
+    return records.history_table(trainer.state.log_history)

@@ -127,7 +127,7 @@ class Progress(TrainerCallback):
     ) -> None:
         # Of the two evaluations that of the validation rows comes last.
         if args.metric_for_best_model in metrics and state.is_world_process_zero:
-            row = training.history_table(state.log_history).iloc[-1]
+            row = records.history_table(state.log_history).iloc[-1]
             row = row[[not name.endswith("_log_loss") for name in row.index]]  # it is the loss, unless that is smoothed
             scores = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in row.items())
             self.bar.clear()

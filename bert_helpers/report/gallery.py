@@ -17,7 +17,6 @@ from bert_helpers.records import Record
 from bert_helpers.report.notebook_pages import NotebookPage, write_pages
 from bert_helpers.report.pages import check_page, read_own, update_page, write_page
 from bert_helpers.report.templates import FOLDER, render
-from bert_helpers.training import history_table
 
 # Key, title, and what the column sorts by; numbers start with the greatest.
 COLUMNS = [
@@ -176,7 +175,7 @@ def _panels(log: Sequence[dict[str, float | None]]) -> list[dict[str, object]]:
     Drawn as SVG in the page's colours, dark or light: 3 ms and 2 kB a run, where matplotlib takes 190 ms and 37 kB.
     """
     entries = [entry for entry in log if entry.get("epoch") is not None]
-    table = history_table(entries)
+    table = records.history_table(entries)
     if table.empty:  # not evaluated while it trained: the batches' loss is all there is
         losses = {entry["epoch"]: {"train_loss": entry["loss"]} for entry in entries if "loss" in entry}
         table = pd.DataFrame.from_dict(losses, orient="index")
