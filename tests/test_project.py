@@ -11,6 +11,7 @@ import nbformat
 import pytest
 import yaml
 from conftest import ROOT
+from mutants import BREAKS
 from packaging.requirements import Requirement
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -90,6 +91,11 @@ def test_outputs_hold_no_path_user_or_host(path):
         assert word not in text
     for word in (socket.gethostname(), f"{getpass.getuser()}@"):
         assert not re.search(rf"\b{re.escape(word)}", text)
+
+
+def test_every_break_of_make_mutants_still_has_one_place():
+    package = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "bert_helpers").rglob("*.py"))
+    assert [old for old, _ in BREAKS if package.count(old) != 1] == []
 
 
 def test_no_file_is_over_a_megabyte():
