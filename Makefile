@@ -71,7 +71,7 @@ EXAMPLES ?= 3000
 fuzz: $(VENV)/installed
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/test_fuzz.py
 
-# Break the package on purpose in thirty places and see whether the tests notice: half an hour. ONLY=text for some.
+# Break the package on purpose in thirty places and see whether the tests notice: an hour. ONLY=text for some.
 mutants: $(VENV)/installed
 	$(BIN)/python -m pip install -qq --disable-pip-version-check pytest-cov
 	rm -rf results/mutants
