@@ -92,17 +92,18 @@ bench-gpu: $(VENV)/installed
 	$(BENCH_GPU) --max-length 128
 	$(BENCH_GPU) --max-length 512 --data $(or $(DATA),joined)
 
-# Plant faults in the samples, diagnose, mend: hours. Goes on where it was stopped; SEEDS="0 1 2" for other seeds.
+# Plant faults in the samples, diagnose, fix: hours. Goes on where it was stopped; SEEDS="0 1 2" for other seeds.
 bench-faults: $(VENV)/installed
 	$(BIN)/python benchmarks/faults.py $(if $(SEEDS),--seeds $(SEEDS))
 
 # uv installs what pip would, in a tenth of the time, from where pip is set to look for packages. Neither compiles every
 # module of every package: Python compiles what it imports.
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-setting = $$(echo "$$pip" | sed -n "s/^[^=]*\.$(1)='\(.*\)'$$/\1/p" | tail -n 1)
-UV := pip="$$($(PIP) config list)" && UV_DEFAULT_INDEX="$(call setting,index-url)" \
-	UV_INDEX="$(call setting,extra-index-url)" UV_FIND_LINKS="$(call setting,find-links)" \
-	UV_CONSTRAINT="$(call setting,constraint)" SSL_CERT_FILE="$(call setting,cert)" \
+# A variable of uv, or else the setting of pip that means the same
+setting = $(1)="$${$(1):-$$(echo "$$pip" | sed -n "s/^[^=]*\.$(2)='\(.*\)'$$/\1/p" | tail -n 1)}"
+UV := pip="$$($(PIP) config list)" && $(call setting,UV_DEFAULT_INDEX,index-url) \
+	$(call setting,UV_INDEX,extra-index-url) $(call setting,UV_FIND_LINKS,find-links) \
+	$(call setting,UV_CONSTRAINT,constraint) $(call setting,SSL_CERT_FILE,cert) \
 	UV_INDEX_STRATEGY=unsafe-best-match $(BIN)/uv pip install -q --python $(BIN)/python
 
 $(VENV)/installed: requirements.txt pyproject.toml

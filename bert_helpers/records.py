@@ -324,7 +324,7 @@ def _portable(value: object) -> object:
 
 
 def history_table(log_history: Sequence[dict[str, float]]) -> pd.DataFrame:
-    """Return one row an epoch of a Trainer's log history, such as a run's history.json: `training.history`."""
+    """Return one row per epoch of a Trainer's log history, such as a run's history.json: `training.history`."""
     rows: dict[float, dict[str, float]] = {}
     for entry in log_history:
         for name, value in entry.items():

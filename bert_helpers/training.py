@@ -267,5 +267,5 @@ class ShowScoresOnly(TrainerCallback):
 
 
 def history(trainer: Trainer) -> pd.DataFrame:
-    """One row an epoch, without dropout: `train_loss`, `train_accuracy`, …, `validation_loss`, …"""
+    """Return one row per epoch, without dropout: `train_loss`, `train_accuracy`, …, `validation_loss`, …"""
     return records.history_table(trainer.state.log_history)
