@@ -1,6 +1,6 @@
-"""What the subcommands of the command line do: the notebooks' functions, results on standard output, all else on error.
+"""The subcommands: they call the notebooks' functions, print results to standard output and all else to standard error.
 
-Imported once what was given has been looked at (`cli.inputs`): the libraries take seconds.
+Imported only after the arguments have been checked (`cli.inputs`): the libraries take seconds.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from bert_helpers.metrics import format_interval
 from bert_helpers.report import cards, gallery
 from bert_helpers.tasks.registry import TASKS
 
-CHUNK = 1 << 15  # characters written at a time; unbuffered, one long write would not notice that nobody reads on
+CHUNK = 1 << 15  # characters per write; a single long unbuffered write would not notice that the reader has gone
 
 
 def prepare() -> None:
-    """Show no bars but those asked for, as `inputs.prepare`."""
+    """Hide the progress bars of Transformers, as `inputs.prepare` hides those of Datasets."""
     logging.disable_progress_bar()
 
 
@@ -39,11 +39,11 @@ def prepare() -> None:
 
 
 def train(options: argparse.Namespace) -> int:
-    """Print findings, train, and leave the folder that the notebooks leave."""
+    """Print the findings, train, and leave the same folder as the notebooks."""
     p, dataset = options.parameters, options.dataset
     folder = files.base_folder() / p["OUTPUT_DIR"]
     run = runs.prepare(dataset, p, task=options.task)
-    # Of several processes, which torchrun started, the first one speaks and writes; RANK alone does not say that.
+    # If torchrun started several processes, only the first one prints and writes; RANK alone does not identify it.
     first = run.trainer.is_world_process_zero()
     say_first = say if first else lambda line: None
     say_first(", ".join(f"{len(split)} {name}" for name, split in dataset.items()) + f" rows; {records.device_name()}")
@@ -51,7 +51,7 @@ def train(options: argparse.Namespace) -> int:
     before = checks.diagnose(run, rows=rows)
     _say_findings(before, run, say_first)
     if (folder / "metrics.json").exists():
-        say_first(f"{p['OUTPUT_DIR']} holds a run already; this one takes its place when it is done")
+        say_first(f"{p['OUTPUT_DIR']} already holds a run; this one replaces it when it is done")
     run.trainer.add_callback(Progress())
     try:
         done = runs.finish(run, saved_later=True)
@@ -74,13 +74,13 @@ def train(options: argparse.Namespace) -> int:
 
 
 def _refresh_gallery(run: Path) -> None:
-    """Write the page over all runs in results/; 200 of them take a second. Without it the run is as good."""
+    """Write the page of all runs in results/, a second for 200 of them. If that fails, the run is still complete."""
     results = files.base_folder() / "results"
     if results.resolve() not in run.resolve().parents:
-        return say(f"not in results/, which has the page over all runs: gallery {os.path.relpath(run.parent)}")
+        return say(f"not in results/, so not on its page; for a page of its own: gallery {os.path.relpath(run.parent)}")
     try:
         say(f"gallery: {os.path.relpath(gallery.write_gallery(results))}")
-    except (OSError, ParameterError) as error:  # OSError: another process takes folders away
+    except (OSError, ParameterError) as error:  # OSError: another process removes folders
         say(f"no gallery: {error}")
 
 
@@ -91,20 +91,14 @@ def _say_findings(findings: Iterable[diagnosis.Finding], run: runs.Run, say: Cal
 
 def _fix(finding: diagnosis.Finding, run: runs.Run) -> str:
     """Write a fix as options of `train` and their values, with data actions and advice as they are."""
-    fix = finding.fix
-    options, values = parameters.of_training(run.task), diagnosis.with_fix(run.parameters, fix)
+    options, values = parameters.of_training(run.task), diagnosis.with_fix(run.parameters, finding.fix)
     given, rest = [], {}
-    for name, value in fix.items():
+    for name, value in finding.fix.items():
         known = name.removesuffix("_FACTOR")
-        if known in options:
-            new, now = (
-                f"{number:.3g}" if isinstance(number, float) else str(number)
-                for number in (values[known], run.parameters.get(known))
-            )
-            if new != now:
-                given.append(f"{parameters.option_of(known)} {new}")
-        else:
+        if known not in options:
             rest[name] = value
+        elif (new := diagnosis.value_text(values[known])) != diagnosis.value_text(run.parameters.get(known)):
+            given.append(f"{parameters.option_of(known)} {new}")
     text = ", ".join(part for part in (" ".join(given), diagnosis.fix_text(rest)) if part)
     if rest.keys() & ACTIONS.keys():
         text += f" (notebook 2 tries that: -p RUN {run.parameters.get('OUTPUT_DIR', 'and its folder')})"
@@ -112,12 +106,11 @@ def _fix(finding: diagnosis.Finding, run: runs.Run) -> str:
 
 
 class Progress(TrainerCallback):
-    """Shows a bar of steps on standard error where it is a terminal, and a line per epoch."""
+    """Shows a bar of steps on standard error if that is a terminal, and prints one line per epoch."""
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *more: object, **kwargs: object) -> None:
-        hidden = None if state.is_world_process_zero else True  # None: where it is no terminal
-        steps = {"total": state.max_steps, "initial": state.global_step}
-        self.bar = tqdm(**steps, unit="step", disable=hidden, leave=False)
+        hidden = None if state.is_world_process_zero else True  # None: hidden if this is not a terminal
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", disable=hidden, leave=False)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, *more: object, **kwargs: object) -> None:
         self.bar.update(state.global_step - self.bar.n)
@@ -125,10 +118,10 @@ class Progress(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, *more: object, metrics: dict[str, float], **kwargs: object
     ) -> None:
-        # Of the two evaluations that of the validation rows comes last.
+        # Of the two evaluations, the one on the validation rows comes last.
         if args.metric_for_best_model in metrics and state.is_world_process_zero:
             row = records.history_table(state.log_history).iloc[-1]
-            row = row[[not name.endswith("_log_loss") for name in row.index]]  # it is the loss, unless that is smoothed
+            row = row[~row.index.str.endswith("_log_loss")]  # equal to the loss, unless labels are smoothed
             scores = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in row.items())
             self.bar.clear()
             say(f"epoch {state.epoch:g} of {args.num_train_epochs:g}: {scores}")
@@ -141,7 +134,7 @@ class Progress(TrainerCallback):
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Print the metrics of a run's test rows, computed again."""
+    """Compute the metrics of a run's test rows again and print them."""
     run = runs.read(options.runs[0], source=options.data)
     say(f"{run.task}: {len(run.dataset['test'])} test rows")
     table = runs.scores(run)
@@ -150,7 +143,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def diagnose(options: argparse.Namespace) -> int:
-    """Print the findings of a run, with evidence and fix; its record keeps them."""
+    """Print the findings of a run, with evidence and fix, and add them to its record."""
     folder = options.runs[0]
     run = runs.read(folder, source=options.data)
     found = checks.diagnose(run)
@@ -161,7 +154,7 @@ def diagnose(options: argparse.Namespace) -> int:
     status = show(options, content, "\n\n".join(_finding(f, run) for f in found) or "no finding")
     try:
         cards.publish_findings(folder, run.task, summary)
-    except ParameterError as error:  # they have been said all the same
+    except ParameterError as error:  # they have been printed all the same
         say(f"not recorded: {error}")
     return status
 
@@ -178,7 +171,7 @@ def _finding(finding: diagnosis.Finding, run: runs.Run) -> str:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Print whether two runs differ by more than chance on the test rows of both."""
+    """Print whether two runs differ by more than chance on the test rows that both have."""
     first, second = (runs.read(folder, source=options.data) for folder in options.runs)
     compared = runs.compare(first, second, names=(options.first, options.second))
     table = compared.table
@@ -195,16 +188,14 @@ def _scores(table: pd.DataFrame) -> str:
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Print predictions for texts of the arguments, a file, or standard input."""
+    """Print predictions for texts from the arguments, a file or standard input."""
     p = options.parameters
     predictor = prediction.load(Path(files.resolve(options.folder)))
     columns = _columns(options, predictor)
     rows = _unlabelled(options, columns)
     tokens = f"at most {predictor.parameters['MAX_LENGTH']} tokens"
     say(f"{predictor.task}: {len(rows)} rows, {tokens}, {training.resolve_precision(p['PRECISION'])}")
-    fields, others = [], []
-    for name in rows.column_names:
-        (fields if name in columns else others).append(name)
+    fields = [name for name in rows.column_names if name in columns]
     found = unlabelled.filled(rows, fields)
     table = prediction.predict(
         predictor,
@@ -218,7 +209,7 @@ def predict(options: argparse.Namespace) -> int:
         table = table.set_index(found).reindex(range(len(rows)))
         table[fields] = rows.select_columns(fields).to_pandas()
     if p["KEEP_COLUMNS"]:
-        given = rows.select_columns(others).to_pandas()
+        given = rows.remove_columns(fields).to_pandas()
         table = pd.concat([given.rename(columns={name: f"{name}_given" for name in table}), table], axis=1)
     text = _written(table, options.format)
     if options.out:
@@ -230,7 +221,7 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def _columns(options: argparse.Namespace, predictor: prediction.Predictor) -> dict[str, str]:
-    """Return the run's names of its columns, and those of the options in their place."""
+    """Return the column of each field: the one given as an option, else the run's own."""
     columns, fields = predictor.columns, TASKS[predictor.task].fields
     by_parameter = {name: field for field, name in fields.items() if name}
     for name, column in options.parameters.items():
@@ -257,7 +248,7 @@ def _written(table: pd.DataFrame, form: str | None) -> str:
     lists = [name for name in table if table[name].map(lambda value: isinstance(value, list)).any()]
     if (form or ("jsonl" if lists else "csv")) == "jsonl":
         return "".join(files.to_json(row, indent=None) for row in table.to_dict(orient="records"))
-    if lists:  # a line per word; entities are not of words
+    if lists:  # one line per word; entities are longer
         table = table.drop(columns="entities", errors="ignore").rename_axis("row").reset_index()
         table = table.explode([name for name in lists if name in table])
     return table.to_csv(index=False)
@@ -267,7 +258,7 @@ def _written(table: pd.DataFrame, form: str | None) -> str:
 
 
 def info(options: argparse.Namespace) -> int:
-    """Print what this machine is and what is packaged."""
+    """Print versions, device, precision, the packaged models and the samples."""
     samples = {task: {name: len(split) for name, split in spec.load("sample").items()} for task, spec in TASKS.items()}
     content = {
         **records.environment(training.resolve_precision()),

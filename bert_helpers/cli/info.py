@@ -1,6 +1,6 @@
 """`info SOURCE`: what a source is, how it would be read and what is wrong with it; or what a run measured.
 
-Nothing is trained, and neither PyTorch nor Transformers is imported.
+It trains nothing and imports neither PyTorch nor Transformers.
 """
 
 import argparse
@@ -30,14 +30,14 @@ from bert_helpers.tasks.base import Task
 from bert_helpers.tasks.registry import TASKS
 
 Splits = Mapping[str, Dataset]
-FIRST, SAMPLE = 3, 1_000  # rows that are shown; rows whose tokens are counted, or by whose values columns are guessed
-CLASSES, BINS, COLUMNS = 12, 10, 6  # classes in a line; ranges of numbers; columns of a row in a line
+FIRST, SAMPLE = 3, 1_000  # rows to show; rows to count tokens in, and to guess columns from
+CLASSES, BINS, COLUMNS = 12, 10, 6  # classes per line; ranges of numbers; columns per line
 LABELS = re.compile("label|class|grade|categor|sentiment|target|topic|intent|polarity|emotion|rating|stars|score")
-SHORT, CUT = 60, 20_000  # characters of a text in a line; characters whose tokens are counted
+SHORT, CUT = 60, 20_000  # characters of a text to show; characters of a text to count tokens in
 
 
 def info(options: argparse.Namespace) -> int:
-    """Print what a source is, or a run; the status is 2 where nothing could be read."""
+    """Print what a source or a run is; the status is 2 if nothing could be read."""
     path = Path(files.resolve(options.source))
     return _run(options, path) if (path / records.NAME).is_file() else _source(options, str(path))
 
@@ -66,10 +66,11 @@ def _source(options: argparse.Namespace, source: str) -> int:
     lines = [("source", options.source), ("format", content["format"])]
     if not asked:
         lines.append(("could serve", ", ".join(serves) or "no task as it is"))
+    if guessed:
         usual = parameters.of_training(chosen)
-        named = {name: column for name, column in guessed.items() if column != usual[name]}
-        names = " ".join(f"{parameters.option_of(name)} {column!r}" for name, column in named.items())
-        lines += [("columns", f"{names} (guessed from their values; `train` must be told)")] if guessed else []
+        named = {parameters.option_of(name): column for name, column in guessed.items() if column != usual[name]}
+        names = " ".join(f"{option} {column!r}" for option, column in named.items())
+        lines.append(("columns", f"{names} (guessed from their values; give them to `train`)"))
     lines += [("assumed", f"{name}: {_pairs(values)}") for name, values in content["assumed"].items()]
     for name, split in shown.items():
         labels = f": {_labels_in_a_line(split['labels'])}" if split["labels"] else ""
@@ -80,7 +81,7 @@ def _source(options: argparse.Namespace, source: str) -> int:
     for row in next(iter(shown.values()), {"first": []})["first"]:
         columns = sorted(row, key=lambda column: column not in named)
         lines.append(("row", _pairs({column: repr(_short(row[column])) for column in columns[:COLUMNS]})))
-    said: dict[str, list[str]] = {}  # tasks by what is wrong for them
+    said: dict[str, list[str]] = {}  # sentence -> tasks for which it holds
     for task, (_, errors) in tried.items() if asked or not serves else ():
         for error in errors:
             said.setdefault(error.sentence(options.spell), []).append(task)
@@ -91,7 +92,7 @@ def _source(options: argparse.Namespace, source: str) -> int:
 
 @contextmanager
 def _quiet(*, warned: bool) -> Iterator[None]:
-    """Keep back what reading assumes, which is among the results, and warnings unless one task alone is tried."""
+    """Silence the log of assumptions, which are among the results, and warnings too unless only one task is tried."""
     before = readers.LOGGER.level
     with warnings.catch_warnings():
         if not warned:
@@ -104,7 +105,7 @@ def _quiet(*, warned: bool) -> Iterator[None]:
 
 
 def _read(task: Task, source: str, given: Mapping[str, object]) -> tuple[Splits, list[BertHelpersError]]:
-    """Return the checked splits as they are in the source, none where a task cannot read it, and what is wrong."""
+    """Return the checked splits as they are in the source, none if the task cannot read it, and the errors."""
     own = parameters.of_training(task.name)
     own |= {name: value for name, value in given.items() if name in own}
     try:
@@ -119,9 +120,9 @@ def _read(task: Task, source: str, given: Mapping[str, object]) -> tuple[Splits,
 
 
 def _rows_alone(source: str, given: Mapping[str, object]) -> Splits:
-    """Return the rows of a table whatever its columns are; none where it is no table that can be read."""
+    """Return the splits of a table whatever its columns are; none if it cannot be read as a table."""
     reading = {name.lower(): value for name, value in given.items() if parameters.PARAMETERS[name].reads}
-    for header in ({}, {"header": "yes"}):  # the second where both would be possible
+    for header in ({}, {"header": "yes"}):  # the second if the first line may or may not be a header
         try:
             how = readers.Reading({"1": ""}, **{**header, **reading})  # every file has a first column
             return readers.read_source(source, sample="", formats=tables.FORMATS, reading=how, need_train=False)
@@ -131,7 +132,7 @@ def _rows_alone(source: str, given: Mapping[str, object]) -> Splits:
 
 
 def _with_guessed_columns(source: str, given: Mapping[str, object], tried: dict) -> tuple[dict, dict[str, object]]:
-    """Try the tasks that read texts and labels from columns again, with those that seem to hold them."""
+    """Try the tasks that read texts and labels from columns again, with the columns that seem to hold them."""
     rows = next(iter(_rows_alone(source, given).values()), None)
     guessed = _guess(rows) if rows and not any(name.endswith("_COLUMN") for name in given) else {}
     can = [task for task in TASKS if guessed.keys() <= parameters.of_training(task).keys()] if guessed else []
@@ -141,9 +142,10 @@ def _with_guessed_columns(source: str, given: Mapping[str, object], tried: dict)
 
 
 def _guess(rows: Dataset) -> dict[str, object]:
-    """Guess the columns of texts, those of the most words, and of labels: named so, or of the fewest values that recur.
+    """Guess the columns of texts and labels from the first rows, and the lowest and highest value of numeric labels.
 
-    Else labels are columns of 0 and 1, lists of names, or numbers, with their lowest and highest.
+    Texts are in the columns with the most words. Labels are several columns of 0 and 1; else a column whose values
+    recur, one with a telling name or else with the fewest values; else a column of lists; else one of numbers.
     """
     head = rows.select(range(min(SAMPLE, len(rows))))
     values = {name: [value for value in head[name] if value is not None] for name in head.column_names}
@@ -177,7 +179,7 @@ def _guess(rows: Dataset) -> dict[str, object]:
 
 
 def _format(path: Path, splits: Splits) -> str:
-    """Say what kind of source it is: as reading recognised it, or as its name ends."""
+    """Return the kind of source: the one that reading recognised, or the ending of its name."""
     noted = {values["format"] for values in readers.assumed(splits).values() if "format" in values}
     if noted or not splits:
         return ", ".join(sorted(noted)) or "unknown"
@@ -187,13 +189,13 @@ def _format(path: Path, splits: Splits) -> str:
 
 
 def _split(task: Task | None, split: Dataset) -> dict[str, object]:
-    """Describe a split; without a task its rows alone."""
+    """Describe a split: rows, labels (none without a task) and the first rows."""
     first = [_plain(split, row) for row in split.select(range(min(FIRST, len(split))))]
     return {"rows": len(split), "labels": _labels(task, split) if task else {}, "first": first}
 
 
 def _plain(split: Dataset, row: Mapping[str, object]) -> dict[str, object]:
-    """Return a row with the names of its classes."""
+    """Return a row with the names of its classes in place of their numbers."""
     named = {}
     for name, value in row.items():
         feature = split.features[name]
@@ -203,7 +205,7 @@ def _plain(split: Dataset, row: Mapping[str, object]) -> dict[str, object]:
 
 
 def _labels(task: Task, split: Dataset) -> dict[str, int]:
-    """Count the labels of a split; numbers of many values in ranges."""
+    """Count the labels of a split; numbers with many values are counted in ranges."""
     if counted := task.counts(split):
         return counted
     examples = task.examples(split)
@@ -222,7 +224,7 @@ def _labels_in_a_line(labels: Mapping[str, int]) -> str:
 
 
 def _lengths(task: Task, split: Dataset) -> str:
-    """Say how many tokens texts have, by the packaged tokenizer, and how many have more than the task's default."""
+    """Describe the texts' token counts (packaged tokenizer), and the share above the task's default MAX_LENGTH."""
     drawn = np.linspace(0, len(split) - 1, min(SAMPLE, len(split)), dtype=int)
     texts = [text[:CUT] for text in task.examples(split.select(drawn)).texts]
     tokenizer = Tokenizer.from_file(str(packaged_folder(DEFAULT_MODEL) / "tokenizer.json"))
@@ -233,7 +235,7 @@ def _lengths(task: Task, split: Dataset) -> str:
     middle, high = np.quantile(lengths, (0.5, 0.95))
     over = f"{np.mean(lengths > most):.0%} longer than {parameters.option_of('MAX_LENGTH')} {most}"
     which = f"of {len(texts)} rows" if len(texts) < len(split) else "of all rows"
-    return f"{middle:.0f} tokens in the middle, 95% at most {high:.0f}, longest {lengths.max()} ({which}); {over}"
+    return f"median {middle:.0f} tokens, 95% at most {high:.0f}, longest {lengths.max()} ({which}); {over}"
 
 
 def _run(options: argparse.Namespace, folder: Path) -> int:
@@ -257,5 +259,5 @@ def _pairs(values: Mapping[str, object]) -> str:
 
 
 def _short(value: object) -> object:
-    text = value if isinstance(value, str) else str(value)
+    text = str(value)
     return value if len(text) <= SHORT else f"{text[: SHORT - 1]}…"

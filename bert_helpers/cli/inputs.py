@@ -1,6 +1,6 @@
-"""What a command was given, looked at before PyTorch and Transformers are imported: those take seconds, a refusal none.
+"""Check what a command was given before PyTorch and Transformers are imported, so that a refusal takes no seconds.
 
-What has been read on the way goes on in the options: `dataset` of a training, the folders of `runs`.
+What has been read by then is kept in the options: the `dataset` of a training, the folders of `runs`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from bert_helpers.tasks.registry import TASKS
 
 
 def prepare() -> None:
-    """Show no bars but those asked for, warnings as a line without the place in the code, and UTF-8 also on Windows."""
+    """Hide progress bars, show warnings in one line without their place in the code, and write UTF-8 on Windows too."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")
     datasets.disable_progress_bars()
@@ -29,7 +29,7 @@ def prepare() -> None:
 
 
 def look(options: argparse.Namespace) -> None:
-    """Read or check what the command needs. Raises the errors that need no model."""
+    """Read or check what the command needs. Raises every error that can be found without loading a model."""
     command = options.command
     if command == "train":
         spec, p = TASKS[options.task], options.parameters
@@ -45,7 +45,10 @@ def look(options: argparse.Namespace) -> None:
 
 
 def _look_at_model(name: str, max_length: int) -> None:
-    """Refuse a folder that holds no model, and more tokens than its model has places for."""
+    """Raise ModelError for a folder without a model, ParameterError if the model has fewer than `max_length` positions.
+
+    A Hub id is not checked.
+    """
     folder = model_files.local_folder(name)
     most = model_files.fields(folder / "config.json").get("max_position_embeddings") if folder else None
     if isinstance(most, int) and max_length > most:
@@ -67,7 +70,7 @@ def _look_at_texts(options: argparse.Namespace) -> None:
             )
         files.check_writable(out.parent)
     for text in options.text:
-        # one word with a file's ending: also where there is no such file, or its name would be classified
+        # A single word with a file's ending is refused even if there is no such file: its name would be classified.
         if unlabelled.is_file_name(text) and (os.path.isfile(files.resolve(text)) or not re.search(r"\s", text)):
             fix = f"name it by {parameter('FILE')}"
             raise ParameterError("is the name of a file, not a text", source=text, fix=fix)
@@ -82,7 +85,7 @@ def _look_at_texts(options: argparse.Namespace) -> None:
 
 
 def _run(name: str, source: str) -> Path:
-    """Return the folder of a finished run, once it is known that its record can be read and its data is there."""
+    """Return the folder of a finished run after checking that its record can be read and its data are there."""
     folder = Path(files.resolve(name))
     if not folder.is_dir():
         raise DataError("no such folder", source=name, fix="name that of a run, such as results/01_fine_tune")
@@ -96,11 +99,11 @@ def _run(name: str, source: str) -> Path:
 
 
 def say(line: str) -> None:
-    """Print a line of progress."""
+    """Print a line to standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
 def show(options: argparse.Namespace, content: object, text: str) -> int:
-    """Print a result, as JSON where the options say so."""
+    """Print a result, as JSON if the options say so, and return status 0."""
     print(files.to_json(content) if options.json else text + "\n", end="")
     return 0

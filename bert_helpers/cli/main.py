@@ -18,15 +18,15 @@ PROGRAM = "python -m bert_helpers"
 FORMATS = "what a file must hold: docs/your_data.md"
 RESULTS = Path("results")
 COMMANDS = {
-    "run": "execute notebooks headless, end with a table of their metrics",
-    "train": "train one run of a task, and leave the folder that the notebooks leave",
-    "evaluate": "metrics of a run's test rows, with 95% intervals",
-    "predict": "what a trained model says of new texts, in their order",
-    "diagnose": "what is wrong with a run: findings with evidence and fix",
-    "compare": "whether two runs differ by more than chance on the same test rows",
-    "info": "what a source is, how it would be read and what is wrong with it; of a run's folder, what it measured; "
-    "without either, versions, device, precision, packaged model and samples",
-    "gallery": "write index.html, a page over all recorded runs",
+    "run": "execute notebooks headless and print a table of their metrics",
+    "train": "train on one task and leave the same folder as the notebooks",
+    "evaluate": "print the metrics of a run's test rows, with 95% intervals",
+    "predict": "predict for new texts with a trained model, in the order given",
+    "diagnose": "print what is wrong with a run: findings with evidence and fix",
+    "compare": "print whether two runs differ by more than chance on the same test rows",
+    "info": "print what a source is, how it would be read and what is wrong with it; for the folder of a run, what it "
+    "measured; without SOURCE, the versions, device, precision, packaged model and samples",
+    "gallery": "write index.html, a page of all recorded runs",
 }
 EXAMPLES = {
     "run": """
@@ -66,23 +66,23 @@ EXAMPLE = """
 
 
 class _Parser(argparse.ArgumentParser):
-    """An error is one line, as errors of the data are."""
+    """Reports an error in one line, as errors in the data are."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"usage: {self.prog} (--help says more): {message}\n")
 
 
 class Harmless:
-    """A stream to a terminal: names, texts and errors of somebody else are shown on it, and move or hide nothing.
+    """A terminal stream on which no foreign name, text or error can move the cursor or hide anything.
 
-    Libraries write there too. A carriage return alone stays what it is: bars need it.
+    It also covers what libraries write. A bare carriage return is passed through: progress bars need it.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write the text as `errors.visible` has it."""
+        """Write the text through `errors.visible`."""
         return self._stream.write("\r".join(map(visible, text.split("\r"))))
 
     def __getattr__(self, name: str) -> object:
@@ -90,13 +90,13 @@ class Harmless:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status.
+    """Run the command line and return the exit status.
 
-    0; 1 for a notebook that failed; 2 for bad input; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP; 141 when
-    nobody reads on.
+    0; 1 if a notebook failed; 2 for bad input; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP; 141 if the reader
+    of the output has gone.
     """
     options = _parse(argv)
-    exact = options.command == "predict" and not sys.stdout.isatty()  # rows that a program reads
+    exact = options.command == "predict" and not sys.stdout.isatty()  # a program reads the rows
     with redirect_stdout(sys.stdout if exact else Harmless(sys.stdout)), redirect_stderr(Harmless(sys.stderr)):
         return _main(options)
 
@@ -116,12 +116,12 @@ def _main(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or flushing at the end would fail again
-        return 141  # 128 + SIGPIPE, as a shell says of any program
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush would fail again
+        return 141  # 128 + SIGPIPE, as for any program in a shell
 
 
 def _spelling(parser: argparse.ArgumentParser) -> Callable[[str], str]:
-    """Return what turns the name of a parameter into its option, if the command has one: --data also for RUN_DATA."""
+    """Return the function that spells a parameter as the command's option, if it has one: --data also for RUN_DATA."""
 
     def spell(name: str) -> str:
         options = (parameters.option_of(known) for known in (name, name.partition("_")[2]))
@@ -132,7 +132,7 @@ def _spelling(parser: argparse.ArgumentParser) -> Callable[[str], str]:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options, rest = _parser().parse_known_args(argv)
-    if options.command == "predict":  # argparse takes texts that come after options for unknown
+    if options.command == "predict":  # argparse regards texts after options as unknown arguments
         end = rest.index("--") if "--" in rest else len(rest)
         options.text += [word for word in rest[:end] if not word.startswith("-")] + rest[end + 1 :]
         rest = [word for word in rest[:end] if word.startswith("-")]
@@ -150,23 +150,22 @@ def _parser() -> argparse.ArgumentParser:
     added = {name: _add(commands, name, text) for name, text in COMMANDS.items()}
     added["run"].add_argument("notebooks", nargs="+", type=Path)
     pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
-    added["run"].add_argument("-p", "--parameter", help="a parameter of the notebooks", **pair)
-    help_ = "parameters from a YAML file; those of -p come after it"
-    added["run"].add_argument("-f", "--file", type=Path, help=help_)
+    added["run"].add_argument("-p", "--parameter", help="set a parameter of the notebooks", **pair)
+    added["run"].add_argument("-f", "--file", type=Path, help="YAML file of parameters; -p overrides it")
     tasks = added["train"].add_subparsers(dest="task", required=True, parser_class=_Parser, metavar="TASK")
     for task in parameters.task_names():
-        own = _add(tasks, task, f"train one run of {task}", parent="train")
+        own = _add(tasks, task, f"train a model for {task}", parent="train")
         for name, default in parameters.of_training(task).items():
             _add_parameter(own, name, default)
     _add_predict(added["predict"])
     for name, folders in {"evaluate": ["folder"], "diagnose": ["folder"], "compare": ["first", "second"]}.items():
         for folder in folders:
-            added[name].add_argument(folder, metavar="FOLDER", help="of a run, with model, history and metrics.json")
-        added[name].add_argument("--data", metavar="SOURCE", default="", help="its data, if not where it was")
+            added[name].add_argument(folder, metavar="FOLDER", help="a run, with model, history and metrics.json")
+        added[name].add_argument("--data", metavar="SOURCE", default="", help="its data, if they have moved")
     _add_info(added["info"])
     for name in ("evaluate", "diagnose", "compare", "info"):
         added[name].add_argument("--json", action="store_true", help="print JSON")
-    help_ = "of the runs: results"
+    help_ = "folder of the runs (results)"
     added["gallery"].add_argument("folder", metavar="FOLDER", nargs="?", type=Path, default=RESULTS, help=help_)
     return parser
 
@@ -187,33 +186,35 @@ def _add(commands: argparse._SubParsersAction, name: str, text: str, parent: str
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="FOLDER", help="of a run, or of a fine-tuned model")
+    parser.add_argument("folder", metavar="FOLDER", help="a run, or a fine-tuned model")
     parser.add_argument(
         "text",
         metavar="TEXT",
         nargs="*",
         default=[],  # or argparse calls it required
-        help="a text; two by two for pairs, and for question and context. None: standard input, one text per line "
-        "(two with a tab between), or JSON Lines",
+        help="a text; pairs, or question and context, one after the other. Without any: standard input, one text per "
+        "line (two with a tab between), or JSON Lines",
     )
-    parser.add_argument("--file", metavar="FILE", help="CSV, TSV, JSON Lines, Parquet, or .txt; - for standard input")
-    parser.add_argument("--out", metavar="FILE", help="file to write, whole or not at all; else standard output")
-    parser.add_argument("--format", choices=("csv", "jsonl"), help="as --out ends; else csv, but jsonl for entities")
+    parser.add_argument("--file", metavar="FILE", help="CSV, TSV, JSON Lines, Parquet or .txt; - for standard input")
+    parser.add_argument("--out", metavar="FILE", help="write to this file, all or nothing (standard output)")
+    help_ = "output format (by the ending of --out; else csv, or jsonl for entities)"
+    parser.add_argument("--format", choices=("csv", "jsonl"), help=help_)
     for name, default in parameters.of_predicting().items():
-        own = parameters.PARAMETERS[name].default
-        _add_parameter(parser, name, default or f"as in the run, else {own}")
+        if name.endswith("_COLUMN"):
+            default = ", else ".join(filter(None, ("as in the run", parameters.PARAMETERS[name].default)))
+        _add_parameter(parser, name, default)
 
 
 def _add_info(parser: argparse.ArgumentParser) -> None:
     help_ = "sample, a file, a folder or a Hub id; or the folder of a run"
     parser.add_argument("source", metavar="SOURCE", nargs="?", help=help_)
-    parser.add_argument("--task", choices=parameters.task_names(), help="read it for this one; else for any")
+    parser.add_argument("--task", choices=parameters.task_names(), help="read it for this task; without it, try all")
     for name, default in parameters.of_info().items():
         _add_parameter(parser, name, default)
 
 
 def _add_parameter(parser: argparse.ArgumentParser, name: str, default: object) -> None:
-    """Add the option of a parameter, with the words of the table and the default, as it is or in words."""
+    """Add the option of a parameter, with its help from the table and its default, as a value or in words."""
     row = parameters.PARAMETERS[name]
     text = f"{row.help}: {', '.join(filter(None, row.choices))}" if row.choices else row.help
     if row.type is bool:
@@ -231,7 +232,7 @@ def _run(options: argparse.Namespace) -> int:
     print("\n" + summary(rows) + "\n")
     try:
         _gallery(argparse.Namespace(folder=RESULTS))
-    except BertHelpersError as error:  # the notebooks' results are there: the status is theirs
+    except BertHelpersError as error:  # the notebooks have run: they alone decide the status
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
     errors = [row["error"] for row in rows if row["error"]]
     refused = [error for error in errors if error.startswith(("DataError:", "ModelError:", "ParameterError:"))]
@@ -260,7 +261,7 @@ def _command(options: argparse.Namespace) -> int:
         known = parameters.of_training(options.task) if options.task else parameters.of_info()
         values = parameters.complete(known, given)
         options.parameters = {name: values[name] for name in given}
-    from bert_helpers.cli import inputs  # the libraries take a second,
+    from bert_helpers.cli import inputs  # its libraries take a second,
 
     inputs.prepare()
     options.spell = _spelling(options.parser)
@@ -269,8 +270,8 @@ def _command(options: argparse.Namespace) -> int:
 
         return info.info(options)
     inputs.look(options)
-    gc.disable()  # what is imported stays: looking through it for garbage takes a quarter of the time
-    from bert_helpers.cli import commands  # and PyTorch and Transformers five
+    gc.disable()  # modules stay in memory: looking for garbage among them takes a quarter of the time
+    from bert_helpers.cli import commands  # PyTorch and Transformers another five
 
     gc.freeze()
     gc.enable()

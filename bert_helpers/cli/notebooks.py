@@ -1,4 +1,4 @@
-"""Run the numbered notebooks headless with papermill, then say in one table what came out."""
+"""Run the numbered notebooks headless with papermill, then put their metrics in one table."""
 
 import ast
 import os
@@ -16,19 +16,19 @@ from bert_helpers.errors import ParameterError
 from bert_helpers.parameters import complete
 
 EXECUTED = Path("results/notebooks")
-# Sockets in the file system, which nobody else can read; over TCP the kernel warns of eavesdropping.
+# Sockets in the file system, which nobody else can read: over TCP the kernel warns of eavesdropping.
 LOCAL = Config() if os.name == "nt" else Config({"KernelManager": {"transport": "ipc"}})
 
 
 def run_notebooks(notebooks: Sequence[Path], parameters: Mapping[str, object] | None = None) -> list[dict[str, object]]:
     """Execute each notebook with these parameters, from the current folder, into `results/notebooks/`.
 
-    Parameters are checked against those that each notebook declares before anything runs: papermill would write an
-    unknown name into the notebook as it is, even if it is a line of code. A string is read as the declared type. A
-    notebook that fails does not keep the others from running. Returns one row per notebook: `notebook`, `seconds`,
-    `error` (None if it ran through), `record` (path of its metrics.json).
+    Before anything runs, the parameters are checked against those that each notebook declares: papermill would write
+    an unknown name into the notebook as it is, even a line of code. A string is read as the declared type. If a
+    notebook fails, the others still run. Returns one row per notebook: `notebook`, `seconds`, `error` (None if it
+    succeeded), `record` (path of its metrics.json).
 
-    Raises ParameterError when a notebook is not there, or a parameter is unknown, of another type, or out of range.
+    Raises ParameterError if a notebook does not exist, or a parameter is unknown, of the wrong type or out of range.
     """
     checked = [declared_parameters(path, parameters or {}) for path in notebooks]
     EXECUTED.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def run_notebooks(notebooks: Sequence[Path], parameters: Mapping[str, object] | 
 
 
 def read_parameters(path: Path) -> dict[str, object]:
-    """A YAML file of parameters, such as those in notebooks/params/."""
+    """Read a YAML file of parameters, such as those in notebooks/params/. Raises ParameterError."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -48,7 +48,7 @@ def read_parameters(path: Path) -> dict[str, object]:
 
 
 def declared_parameters(path: Path, given: Mapping[str, object]) -> dict[str, object]:
-    """All parameters of a notebook, with the values `given` in place of its own, checked.
+    """Return all parameters of a notebook, checked, with the values `given` in place of its own.
 
     Raises ParameterError.
     """
@@ -61,7 +61,7 @@ def declared_parameters(path: Path, given: Mapping[str, object]) -> dict[str, ob
 
 
 def _run(path: Path, values: Mapping[str, object], given: Sequence[str]) -> dict[str, object]:
-    from bert_helpers import records  # PyTorch comes with it, and a refusal of parameters need not wait for that
+    from bert_helpers import records  # a second to import, for which a refusal of parameters need not wait
 
     print(f"{path.name}: started", file=sys.stderr, flush=True)
     started, error = time.perf_counter(), None
@@ -76,7 +76,7 @@ def _run(path: Path, values: Mapping[str, object], given: Sequence[str]) -> dict
         )
     except PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"
-    except Exception as failure:  # a kernel that died, a full disk: the other notebooks go on
+    except Exception as failure:  # a kernel that died, a full disk: the other notebooks still run
         error = f"{type(failure).__name__}: {failure}"
     seconds = time.perf_counter() - started
     print(f"{path.name}: {'failed after' if error else 'done in'} {seconds:.0f} s", file=sys.stderr, flush=True)
@@ -85,7 +85,7 @@ def _run(path: Path, values: Mapping[str, object], given: Sequence[str]) -> dict
 
 
 def summary(rows: Sequence[dict[str, object]]) -> str:
-    """The rows of `run_notebooks` as a table: notebook, headline metrics with 95% intervals, seconds, record."""
+    """Write the rows of `run_notebooks` as a table: notebook, headline metrics with 95% intervals, seconds, record."""
     from bert_helpers import records  # as above
     from bert_helpers.metrics import format_interval
 

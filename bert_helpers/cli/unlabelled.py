@@ -1,7 +1,7 @@
-"""Rows without labels, to predict for: from arguments, a file or standard input to a checked `Dataset`.
+"""Read rows without labels, to predict for, from arguments, a file or standard input into a checked `Dataset`.
 
 `columns` maps each field of a task's rows (`tasks.Task.fields`) to its column in the source. An entity tagger's field
-`tokens`, lists of words, may take the place of `text`. All functions raise DataError, naming the place.
+`tokens`, lists of words, may take the place of `text`. All functions raise DataError with the place of the fault.
 """
 
 import tempfile
@@ -19,17 +19,17 @@ from bert_helpers.readers import source, squad, tables
 from bert_helpers.readers.json_rows import read_json
 
 Columns = Mapping[str, str]
-LINES = (".txt",)  # endings of files of plain text, with a row per line
+LINES = (".txt",)  # endings of plain text files with one row per line
 
 
 def is_file_name(text: str) -> bool:
-    """Return whether a text ends as the name of a file that can be read does."""
+    """Return whether a text has the ending of a file that can be read."""
     ending = Path(text).suffix.lower()
     return bool(ending) and ending in {*LINES, *(suffix for kind in tables.FORMATS for suffix in kind.suffixes)}
 
 
 def from_arguments(texts: Sequence[str], columns: Columns) -> Dataset:
-    """Read a text per row; for a task with two texts per row, two by two."""
+    """Read one text per row, or two for a task with two texts per row."""
     names = _names(columns)
     if len(texts) % len(names):
         raise DataError(f"{len(texts)} texts given", fix=f"a row needs two, {' and '.join(names)}")
@@ -41,17 +41,14 @@ def from_arguments(texts: Sequence[str], columns: Columns) -> Dataset:
 
 
 def from_file(path: Path, columns: Columns, **reading: str) -> Dataset:
-    """Read a table of any kind, or a .txt file of a row per line, unless `reading` says that it has columns."""
-    if not path.is_file():
-        problem = f"no such file (a relative path is taken from the folder '{Path.cwd().name}')"
-        raise DataError(problem, source=str(path))
+    """Read a table of any kind; a .txt file has one row per line unless `reading` or `columns` say otherwise."""
     in_columns = reading.get("delimiter") or reading.get("header") or any(c[:1].isdigit() for c in columns.values())
     lines = [] if in_columns else [source.Format(LINES, _read_lines)]
     return _read(path, columns, (squad.NESTED, *lines, *tables.FORMATS), **reading)
 
 
 def from_stream(content: bytes, columns: Columns, **reading: str) -> Dataset:
-    """Read JSON Lines if the first character is {; else plain text, a row per line, two texts with a tab between."""
+    """Read JSON Lines if the first character is {; else plain text, one row per line, two texts with a tab between."""
     if not content.strip():
         raise DataError("is empty", source="standard input", fix="give a text per line")
     with tempfile.TemporaryDirectory() as folder:  # the readers read files
@@ -85,7 +82,7 @@ def _read_lines(path: Path, reading: source.Reading) -> Dataset:
 
 
 def _checked(rows: Dataset, columns: Columns) -> Dataset:
-    """Give the task's fields their own names, first of all columns. A row may lack a text, but not a list of words."""
+    """Rename the columns to the task's fields and put them first. A row may lack a text, but not a list of words."""
     in_words = columns.get("tokens") in rows.column_names
     chosen = {field: column for field, column in columns.items() if (field == "tokens") == in_words}
     rows = data.rename_columns(rows, chosen)
@@ -99,7 +96,7 @@ def _checked(rows: Dataset, columns: Columns) -> Dataset:
 
 
 def filled(rows: Dataset, fields: Collection[str]) -> np.ndarray:
-    """Return the numbers of the rows that have all texts: a prediction says nothing of the others."""
+    """Return the numbers of the rows that have all their texts: for the others there is nothing to predict."""
     texts = [field for field in fields if rows.features[field] in (Value("string"), Value("large_string"))]
     table = rows.select_columns(texts).with_format("arrow")
     blank = [pc.fill_null(pc.match_substring_regex(column, data.INVISIBLE), True) for column in table[:].columns]

@@ -158,9 +158,13 @@ def fix_text(fix: Mapping[str, object]) -> str:
     parts = []
     for name, value in fix.items():
         many = isinstance(value, (list, tuple, dict)) and len(value) > 3
-        number = f"{value:.3g}" if isinstance(value, float) else str(value)
-        parts.append(f"{name} ({len(value)})" if many else name if value is True else f"{name} = {number}")
+        parts.append(f"{name} ({len(value)})" if many else name if value is True else f"{name} = {value_text(value)}")
     return ", ".join(parts)
+
+
+def value_text(value: object) -> str:
+    """Write a value with three significant digits if it is a float."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def with_fix(parameters: Mapping[str, object], fix: Mapping[str, object]) -> dict[str, object]:
