@@ -1,6 +1,6 @@
-"""Checked data: a source's splits with canonical columns, every row one that can be learned from.
+"""Checked data: a source's splits with canonical columns, in which every row can be learned from.
 
-What reading has in common, whatever the task; `Task.load` of each task uses it. Every error names the place.
+The part of reading that all tasks share; each task's `Task.load` uses it. Every error names the place.
 """
 
 import hashlib
@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import reduce
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -33,16 +34,16 @@ from bert_helpers.readers.source import (
     source_name,
 )
 
-# White space, control characters and the like: nothing of it reaches the model
+# Only white space, control characters and the like, none of which reaches the model
 INVISIBLE = r"^[\s\p{C}\p{Z}]*$"
-LONGEST = 1_000_000  # characters, as many as a long novel has
+LONGEST = 1_000_000  # characters, the length of a long novel
 DAMAGED = "the text holds a NUL character, as damaged files and files that are not text do"
 TOO_LONG = f"the text has {LONGEST:,} characters or more, as when a quotation mark is not closed"
 CORRECT = "correct or delete the row"
 LABELS = ("label", "labels", "ner_tags")  # canonical columns of labels
-NO_LABELS = ("-", "-1", "nan", "none", "na", "n/a", "null")  # what is written where there is no label, in any case
-HELD_OUT = 0.1  # share of the training rows that becomes a missing validation or test split
-Sampler = Callable[..., np.ndarray]  # of a dataset, a size and a seed: the numbers of rows, ascending
+NO_LABELS = ("-", "-1", "nan", "none", "na", "n/a", "null")  # how a missing label is written, in any case
+HELD_OUT = 0.1  # share of the training rows that replaces a missing validation or test split
+Sampler = Callable[..., np.ndarray]  # takes a dataset, a size and a seed; returns row numbers, ascending
 
 
 # --- read --------------------------------------------------------------------------------------------------
@@ -57,14 +58,15 @@ def read_columns(
     need_train: bool = True,
     **reading: str | bool,
 ) -> dict[str, Dataset]:
-    """Read a source's splits and give the columns their canonical names: `columns` has the user's names by these.
+    """Read a source's splits and rename their columns: `columns` maps canonical names to the user's.
 
-    `reading` are options of `readers.source.Reading`. Other columns are kept, unless they have a canonical name. Raises
-    DataError, ParameterError.
+    `reading` holds options of `readers.source.Reading`. Other columns are kept, unless they have a canonical name.
+    Raises DataError and ParameterError.
     """
-    for field, other in ((f, o) for o in columns for f in columns if f != o and columns[f] == columns[o]):
-        problem = f"names the column {columns[field]!r}, as {parameter(column_parameter(other))} does"
-        raise ParameterError(problem, parameter=column_parameter(field), fix="name two columns")
+    for other, field in combinations(columns, 2):
+        if columns[field] == columns[other]:
+            problem = f"names the column {columns[field]!r}, as {parameter(column_parameter(other))} does"
+            raise ParameterError(problem, parameter=column_parameter(field), fix="name two columns")
     wanted = {name: column_parameter(field.partition(" ")[0]) for field, name in columns.items()}
     labels = frozenset(name for field, name in columns.items() if field in LABELS)
     how = Reading(wanted, labels, named=any(field != name for field, name in columns.items()), **reading)
@@ -80,9 +82,9 @@ def read_columns(
 
 
 def without_unlabelled(splits: dict[str, Dataset], labels: Collection[str]) -> dict[str, Dataset]:
-    """Leave out a validation or test split without labels: without their column, or with nothing but -1, "-" or blanks.
+    """Leave out a validation or test split without labels: one that lacks their column, or has only -1, "-" or blanks.
 
-    Another split's notes say so. Raises DataError where no split is left.
+    Another split's notes say so. Raises DataError if no split is left.
     """
     left = {name: split for name, split in splits.items() if name == "train" or not _is_unlabelled(split, labels)}
     if not left:
@@ -105,7 +107,7 @@ def _is_unlabelled(split: Dataset, labels: Collection[str]) -> bool:
 
 
 def _one_label(split: Dataset, column: str) -> Dataset:
-    """Take labels out of lists of one, as annotation tools write them. Raises DataError for rows with several."""
+    """Unpack lists of one label, as annotation tools write them. Raises DataError for rows with several."""
     kind = split.features["label"]
     if not isinstance(kind, (List, Json, dict)) or (isinstance(kind, List) and isinstance(kind.feature, ClassLabel)):
         return split
@@ -125,7 +127,7 @@ def _one_label(split: Dataset, column: str) -> Dataset:
 
 
 def _numbers_as_texts(split: Dataset, field: str) -> Dataset:
-    """Write out the numbers among texts of JSON, as a table of texts has them; the notes count them."""
+    """Convert numbers among the texts of a JSON file to text; the notes count them."""
     values = values_of(split, field) if isinstance(split.features[field], Json) else []
     numbers = sum(type(value) in (int, float) for value in values)
     if not numbers or not all(type(value) in (int, float, str) for value in values):
@@ -143,46 +145,38 @@ def _replaced(split: Dataset, name: str, values: pa.Array) -> Dataset:
 
 def _leave_out(split: Dataset, columns: Mapping[str, str], how: Reading) -> Dataset:
     """Leave out the rows that DROP_EMPTY and DROP_LABELS name; the notes count them."""
-    columns = {field: name for field, name in columns.items() if not field.startswith("labels")}  # none is none there
-    table = split.with_format("arrow")[:]
-    texts = [field for field in columns if pa.types.is_string(table[field].type) or pa.types.is_null(table[field].type)]
-    dropped = {}
+    fields = [field for field in columns if not field.startswith("labels")]  # of those a row may have none
+    table, dropped = split.with_format("arrow")[:], {}
     if how.drop_empty:
-        blank = [
-            pc.fill_null(pc.match_substring_regex(table[field].cast(pa.string()), INVISIBLE), True) for field in texts
-        ]
-        blank += [pc.is_null(table[field]) for field in columns if field not in texts]
-        dropped["rows without a text or a label"] = reduce(pc.or_, blank)
+        dropped["rows without a text or a label"] = reduce(pc.or_, [_is_blank(table[field]) for field in fields])
     if how.drop_labels and "label" in columns:
-        names = [name.strip() for name in how.drop_labels.split(",")]
-        values = [str(value).strip() in names for value in _label_names(split)]
-        dropped[f"rows labelled {how.drop_labels}"] = pa.array(values, pa.bool_())
+        names, labels = [name.strip() for name in how.drop_labels.split(",")], values_of(split, "label")
+        if isinstance(split.features["label"], ClassLabel):
+            classes = dict(enumerate(split.features["label"].names))
+            labels = [classes.get(label, label) for label in labels]
+        dropped[f"rows labelled {how.drop_labels}"] = [str(label).strip() in names for label in labels]
     keep = np.ones(len(split), bool)
     for what, found in dropped.items():
-        rows = np.flatnonzero(found.to_numpy(zero_copy_only=False) if isinstance(found, pa.Array) else found.to_numpy())
+        rows = np.flatnonzero(found)
         if len(rows):
             shown = ", ".join(str(row + 1) for row in rows[:SHOWN]) + ("" if len(rows) <= SHOWN else ", …")
             note(split, f"{what}, left out", f"{len(rows):,} ({shown})")
         keep[rows] = False
     if keep.all():
         return split
-    kept = InMemoryTable.from_pydict(
-        {"indices": np.flatnonzero(keep).astype(np.uint64)}
-    )  # `bad_rows` counts rows as the file does
+    # As an indices table, from which `bad_rows` can count rows as the file does
+    kept = InMemoryTable.from_pydict({"indices": np.flatnonzero(keep).astype(np.uint64)})
     return Dataset(split.data, info=split.info, indices_table=kept, fingerprint=generate_random_fingerprint())
 
 
-def _label_names(split: Dataset) -> list:
-    feature, values = split.features["label"], values_of(split, "label")
-    if isinstance(feature, ClassLabel):
-        return [
-            feature.names[value] if value is not None and 0 <= value < len(feature.names) else value for value in values
-        ]
-    return values
+def _is_blank(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_string(values.type) or pa.types.is_null(values.type):
+        return pc.fill_null(pc.match_substring_regex(values.cast(pa.string()), INVISIBLE), True)
+    return pc.is_null(values)
 
 
 def rename_columns(dataset: Dataset, columns: Mapping[str, str]) -> Dataset:
-    """Give columns their canonical names: `columns` has the user's names by these. Raises DataError."""
+    """Rename columns to their canonical names: `columns` maps these to the user's. Raises DataError."""
     names, given = set(dataset.column_names), {}
     for field, name in columns.items():
         found = columns_of(name, dataset.column_names)
@@ -201,7 +195,7 @@ def rename_columns(dataset: Dataset, columns: Mapping[str, str]) -> Dataset:
 
 
 def _flat(dataset: Dataset, wanted: Collection[str]) -> Dataset:
-    """Make columns of the fields of columns that hold objects, `data.text`, where a wanted one is not there."""
+    """Turn the fields of object columns into columns such as `data.text`, if a wanted column is missing."""
     missing = any(columns_of(name, dataset.column_names) is None for name in wanted)
     if not missing or not any(isinstance(feature, dict) for feature in dataset.features.values()):
         return dataset
@@ -211,16 +205,16 @@ def _flat(dataset: Dataset, wanted: Collection[str]) -> Dataset:
 
 
 def _joined(dataset: Dataset, names: Sequence[str]) -> pa.ChunkedArray:
-    """The texts of several columns with blanks between."""
+    """Join the texts of several columns with blanks."""
     parts = [dataset.with_format("arrow")[:][name].cast(pa.string()) for name in names]
     joined = pc.binary_join_element_wise(*parts, " ", null_handling="replace", null_replacement="")
     return pc.utf8_trim_whitespace(joined)
 
 
 def check_label_names(dataset: Dataset, labels: Sequence[str], column: str, keep: str) -> None:
-    """Raise DataError with the rows whose class says that there is none, unless `keep` has its name.
+    """Raise DataError with the rows whose label means "none", unless `keep` names it as a class.
 
-    -1 is a class where there would be one only without it.
+    -1 counts as a class if only one class would be left without it.
     """
     kept = [name.strip() for name in keep.split(",")]
     odd = {name for name in set(labels) if name.casefold() in NO_LABELS and name not in kept}
@@ -237,14 +231,14 @@ def check_label_names(dataset: Dataset, labels: Sequence[str], column: str, keep
 
 
 def bad_rows(dataset: Dataset, rows: Sequence[int], column: str, problem: str, fix: str) -> DataError:
-    """Return the error about `rows`, counted from 0, of a column that the user calls `column`."""
+    """Return the error about `rows`, counted from 0; `column` is the user's name for the column."""
     if dataset._indices is not None:  # some rows of the file were left out
         rows = dataset._indices.column(0).take(pa.array(rows)).to_pylist()
     return DataError(problem, source=source_name(dataset), row=[row + 1 for row in rows], column=column, fix=fix)
 
 
 def values_of(dataset: Dataset, column: str) -> list:
-    """Return a column as Python objects, those of `datasets.Json` (JSON of several types) too."""
+    """Return a column as Python objects, also one of `datasets.Json` (JSON of several types)."""
     values = dataset.with_format("arrow")[:][column].to_pylist()
     if isinstance(dataset.features[column], Json):
         return [None if value is None else json.loads(value) for value in values]
@@ -257,7 +251,7 @@ FILL = f"fill it, delete the row, or leave such rows out by {parameter('DROP_EMP
 def check_texts(dataset: Dataset, field: str, column: str | None = None, *, blank: bool = False) -> None:
     """Raise DataError with the rows whose text is missing, not a string, invisible, damaged or far too long.
 
-    `column` is what the user calls the field. With `blank`, texts may be missing or invisible.
+    `column` is the user's name for the field. With `blank`, texts may be missing or invisible.
     """
     column, feature = column or field, dataset.features[field]
     if feature == Value("null") and not blank:
@@ -299,12 +293,11 @@ def in_splits(
     hold_out: Sampler,
     sample: Sampler | None = None,
 ) -> DatasetDict:
-    """Return the splits train, validation and test with as many rows as `sizes` say, in that order (0: all).
+    """Return the splits train, validation and test with `sizes` rows, in that order (0: all).
 
-    Where the first is None all stay as they are, and none is added: so `info` shows a source.
-
-    A missing validation or test split is taken from the training rows by `hold_out`; `sample` (as `hold_out`, if not
-    given) chooses the rows of a split that has more. Raises DataError when there are too few rows.
+    If the first size is None, as for `info`, the splits are returned as they are. Otherwise `hold_out` takes a missing
+    validation or test split from the training rows, and `sample` (by default `hold_out`) chooses the rows of a split
+    that has more. Raises DataError if there are too few rows.
     """
     say_assumed(splits)
     if sizes[0] is None:
@@ -317,10 +310,10 @@ def in_splits(
 
 
 def stratified_indices(labels: Sequence[int], size: int, *, seed: int) -> np.ndarray:
-    """Return `size` row numbers, ascending, each class in its share (to within one row); seeded.
+    """Return `size` row numbers, ascending, with each class in its share (to within one row).
 
-    The rows are shuffled, sorted by label, and taken at even steps (systematic sampling), so that classes of
-    a single row do no harm.
+    The rows are shuffled, sorted by label, and taken at even steps (systematic sampling), which also works for classes
+    of a single row.
     """
     labels = np.asarray(labels)
     shuffled = np.random.default_rng(seed).permutation(len(labels))
@@ -335,17 +328,17 @@ def sample_by_label(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
 
 
 def sample_rows(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
-    """Return `size` row numbers, ascending, every row as likely as any other."""
+    """Return `size` row numbers, ascending, all rows being equally likely."""
     return np.sort(np.random.default_rng(seed).permutation(len(dataset))[:size])
 
 
 def split_missing(
     splits: Mapping[str, Dataset], sizes: Mapping[str, int], *, seed: int, sample: Sampler = sample_by_label
 ) -> dict[str, Dataset]:
-    """Take a missing test or validation split from the training rows, as `sample` chooses them, seeded.
+    """Take a missing test or validation split from the training rows that `sample` chooses.
 
-    It gets as many rows as `sizes` says, or a tenth of the training rows where that is 0. Raises DataError when
-    no training rows would be left.
+    It has as many rows as `sizes` says, or a tenth of the training rows if that is 0. Raises DataError if no training
+    rows would be left.
     """
     splits, total = dict(splits), len(splits["train"])
     for name in ("test", "validation"):
@@ -363,14 +356,14 @@ def split_missing(
 
 
 def subsample(dataset: Dataset, size: int, *, seed: int, sample: Sampler = sample_by_label) -> Dataset:
-    """Return `size` rows, as `sample` chooses them, seeded; all of them for 0 or when there are no more."""
+    """Return `size` rows chosen by `sample`; all rows if `size` is 0 or there are no more."""
     if size == 0 or size >= len(dataset):
         return dataset
     return dataset.select(sample(dataset, size, seed=seed))
 
 
 def thin_out(dataset: DatasetDict, one_in: int, *, seed: int) -> DatasetDict:
-    """Return every split with one in `one_in` rows of its rarest class (of several, the last), at least one; seeded."""
+    """Return every split with one in `one_in` rows of the rarest class (of several, the last), but at least one."""
     counts = np.bincount(dataset["train"]["label"])
     rarest = len(counts) - 1 - int(np.argmin(counts[::-1]))
     rng = np.random.default_rng(seed)
@@ -394,7 +387,7 @@ def label_counts(dataset: DatasetDict) -> pd.DataFrame:
 
 
 def fingerprint(dataset: DatasetDict) -> str:
-    """Return the SHA-256 over every split's name, columns and values: the same rows give the same digest anywhere."""
+    """Return the SHA-256 of every split's name, columns and values, which is the same on any machine."""
     digest = hashlib.sha256()
     for name, split in dataset.items():
         digest.update(json.dumps([name, split.column_names]).encode())
@@ -404,7 +397,7 @@ def fingerprint(dataset: DatasetDict) -> str:
 
 
 def slice_column(dataset: Dataset, column: str) -> list[str]:
-    """Return the values of a column as text, to slice results by. Raises DataError when there is no such column."""
+    """Return the values of a column as text, to slice results by. Raises DataError if there is no such column."""
     if column not in dataset.column_names:
         problem = f"no column {column!r} to slice by; it has {', '.join(dataset.column_names)}"
         raise DataError(problem, source=source_name(dataset), column=column)

@@ -1,19 +1,18 @@
-"""The exceptions a caller can expect, and the one place where they are put into words."""
+"""The exceptions a caller can expect, and the one place that turns them into sentences."""
 
 import re
 from collections.abc import Callable, Sequence
 
-MARK = "\x1a"  # around the name of a parameter inside a text; no text of a user's has this control character
-SHOWN = 10  # rows that are named; of the others the message gives the number
-LONGEST = 1_900  # characters of a sentence; what is cut is foreign, such as a type of a thousand fields
+MARK = "\x1a"  # encloses the name of a parameter inside a text; no user's text contains this control character
+SHOWN = 10  # rows that a message names; the others are counted
+LONGEST = 1_900  # characters of a sentence; only foreign text is cut, such as a type with a thousand fields
 
-
-# Control characters but tab and line feed, marks of writing direction, and half characters (lone surrogates)
+# Control characters except tab and line feed, marks of writing direction, and lone surrogates
 ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def visible(text: str) -> str:
-    r"""Return a text for a terminal, foreign characters that would act there written as JSON writes them.
+    r"""Return a text that is safe on a terminal: characters that would act there are escaped as in JSON.
 
     >>> visible("a\x1b[31mb")
     'a\\u001b[31mb'
@@ -22,16 +21,16 @@ def visible(text: str) -> str:
 
 
 def parameter(name: str) -> str:
-    """Mark the name of a parameter inside the text of an error, so that each interface can spell it its own way."""
+    """Mark a parameter's name inside the text of an error, so that each interface can spell it in its own way."""
     return f"{MARK}{name}{MARK}"
 
 
 class BertHelpersError(ValueError):
     """Base of the package's exceptions: what is wrong, where, and how to fix it, as fields.
 
-    `problem` and `fix` are clauses without a full stop; `source` is the file, run or model; `row` is one number or all
-    of them, from 1, counted in `unit`s, or ids; `column` is the user's own name of it; `parameter` is the notebook
-    parameter that decides. `str(error)` is the sentence with the notebooks' names, `sentence` with others.
+    `problem` and `fix` are clauses without a full stop; `source` is the file, run or model; `row` is the
+    number of one bad row or of all, from 1, counted in `unit`s, or their ids; `column` is the user's name for the
+    column; `parameter` is the notebook parameter at fault. `str(error)` spells parameters as notebooks do.
     """
 
     def __init__(
@@ -53,12 +52,13 @@ class BertHelpersError(ValueError):
 
     @property
     def row(self) -> int | str | None:
-        """The first bad row, from 1, or the first bad question's id; None where the problem is not in a row."""
+        """The first bad row, from 1, or the id of the first bad question; None if the problem is not in a row."""
         return self.rows[0] if self.rows else None
 
     def sentence(self, spell: Callable[[str], str] = str) -> str:
-        """The error in one sentence; `spell` turns the name of a notebook parameter into the interface's own."""
-        place = ", ".join(_cut(part, 300) for part in (self.source, self._rows(), self._column()) if part)
+        """Return the error as one sentence; `spell` turns the name of a notebook parameter into the interface's own."""
+        column = f"column {self.column!r}" if self.column is not None and repr(self.column) not in self.problem else ""
+        place = ", ".join(_cut(part, 300) for part in (self.source, self._rows(), column) if part)
         fix = self.fix
         if self.parameter and self.source and MARK not in self.fix:
             fix = f"{fix or 'name the right one'} by {parameter(self.parameter)}"
@@ -70,7 +70,7 @@ class BertHelpersError(ValueError):
         return text if text.endswith((".", "?", ")", "…")) else f"{text}."
 
     def entries(self, spell: Callable[[str], str] = str) -> list[dict[str, object]]:
-        """Return the error as programs read it, an entry for each of the rows that the sentence names."""
+        """Return the error for programs: one entry for each row that the sentence names."""
         count = f" ({len(self.rows)} {self.unit}s)" if len(self.rows) > SHOWN else ""
         problem, fix = (_cut(_spelled(text, spell), LONGEST // 2) for text in (self.problem, self.fix))
         entry = {"problem": problem + count, "source": self.source, "row": None, "column": self.column, "fix": fix}
@@ -85,14 +85,11 @@ class BertHelpersError(ValueError):
         also = f" (also {units} {', '.join(map(repr, others))}{more})" if others else ""
         return f"{self.unit} {first!r}{also}"
 
-    def _column(self) -> str:
-        return f"column {self.column!r}" if self.column is not None and repr(self.column) not in self.problem else ""
-
 
 def _spelled(text: str, spell: Callable[[str], str]) -> str:
     parts = text.split(MARK)
     parts[1::2] = map(spell, parts[1::2])
-    return visible("".join(parts)).replace("\n", "\\n")  # the name of a file may have any sign
+    return visible("".join(parts)).replace("\n", "\\n")  # a file name may contain any character
 
 
 def _cut(text: str, most: int) -> str:
@@ -112,11 +109,11 @@ class ParameterError(BertHelpersError):
 
 
 class TrainingError(BertHelpersError):
-    """Training was stopped because going on would be useless."""
+    """Training was stopped because it could not usefully go on."""
 
 
 class Interrupted(TrainingError):
-    """Training was ended by a signal, and saved."""
+    """A signal ended the training, whose state was saved."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)

@@ -1,6 +1,6 @@
 """Files of this project: written whole or not at all, and read back with their types checked.
 
-Every file of a result is written here, or by a library's own saver into a folder that this module hands out.
+Every file of a result is written here, or by a library's own saver into a folder that this module provides.
 """
 
 import glob
@@ -23,27 +23,26 @@ from bert_helpers.errors import DataError, ParameterError
 
 LARGEST = 5_000_000  # bytes of a file that is read whole; a run writes kilobytes
 SHOWN = 40  # characters of a value in a message
-LARGEST_NUMBER = 1e100  # beyond it sums overflow; Python's JSON also reads NaN and infinity, which are no JSON
+LARGEST_NUMBER = 1e100  # sums of larger ones overflow; Python's json also accepts NaN and infinity
 
 
 def base_folder() -> Path:
     """Return the folder that relative paths start from: where papermill was called, or the project's root.
 
-    The working directory of a kernel started by JupyterLab or nbval is `notebooks/`; its runs belong next to it, not
-    in it.
+    A kernel that JupyterLab or nbval starts works in `notebooks/`; its runs belong next to that folder, not in it.
     """
     here = Path.cwd()
     return here.parent if here.name == "notebooks" and (here.parent / "bert_helpers").is_dir() else here
 
 
 def resolve(source: str) -> str:
-    """Return a relative path as seen from here, if something is there below `base_folder`; else the name unchanged."""
+    """Return a path below `base_folder` as seen from here, if something is there; otherwise `source` unchanged."""
     path = base_folder() / source
     return os.path.relpath(path) if source != "sample" and os.path.exists(path) else source  # False for a long name
 
 
 def local_path(name: str | Path) -> Path:
-    """Return the path that a name stands for: "~mine.csv" may be a file here, else the tilde is somebody's home."""
+    """Return the path that a name stands for: "~mine.csv" may be a file here; otherwise ~ is a home."""
     return Path(name if os.path.lexists(name) else os.path.expanduser(name))
 
 
@@ -52,7 +51,7 @@ def local_path(name: str | Path) -> Path:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a full disk or a read-only folder into one ParameterError that says so."""
+    """Raise ParameterError for a full disk, a read-only folder and the like."""
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -67,10 +66,10 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> Path:
-    """Make the folder, and raise ParameterError if nothing can be written there: before training, not after it."""
+    """Create the folder, and raise ParameterError if nothing can be written there: before training, not after it."""
     try:
         str(folder).encode()
-    except UnicodeEncodeError as error:  # the savers of weights and tokenizers take no such name
+    except UnicodeEncodeError as error:  # the savers of weights and tokenizers accept no such name
         fix = "choose another folder"
         raise ParameterError("its name is not UTF-8", source=str(folder), fix=fix) from error
     with writing(folder):
@@ -81,7 +80,7 @@ def check_writable(folder: Path) -> Path:
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Raise ParameterError when the disk of `folder` has less than `size` bytes free."""
+    """Raise ParameterError if the disk of `folder` has less than `size` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < size:
         problem = f"has {free / 1e6:,.0f} MB free where {size / 1e6:,.0f} MB will be written"
@@ -91,9 +90,8 @@ def check_room(folder: Path, size: int) -> None:
 def write_text(path: Path, text: str) -> Path:
     """Write a UTF-8 file under a temporary name in the same folder, then move it into place in one step.
 
-    What UTF-8 cannot encode, such as a file name that is not UTF-8, is written as `\\udcff`, which JSON reads back. The
-    mode of a file that is replaced stays. Raises ParameterError when it cannot be written, or something other than a
-    file is there: a link is not followed.
+    What UTF-8 cannot encode, such as parts of a file name, is written as `\\udcff`, which JSON reads back. A replaced
+    file keeps its mode. Raises ParameterError if the file cannot be written, or if a link or a folder is in its place.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,12 +113,12 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_json(path: Path, content: object) -> Path:
-    """Write `to_json` as `write_text` does."""
+    """Write the content as JSON (`to_json`), in one step as `write_text` does."""
     return write_text(path, to_json(content))
 
 
 def _check_is_file(path: Path) -> os.stat_result | None:
-    """Return what is known of a file, None where nothing is; raise ParameterError for a link, a folder or a device."""
+    """Return a file's status, None if nothing is there; raise ParameterError for a link, a folder or a device."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -131,7 +129,7 @@ def _check_is_file(path: Path) -> os.stat_result | None:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files of the same name whose process was killed."""
+    """Remove temporary versions of the file whose process was killed."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.????????"):
         pid = left.name.split(".")[-2]
         if pid.isdecimal() and not _is_running(int(pid)):
@@ -143,8 +141,8 @@ def _is_running(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):
-        return True
+    except (OSError, OverflowError):  # another user's process, or too large a number
+        pass
     return True
 
 
@@ -156,24 +154,23 @@ def digest(path: Path) -> str:
 
 # --- write several files together --------------------------------------------------------------------------
 
-STAGED, READY = ".staged", ".ready"  # folders in the one that changes: being filled; complete
-REMOVED = "removed.json"  # in READY: names of files that go
+STAGED, READY = ".staged", ".ready"  # subfolders of the one that changes: being filled; complete
+REMOVED = "removed.json"  # in READY: the names of files to remove
 
 
 @contextmanager
 def replace_files(folder: Path, *, ours: Mapping[str, str]) -> Iterator[Path]:
-    """Give an empty folder to fill; at the end of the block its files take their places in `folder`, all or none.
+    """Yield an empty folder to fill; at the end of the block its files take their places in `folder`, all or none.
 
-    `ours` are the files that an earlier run wrote there, by relative path, with their SHA-256 (see `written_files`):
-    those are replaced, and those that are not written again removed. Any other file stays, and where one is in the way
-    ParameterError says so. Once all files are complete, renaming one folder decides; whoever comes next after a
-    crash moves on from there (`finish_replacing`). After an error `folder` is as it was.
+    `ours` are the `written_files` of an earlier run: they are replaced, or removed if they are not written again. Any
+    other file stays; if one is in the way, ParameterError is raised. Renaming one folder commits all files together;
+    after a crash the next process continues from there (`finish_replacing`). After an error `folder` is as it was.
     """
     check_writable(folder)
     finish_replacing(folder)
     staged, new = folder / STAGED, folder / STAGED / folder.resolve().name
     with writing(folder):
-        shutil.rmtree(staged, ignore_errors=True)  # an earlier process was killed
+        shutil.rmtree(staged, ignore_errors=True)  # of a process that was killed
         new.mkdir(parents=True)
         try:
             yield new
@@ -192,10 +189,7 @@ def replace_files(folder: Path, *, ours: Mapping[str, str]) -> Iterator[Path]:
 
 
 def finish_replacing(folder: Path) -> None:
-    """Move the files of a `replace_files` that was interrupted, if there is one, to their places.
-
-    Raises ParameterError when they cannot be written.
-    """
+    """Move the files of an interrupted `replace_files`, if there are any, to their places. Raises ParameterError."""
     ready = folder / READY
     if not ready.is_dir() or ready.is_symlink():
         return
@@ -213,9 +207,9 @@ def finish_replacing(folder: Path) -> None:
 
 
 def check_replaceable(folder: Path, names: Iterable[str], *, ours: Mapping[str, str]) -> None:
-    """Raise ParameterError if a file that nobody wrote here, or that was changed since, is in the way of `names`.
+    """Raise ParameterError if `names` would replace a file that is not one of `ours`, or was changed since.
 
-    Nor may a link or a file be in the way of a folder.
+    The same holds for a link or a file where a folder is needed.
     """
     for name in names:
         path = _place_in(folder, name)
@@ -225,16 +219,15 @@ def check_replaceable(folder: Path, names: Iterable[str], *, ours: Mapping[str, 
 
 
 def _place_in(folder: Path, name: str) -> Path:
-    """Return the path of a file below a folder; the folder, and so the name, may come from anywhere.
+    """Return the path of a file below a folder; neither of them need be trusted.
 
-    Raises ParameterError for a path that leaves the folder, and for a link or a file where a folder is to be.
+    Raises ParameterError for a path that leaves the folder, and for a link or a file where a folder is needed.
     """
     path = folder / name
-    parents = [parent for parent in path.parents if folder in parent.parents]
     if ".." in Path(name).parts or folder not in path.parents:
         raise ParameterError(f"names the file {name!r}, which is outside", source=str(folder), fix="remove the folder")
-    for parent in parents:
-        if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
+    for parent in path.parents:
+        if folder in parent.parents and (parent.is_symlink() or (parent.exists() and not parent.is_dir())):
             problem = "is a link or a file where a folder is to be written"
             raise ParameterError(problem, source=str(parent), fix="move it away, or choose another folder")
     return path
@@ -246,15 +239,15 @@ def written_files(folder: Path) -> dict[str, str]:
 
 
 def is_unchanged(path: Path, known: str | None) -> bool:
-    """Return whether a path is a file, no link, with this SHA-256."""
+    """Return whether a path is a file (not a link) with this SHA-256."""
     return known is not None and path.is_file() and not path.is_symlink() and digest(path) == known
 
 
 def _fsync(path: Path) -> None:
-    """Have the disk keep a file, or the names in a folder; systems without the second go without it."""
+    """Flush a file, or the names in a folder, to the disk."""
     try:
         number = os.open(path, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folders
+    except PermissionError:  # Windows does not open folders
         return
     try:
         os.fsync(number)
@@ -266,12 +259,12 @@ def _fsync(path: Path) -> None:
 
 
 def to_json(content: object, *, indent: int | None = 2) -> str:
-    """Return what `plain` makes of the content as JSON, and a line feed; `indent` None: on one line."""
+    """Return the content, made `plain`, as JSON with a final line feed; with `indent` None, on one line."""
     return json.dumps(plain(content), indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def plain(value: object) -> object:
-    """Return a value as JSON has it: NumPy numbers as plain ones, tuples as lists, NaN and infinity as None."""
+    """Return a value that JSON can hold: NumPy numbers as Python's, tuples as lists, NaN and infinity as None."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
@@ -285,7 +278,7 @@ def plain(value: object) -> object:
 
 
 def read_text(path: Path, *, largest: int = LARGEST) -> str:
-    """Read a UTF-8 file. Raises DataError for a pipe or a device, too many bytes, or what is not UTF-8."""
+    """Read a UTF-8 file. Raises DataError for a pipe or a device, too large a file, or one that is not UTF-8."""
     try:
         if not path.is_file():  # opening a pipe would wait for its other end
             raise DataError("is no file, or is gone", source=str(path))
@@ -300,16 +293,15 @@ def read_text(path: Path, *, largest: int = LARGEST) -> str:
 
 def read_json(path: Path, schema: object = object, *, largest: int = LARGEST) -> object:
     """Read a JSON file whose content fits a schema (see `mismatch`). Raises DataError with the reason."""
+    text = read_text(path, largest=largest)
     try:
-        content = json.loads(read_text(path, largest=largest))
+        content = json.loads(text)
         problem = mismatch(content, schema)
     except RecursionError as error:
         raise DataError("is nested too deeply", source=str(path)) from error
     except json.JSONDecodeError as error:
         raise DataError(f"is not JSON, or only a part of it ({error})", source=str(path)) from error
     except ValueError as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError("is not JSON: it has a number of too many digits", source=str(path)) from error
     if problem:
         raise DataError(f"does not have the expected form ({problem})", source=str(path))
@@ -317,11 +309,11 @@ def read_json(path: Path, schema: object = object, *, largest: int = LARGEST) ->
 
 
 def mismatch(value: object, schema: object, name: str = "") -> str:
-    """Say in which field JSON does not fit a schema; "" if it does.
+    """Say which field of JSON does not fit a schema; "" if all do.
 
     A schema is a type (`float`: a number, `object`: anything), None (null), a tuple of alternatives, a list with the
-    schema of its items, or a dict with the schemas of its fields, `...` standing for all that are not named. A field
-    that is missing counts as null.
+    schema of its items, or a dict with the schemas of its fields, where `...` stands for all others. A missing field
+    counts as null.
 
     >>> mismatch({"seed": "0", "more": 1}, {"seed": int})
     'seed is "0"'
