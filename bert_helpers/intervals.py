@@ -1,7 +1,7 @@
 """95% confidence intervals by resampling the examples of a test set.
 
-A resample is a vector of weights, how often each example was drawn, and a metric is a function of weights. That one
-form serves sums (accuracy, losses), ranks (ROC AUC, Spearman) and differences of two runs.
+A resample is a vector of weights, the number of times each example was drawn, and a metric is a function of weights.
+This one form serves sums (accuracy, losses), ranks (ROC AUC, Spearman) and differences between two runs.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,8 +11,8 @@ import pandas as pd
 from scipy.special import ndtr, ndtri, stdtrit
 
 RESAMPLES = 2000
-MANY = 2000  # units, among which those that such a share is about are counted in a second at most
-LEFT_OUT = 200  # groups of the jackknife; up to so many units it leaves out one at a time
+MANY = 2000  # units; for so many, a metric is computed of each unit alone in at most a second
+LEFT_OUT = 200  # groups of the jackknife; with no more units than this, it leaves out one at a time
 Weights = np.ndarray  # (…, units)
 Metrics = dict[str, np.ndarray]  # each of shape (…)
 
@@ -34,10 +34,10 @@ def intervals(
     2015): on 100 rows plain percentile intervals of accuracy, ROC AUC and Pearson contained the truth in 91-92% of
     simulated test sets, these in 93-95%.
 
-    Where every resample agrees the bootstrap knows nothing: 20 right of 20 is no proof of an accuracy of 1. A share of
-    0 or 1 then gets the exact bound for that many units that all agree (Clopper and Pearson 1934), if it is known which
-    units it is about; any other metric gets none (NaN). `shares` are as in `metrics.Measure`; a metric that is a tuple
-    goes by its last part. The `difference` of two runs is 0 to 0 there: they gave the same answers.
+    If all resamples agree, the bootstrap says nothing: 20 right out of 20 do not prove an accuracy of 1. A share of 0
+    or 1 then gets the exact bound for that many units that all agree (Clopper and Pearson 1934), if it is known which
+    units it is about; any other metric gets no interval (NaN). `shares` is as in `metrics.Measure`; a tuple is looked
+    up by its last part. A `difference` is then 0 to 0, because the two runs gave the same answers.
     """
     rng = np.random.default_rng(seed)
     values = statistic(np.ones(units))
@@ -55,7 +55,7 @@ def intervals(
 
 
 def _resamples(units: int, n_resamples: int, rng: np.random.Generator) -> Iterator[Weights]:
-    chunk = max(1, 2_000_000 // units)  # resamples at a time: weights stay under 16 MB
+    chunk = max(1, 2_000_000 // units)  # resamples at a time, whose weights take less than 16 MB
     for start in range(0, n_resamples, chunk):
         size = min(chunk, n_resamples - start)
         drawn = rng.integers(0, units, (size, units)) + units * np.arange(size)[:, None]
@@ -63,7 +63,7 @@ def _resamples(units: int, n_resamples: int, rng: np.random.Generator) -> Iterat
 
 
 def _jackknife(units: int, groups: int, rng: np.random.Generator) -> Iterator[Weights]:
-    """All units but a group, for each group: by ones, or at random where units are many."""
+    """Leave out one group of units at a time: single units, or random groups if there are many."""
     group = rng.permutation(units) % max(2, groups)
     for number in range(max(2, groups)):
         yield (group != number).astype(np.float64)[None]
@@ -81,7 +81,7 @@ def _bca(value: float, resampled: np.ndarray, left_out: np.ndarray, units: int, 
     below = (np.mean(resampled < value) + np.mean(resampled <= value)) / 2
     bias = ndtri(np.clip(below, 0.5 / resampled.size, 1 - 0.5 / resampled.size))
     influence = left_out.mean() - left_out if left_out.size else np.zeros(1)
-    influence = influence / (np.abs(influence).max() or 1.0)  # or the cube of a large error would overflow
+    influence = influence / (np.abs(influence).max() or 1.0)  # otherwise the cube of a large error would overflow
     spread = np.sum(influence**2) ** 1.5
     acceleration = np.sum(influence**3) / (6 * spread) if spread > 0 else 0.0
     reach = np.sqrt(units / max(units - 1, 1)) * stdtrit(max(units - 1, 1), (1 + level) / 2)
@@ -94,14 +94,14 @@ def _bca(value: float, resampled: np.ndarray, left_out: np.ndarray, units: int, 
 def _where_all_agree(
     statistic: Callable[[Weights], Metrics], name: object, value: float, units: int, level: float, of_all: bool | None
 ) -> tuple[float, float]:
-    """Return the exact bound of a share; `of_all` as in `metrics.Measure.shares`, None for what is no share."""
+    """Return the exact bound of a share; `of_all` is as in `metrics.Measure.shares`, None for other metrics."""
     agree = units
     if of_all is None or value not in (0.0, 1.0) or (not of_all and units > MANY):
         return np.nan, np.nan
-    if not of_all:  # units that give the value each by itself
+    if not of_all:  # count the units that have the value on their own
         with np.errstate(invalid="ignore", divide="ignore"):
             agree = int(np.sum([statistic(weights)[name] == value for weights in np.eye(units)]))
-        # An F1 of 0 is 0 of a unit that it is not about, too: which those are cannot be seen here.
+        # F1 is also 0 for a unit that it is not about, which cannot be recognized here.
         if agree == 0 or (value == 0 and agree == units):
             return np.nan, np.nan
     missed = ((1 - level) / 2) ** (1 / agree)
@@ -109,9 +109,9 @@ def _where_all_agree(
 
 
 def ranker(values: np.ndarray) -> Callable[[Weights], np.ndarray]:
-    """Ranks of `values` (units,) in a resample, as a function of its weights (…, units): (…, units).
+    """Return the function from the weights (…, units) of resamples to the ranks (…, units) of `values` (units,).
 
-    The rank counts the drawn units with a lower value, and half of those with the same.
+    A rank counts the drawn units with a lower value, and half of those with the same value.
     """
     order = np.argsort(values, kind="stable")
     below = np.searchsorted(values[order], values, side="left")

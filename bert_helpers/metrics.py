@@ -1,4 +1,4 @@
-"""From predictions to numbers with 95% confidence intervals: what every task's measure can do, and the classifiers'."""
+"""From predictions to numbers with 95% confidence intervals: the base of all measures, and that of classifiers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,17 +13,17 @@ from bert_helpers.intervals import RESAMPLES, Metrics, Weights, intervals, ranke
 
 
 class Measure(ABC):
-    """One run's metrics as functions of how often each unit is drawn: what intervals and comparisons are made of.
+    """One run's metrics as functions of how often each unit is drawn, as intervals and comparisons need them.
 
     A subclass takes predictions and references, sets `units` and `examples`, and defines `statistic`.
     """
 
-    # Metrics that are shares of something, and whether that is all units, or those that a class or entity is in
+    # Metrics that are shares: of all units (True), or of those in which a class or an entity occurs (False)
     shares: ClassVar[Mapping[str, bool]] = {}
     lower_is_better: ClassVar[Sequence[str]] = ()
-    headline: ClassVar[Sequence[str]]  # the metrics that are shown while training
+    headline: ClassVar[Sequence[str]]  # the metrics shown during training
 
-    units: int  # what is drawn: examples, or groups of them
+    units: int  # the number that is drawn: examples, or groups of them
     examples: int
     correct: np.ndarray | None = None  # (examples,) booleans, where an example is either right or wrong
 
@@ -32,14 +32,14 @@ class Measure(ABC):
         """Return each metric (…) of weights (…, units); NaN where it is undefined."""
 
     def values(self, names: Sequence[str] | None = None) -> dict[str, float]:
-        """Return the metrics, or those of these names, without intervals."""
+        """Return all metrics, or the named ones, without intervals."""
         values = self.statistic(np.ones(self.units))
         return {name: float(values[name]) for name in names or values}
 
     def intervals(
         self, names: Sequence[str] | None = None, *, seed: int = 0, n_resamples: int = RESAMPLES
     ) -> pd.DataFrame:
-        """Return the metrics, or those of these names, as rows with `value`, `low`, `high`: 95% bootstrap."""
+        """Return all metrics, or the named ones, as rows with `value`, `low`, `high`: 95% bootstrap intervals."""
 
         def chosen(weights: Weights) -> Metrics:
             values = self.statistic(weights)
@@ -61,13 +61,13 @@ def format_interval(row: pd.Series) -> str:
 
 
 class ClassificationMeasure(Measure):
-    """Logits (examples, classes) with labels (examples,), the numbers of the classes.
+    """Measures of logits (examples, classes) against labels (examples,), which are class numbers.
 
-    `accuracy`; `f1`: of class 1 for two classes, for more the mean over classes (macro), where a class that is neither
-    present nor predicted counts as 0; `f1_macro` and `f1_weighted`: means over classes, plain and by their share of the
-    labels; `log_loss` (nats); `brier`: mean squared error of the probabilities (Brier 1950), of class 1's for two
-    classes, summed over classes for more; `roc_auc` (one against the rest, mean over classes, for more than two), left
-    out where a class has no examples or all. Raises DataError when logits and labels do not belong together.
+    `accuracy`; `f1`: of class 1 if there are two classes, else the mean over classes (macro), where a class that is
+    neither present nor predicted counts as 0; `f1_macro` and `f1_weighted`: means over classes, plain and by their
+    share of the labels; `log_loss` (nats); `brier`: mean squared error of the probabilities (Brier 1950), of class 1's
+    for two classes, summed over classes for more; `roc_auc` (for more than two classes the mean of one against the
+    rest), left out if a class has no examples or all of them. Raises DataError if logits and labels do not match.
     """
 
     shares: ClassVar = {"accuracy": True, "precision": False, "recall": False, "f1": False, "f1_macro": False,
@@ -125,7 +125,7 @@ class ClassificationMeasure(Measure):
         return table.assign(rows=np.repeat(self.columns[:, : self.classes].sum(axis=0).astype(int), 2))
 
     def _sums(self, weights: Weights) -> list[np.ndarray]:
-        """Return examples of each class, predictions of it and hits, (…, classes) each; log loss and squares, (…)."""
+        """Return each class's examples, predictions and hits, (…, classes) each; log loss and squared errors, (…)."""
         sums, n = weights @ self.columns, self.classes
         return [*(sums[..., i * n : (i + 1) * n] for i in range(3)), sums[..., -2], sums[..., -1]]
 
@@ -136,7 +136,7 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def check_classification(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits (examples, classes) and labels (examples,) as arrays. Raises DataError when they do not fit."""
+    """Return logits (examples, classes) and labels (examples,) as arrays. Raises DataError if they do not match."""
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
         raise DataError(f"predictions of shape {logits.shape} do not fit labels of shape {labels.shape}.")
@@ -149,7 +149,7 @@ def check_classification(logits: np.ndarray, labels: np.ndarray) -> tuple[np.nda
 
 
 def _roc_auc(weights: Weights, ranks: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve as the Mann-Whitney statistic: the share of pairs in the right order, ties half."""
+    """Return the area under the ROC curve: the share of pairs in the right order, ties half (Mann and Whitney)."""
     positives = weights @ positive
     pairs = positives * (weights.sum(axis=-1) - positives)
     return ((weights * ranks) @ positive - positives**2 / 2) / np.where(pairs > 0, pairs, np.nan)

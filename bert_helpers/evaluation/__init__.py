@@ -1,1 +1,1 @@
-"""What is done with predictions: calibration, comparison, figures."""
+"""Evaluation of predictions: calibration, comparison, figures."""

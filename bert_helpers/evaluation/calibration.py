@@ -1,4 +1,4 @@
-"""Whether a classifier's probabilities can be believed, and what they are good for.
+"""Whether a classifier's probabilities can be trusted, and what they are good for.
 
 Confidence is the probability of the predicted class.
 """
@@ -19,10 +19,10 @@ BINS = 10
 
 
 def reliability(logits: np.ndarray, labels: np.ndarray, *, bins: int = BINS) -> pd.DataFrame:
-    """Confidence against accuracy in bins of about as many examples each, for a reliability diagram.
+    """Return confidence and accuracy in bins of about equally many examples, for a reliability diagram.
 
-    One row a bin, least confident first: `rows`, `confidence` and `accuracy` (means), `low` and `high` (95% interval
-    of the accuracy, Wilson 1927). Examples of equal confidence share a bin, so there may be fewer than `bins`.
+    One row per bin, least confident first: `rows`, `confidence` and `accuracy` (means), `low` and `high` (95% interval
+    of the accuracy, Wilson 1927). Examples of equal confidence share a bin, so there may be fewer bins than `bins`.
     """
     confidence, correct = _confidence(logits, labels)
     rank = np.searchsorted(np.sort(confidence), confidence, side="left")
@@ -36,15 +36,15 @@ def reliability(logits: np.ndarray, labels: np.ndarray, *, bins: int = BINS) -> 
 def calibration_error(
     logits: np.ndarray, labels: np.ndarray, *, bins: int = BINS, n_draws: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Expected calibration error over `reliability`'s bins, and what chance alone would make of it.
+    """Return the expected calibration error over the bins of `reliability`, and the error that chance alone causes.
 
     `ece`: mean distance of accuracy from confidence, weighted by rows (Naeini et al. 2015; equal-mass bins). Its
-    `value` is too high on few rows, since chance opens a gap in every bin, and resampling opens it twice. So `low`
-    and `high` (95%) are the errors under which the measured one is likely: outcomes are drawn from the model's
-    confidences, shifted by c times the measured gaps, for c from 0 (perfect calibration) up (a test inversion). They
-    may both lie below `value`. In simulations they held the true error of a badly calibrated model in 84 to 91 of 100
-    test sets, less than the 95 they aim at: the gaps they scale hold noise themselves. `ece_by_chance`: mean, and 95%
-    range, of what a perfectly calibrated model would show.
+    `value` is too high on few rows, since chance opens a gap in every bin, and resampling would open it twice. So `low`
+    and `high` (95%) bound the errors under which the measured one is likely: outcomes are drawn from the model's
+    confidences, shifted by c times the measured gaps, for c from 0 (perfect calibration) up (a test inversion). Both
+    may lie below `value`. In simulations they contained the true error of a badly calibrated model in 84 to 91 of 100
+    test sets, fewer than the 95 they aim at, because the gaps they scale contain noise too. `ece_by_chance`: mean and
+    95% range of the error that a perfectly calibrated model would show.
     """
     table = reliability(logits, labels, bins=bins)
     rows, confidence = table.rows.to_numpy(), table.confidence.to_numpy()
@@ -67,10 +67,10 @@ def calibration_error(
 def calibration_by_label(
     logits: np.ndarray, labels: np.ndarray, names: Sequence[str], *, seed: int = 0
 ) -> pd.DataFrame:
-    """Calibration of each of several labels, whose probabilities are sigmoids of logits (rows, labels).
+    """Return the calibration of each of several labels, whose probabilities are sigmoids of logits (rows, labels).
 
-    One row a label: `rows` that have it, `share` of all, `said` (mean probability), and `ece` of "no" and "yes" with
-    `low`, `high` and `by_chance`, as `calibration_error` says.
+    One row per label: `rows` that have it, `share` of all, `said` (mean probability), and `ece` of "no" and "yes" with
+    `low`, `high` and `by_chance`, as in `calibration_error`.
     """
     tables = {}
     for name, yes, true in zip(names, np.asarray(logits, dtype=float).T, np.asarray(labels).astype(int).T, strict=True):
@@ -82,11 +82,11 @@ def calibration_by_label(
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The number to divide logits by so that the log loss of these rows is lowest (Guo et al. 2017).
+    """Return the number that logits must be divided by for the lowest log loss on these rows (Guo et al. 2017).
 
-    Fit it on validation rows and apply it to test logits: `test_logits / temperature`. Over 1 it makes the model less
-    sure; it never changes which class is predicted. Rows that are all predicted right would make it 0: then it warns
-    and returns 1, which changes nothing.
+    Fit it on validation rows and apply it to test logits: `test_logits / temperature`. Above 1 it makes the model less
+    confident; it never changes which class is predicted. If all rows are predicted right, it would be 0: the function
+    then warns and returns 1, which changes nothing.
     """
     logits, labels = check_classification(logits, labels)
     rows = np.arange(len(labels))
@@ -102,10 +102,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def risk_coverage(logits: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
-    """Error rate among the most confident share of the rows (El-Yaniv and Wiener 2010).
+    """Return the error rate among the most confident share of the rows (El-Yaniv and Wiener 2010).
 
-    One row an example, most confident first: `coverage` (share answered when the model refuses the rest), `risk` (error
-    rate among those) and `confidence` (the lowest answered).
+    One row per example, most confident first: `coverage` (share answered if the model refuses the rest), `risk` (error
+    rate of the answers) and `confidence` (the lowest of the answers).
     """
     confidence, errors = _by_confidence(logits, labels)
     answered = np.arange(1, len(errors) + 1)
@@ -116,9 +116,9 @@ def risk_coverage(logits: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
 def risk_coverage_area(
     logits: np.ndarray, labels: np.ndarray, *, n_resamples: int = RESAMPLES, seed: int = 0
 ) -> pd.DataFrame:
-    """Mean risk over all coverages (`aurc`, Geifman and El-Yaniv 2017) with `value`, `low`, `high`.
+    """Return the mean risk over all coverages (`aurc`, Geifman and El-Yaniv 2017) with `value`, `low`, `high`.
 
-    Confidence that says nothing gives the error rate; lower is better.
+    Lower is better; uninformative confidence gives the error rate.
     """
     _, errors = _by_confidence(logits, labels)
 
@@ -133,7 +133,7 @@ def risk_coverage_area(
 def confident_mistakes(
     logits: np.ndarray, labels: np.ndarray, texts: Sequence[str], *, names: Sequence[str], count: int = 10
 ) -> pd.DataFrame:
-    """The wrong predictions with the highest confidence: `label`, `predicted`, `confidence`, `text`, by row number."""
+    """Return the most confident wrong predictions: `label`, `predicted`, `confidence`, `text`, by row number."""
     confidence, correct = _confidence(logits, labels)
     wrong = np.flatnonzero(~correct)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
@@ -152,7 +152,7 @@ def _confidence(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _by_confidence(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence and error of each row, most confident first; rows of equal confidence share their mean error."""
+    """Return confidence and error by row, most confident first; rows of equal confidence share their mean error."""
     confidence, correct = _confidence(logits, labels)
     errors = pd.Series(~correct).groupby(confidence).transform("mean").to_numpy()
     order = np.argsort(-confidence, kind="stable")

@@ -1,4 +1,4 @@
-"""Comparisons: of two runs on the same examples, and of the parts of one test set."""
+"""Comparison of two runs on the same examples, and of the parts of one test set."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -16,8 +16,8 @@ from bert_helpers.metrics import Measure
 class Comparison(NamedTuple):
     """Two runs side by side."""
 
-    table: pd.DataFrame  # a row a metric: both values, then `difference` (second - first), `low`, `high`
-    p_value: float | None  # McNemar's exact test; None where examples are not right or wrong
+    table: pd.DataFrame  # one row per metric: both values, then `difference` (second - first), `low`, `high`
+    p_value: float | None  # of McNemar's exact test; None if examples are not simply right or wrong
     sentence: str
 
 
@@ -32,11 +32,11 @@ def compare(
 ) -> Comparison:
     """Return whether two runs' predictions for the same examples differ by more than chance.
 
-    `first` and `second` are measures of one kind, with the same references. Intervals of the differences (95%) resample
-    their units, the same ones for both runs. The sentence is about `metric`, or the first one. Examples are what is
-    drawn here: another training seed may move either run as well.
+    `first` and `second` are measures of the same kind, with the same references. The 95% intervals of the differences
+    come from resamples that are the same for both runs. The sentence is about `metric`, by default the first one. Only
+    the choice of examples counts here: another training seed may change either run as well.
 
-    Raises DataError when the two measure different examples or classes.
+    Raises DataError if the two measure different examples or classes.
     """
     values = [run.values() for run in (first, second)]
     if first.units != second.units or values[0].keys() != values[1].keys():
@@ -59,7 +59,7 @@ def compare(
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Exact two-sided p-value of McNemar's test (1947), from how many examples only one of two runs got right.
+    """Return McNemar's exact two-sided p-value (1947), from how many examples only one of the two runs got right.
 
     >>> mcnemar(10, 2)
     0.03857421875
@@ -69,13 +69,12 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def _sentence(row: pd.Series, names: tuple[str, str], only: tuple[int, int] | None, measure: Measure) -> str:
-    """Say which run is better; `only`: examples that only the one, and only the other, gets right."""
+    """Say which run is better; `only` counts the examples that only the first, or only the second, gets right."""
     real, figures = [row["low"] > 0 or row["high"] < 0], f"95% interval {row['low']:+.3f} to {row['high']:+.3f}"
     if only is not None:
-        real.append(mcnemar(*only) < 0.05)
-        figures += (
-            f"; McNemar p = {mcnemar(*only):.2g}: only {names[0]} right {only[0]} times, only {names[1]} {only[1]}"
-        )
+        p = mcnemar(*only)
+        real.append(p < 0.05)
+        figures += f"; McNemar p = {p:.2g}: only {names[0]} right {only[0]} times, only {names[1]} {only[1]}"
     what = f"{row.name} is {row[names[0]]:.3f} for {names[0]}, {row[names[1]]:.3f} for {names[1]} ({figures})"
     if all(real):
         better = names[int((row["difference"] > 0) != (row.name in measure.lower_is_better))]
@@ -85,11 +84,11 @@ def _sentence(row: pd.Series, names: tuple[str, str], only: tuple[int, int] | No
 
 
 def by_slice(slices: Sequence, metrics: Callable[[np.ndarray], pd.DataFrame], *, at_least: int = 10) -> pd.DataFrame:
-    """`metrics` of the rows of each slice, with their number: index (slice, metric), `value`, `low`, `high`, `rows`.
+    """Return `metrics` of each slice's rows, with their number: index (slice, metric), `value`, `low`, `high`, `rows`.
 
     `slices` names each row's slice, such as a column of the dataset or `length_slices`; `metrics` takes row numbers:
-    `by_slice(test["hard"], lambda rows: ClassificationMeasure(logits[rows], labels[rows]).intervals())`. Slices of
-    fewer than `at_least` rows come together as "(rare)", so that none goes missing.
+    `by_slice(test["hard"], lambda rows: ClassificationMeasure(logits[rows], labels[rows]).intervals())`. Slices with
+    fewer than `at_least` rows are merged as "(rare)", so that none is lost.
     """
     names = pd.Series(slices).astype(str).replace("", "(none)")
     counts = names.value_counts()
@@ -102,13 +101,13 @@ def by_slice(slices: Sequence, metrics: Callable[[np.ndarray], pd.DataFrame], *,
 
 
 def _slice_order(name: str) -> tuple[bool, int, str]:
-    """Lengths by number, other names by alphabet, the rest at the end."""
+    """Sort lengths by number, other names alphabetically, and the merged slices last."""
     number = re.match(r"\d+", name)
     return name == "(rare)", int(number[0]) if number else 0, name
 
 
 def length_slices(lengths: Sequence[int], *, parts: int = 4, unit: str = "tokens") -> list[str]:
-    """A slice for each row by its length: `parts` of about as many rows, named by their range.
+    """Return each row's slice by length: one of `parts` with about equally many rows, named by its range.
 
     >>> length_slices([3, 12, 5, 40], parts=2)
     ['3 to 5 tokens', '12 to 40 tokens', '3 to 5 tokens', '12 to 40 tokens']

@@ -1,7 +1,7 @@
-"""SQuAD's and seqeval's metrics as `evaluate.Metric`s that need no Hub and run no downloaded code.
+"""SQuAD's and seqeval's metrics as `evaluate.Metric`s that need neither the Hub nor downloaded code.
 
-Inputs, names and units are those of the metrics "squad" and "seqeval" on the Hub. Results are plain numbers, so that
-`evaluate.save` can write them; `files.write_json` also writes them whole or not at all.
+Inputs, names and units are those of the metrics "squad" and "seqeval" on the Hub. Results are plain numbers, which
+`evaluate.save` can write.
 """
 
 import evaluate
@@ -39,7 +39,7 @@ class Squad(evaluate.Metric):
         if unanswered is not None:
             raise DataError(f"question {unanswered!r} has no prediction; give one, empty if need be.")
         if not references:
-            raise DataError("there are no questions to judge.")
+            raise DataError("there are no questions to score.")
         bare = next((reference["id"] for reference in references if not reference["answers"]["text"]), None)
         if bare is not None:
             raise DataError(f"question {bare!r} has no reference answer; SQuAD 1.1 needs one.")

@@ -1,4 +1,4 @@
-"""Where a model is wrong: the numbers that its card gives besides the metrics."""
+"""Where a model is wrong: the numbers in its card besides the metrics."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,14 @@ from bert_helpers.metrics import ClassificationMeasure
 
 
 def of_classifier(outputs: Mapping[str, PredictionOutput], names: Sequence[str], *, seed: int = 0) -> dict[str, dict]:
-    """Measure a classifier's calibration and the class that it finds worst, on its test rows.
+    """Measure a classifier's calibration and its worst class on its test rows.
 
-    `outputs` are logits and labels of the splits "validation", on which a temperature is fitted, and "test"; `names`
-    are those of the classes. Classes of fewer than 10 rows count as one, "(rare)"; of one class only there is no worst.
+    `outputs` holds logits and labels of the splits "validation", on which a temperature is fitted, and "test"; `names`
+    are those of the classes. Classes with fewer than 10 rows are merged as "(rare)"; a single class is not the worst.
     """
-    test, validation = (
-        (np.asarray(outputs[name].predictions), outputs[name].label_ids) for name in ("test", "validation")
-    )
-    logits, labels = test
-    calibration = calibration_of(validation, test, seed=seed)
+    sides = {name: (np.asarray(output.predictions), output.label_ids) for name, output in outputs.items()}
+    logits, labels = sides["test"]
+    calibration = calibration_of(sides["validation"], sides["test"], seed=seed)
 
     def accuracy(rows: np.ndarray) -> pd.DataFrame:
         return ClassificationMeasure(logits[rows], labels[rows]).intervals(["accuracy"], seed=seed)
@@ -34,9 +32,9 @@ def of_classifier(outputs: Mapping[str, PredictionOutput], names: Sequence[str],
 def calibration_of(
     validation: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], *, seed: int = 0
 ) -> dict[str, object]:
-    """Measure the calibration of logits (rows, classes) with labels, as it is and by a temperature."""
+    """Measure the calibration of logits (rows, classes) against labels, before and after temperature scaling."""
     logits, labels = test
-    with warnings.catch_warnings():  # of rows that are all right; then the temperature is 1
+    with warnings.catch_warnings():  # about rows that are all right, whose temperature is 1
         warnings.simplefilter("ignore")
         temperature = fit_temperature(*validation)
     error = calibration_error(logits, labels, seed=seed)
@@ -50,7 +48,7 @@ def calibration_of(
 
 
 def of_parts(parts: pd.DataFrame) -> dict[str, dict]:
-    """Choose the worst of metrics that are named "PART/METRIC", such as "PER/f1" (rows: `value`, `low`, `high`)."""
+    """Return the worst of the metrics named "PART/METRIC", such as "PER/f1" (rows: `value`, `low`, `high`)."""
     known = parts[parts["value"].notna()]
     if known.empty:
         return {}

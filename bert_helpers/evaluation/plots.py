@@ -1,4 +1,4 @@
-"""Figures, one question each, as matplotlib `Figure`s that nothing shows yet; and text as HTML."""
+"""Figures, each of which answers one question, as matplotlib `Figure`s that are not shown yet; and text as HTML."""
 
 import html
 import textwrap
@@ -19,15 +19,16 @@ from sklearn.metrics import confusion_matrix as confusion_counts
 from bert_helpers.tasks.thresholds import f1_curves
 
 LABELS = {"f1": "F1"}
-BLUE, ORANGE = "#0072b2", "#d55e00"  # of the Okabe-Ito palette: told apart by the colour-blind
+BLUE, ORANGE = "#0072b2", "#d55e00"  # of the Okabe-Ito palette, which the colour-blind can distinguish
+SPLITS = (("train", BLUE, "o"), ("validation", ORANGE, "s"))  # with colour and marker
 
 
 class Plot(Figure):
-    """A figure that describes itself, in a notebook and in the pages made of it, to who cannot see it."""
+    """A figure with alternative text, for notebooks and for the pages made of them."""
 
     @property
     def alt(self) -> str:
-        """What the axes say in words: title, what is over what, and the legend."""
+        """The text of the axes: titles, labels and legends."""
         parts, legends = [self.get_supylabel(), self.get_supxlabel()], [*self.legends]
         for axis in filter(Axes.get_visible, self.axes):
             parts += [axis.get_title(), axis.get_ylabel(), axis.get_xlabel()]
@@ -50,20 +51,20 @@ def _figure(
 
 
 def _legend_above(figure: Figure, axis: Axes, *, columns: int, fontsize: str = "small") -> None:
-    """Put the legend of one axis above all of them, where it touches no line."""
+    """Put the legend of one axis above all axes, where it covers no line."""
     lines = axis.get_legend_handles_labels()
     figure.legend(*lines, frameon=False, fontsize=fontsize, loc="outside upper center", ncols=columns)
 
 
 def _literal(texts: Sequence[str]) -> list[str]:
-    """Text from data as it is: between two dollar signs matplotlib reads a formula, and fails where there is none."""
+    """Escape dollar signs, between which matplotlib would look for a formula and might fail."""
     return [str(text).replace("$", r"\$") for text in texts]
 
 
 def length_histogram(lengths: Sequence[int], *, max_length: int) -> Figure:
-    """How long are the texts in tokens, and where does `max_length` cut?"""
+    """Show how long the texts are in tokens, and where `max_length` cuts them."""
     figure, (axis,) = _figure()
-    # Some 40 bins of whole tokens: bins that hold now two lengths, now three, look like the teeth of a comb.
+    # About 40 bins of whole tokens: if some held two lengths and others three, the histogram would look like a comb.
     step = -(-int(np.ptp(lengths) + 1) // 40)
     axis.hist(lengths, bins=np.arange(min(lengths), max(lengths) + step + 1, step) - 0.5, color=BLUE)
     axis.axvline(max_length, color=ORANGE, linestyle="--", label=f"max_length = {max_length}")
@@ -73,10 +74,9 @@ def length_histogram(lengths: Sequence[int], *, max_length: int) -> Figure:
 
 
 def learning_curves(history: pd.DataFrame, *, chance: Mapping[str, float] = MappingProxyType({})) -> Figure:
-    """Does the model still learn, and does what it learns carry over? Loss and accuracy (or F1) by epoch.
+    """Show whether the model still learns, and whether that carries over: loss and accuracy (or F1) by epoch.
 
-    The epoch with the lowest validation loss is marked. `chance` is what guessing reaches, of "loss", "accuracy" or
-    "f1".
+    The epoch with the lowest validation loss is marked. `chance` holds the "loss", "accuracy" or "f1" of guessing.
     """
     names = [name for name in ("loss", "accuracy", "f1") if f"validation_{name}" in history][:2]
     figure, axes = _figure(width=4.2 * len(names), columns=len(names))
@@ -85,7 +85,7 @@ def learning_curves(history: pd.DataFrame, *, chance: Mapping[str, float] = Mapp
         f"{LABELS.get(name, name)} {chance[name]:.2f}" for name in names if name in chance
     )
     for axis, name in zip(axes, names, strict=True):
-        for split, colour, marker in (("train", BLUE, "o"), ("validation", ORANGE, "s")):
+        for split, colour, marker in SPLITS:
             axis.plot(history.index, history[f"{split}_{name}"], color=colour, marker=marker, label=split)
         if name in chance:
             axis.axhline(chance[name], color="grey", linestyle="--", linewidth=1, label=guessing)
@@ -102,7 +102,7 @@ def learning_curves(history: pd.DataFrame, *, chance: Mapping[str, float] = Mapp
 
 
 def learning_rate_range(table: pd.DataFrame, *, chosen: float | None = None) -> Figure:
-    """At which learning rate does the loss fall, and where does it rise? `learning_rates.learning_rate_range`."""
+    """Show where the loss falls and where it rises, in a table of `learning_rates.learning_rate_range`."""
     figure, (axis,) = _figure()
     axis.plot(table.learning_rate, table.loss, color="grey", linewidth=0.8, alpha=0.6, label="loss of a batch")
     axis.plot(table.learning_rate, table.smoothed, color=BLUE, label="smoothed")
@@ -114,20 +114,20 @@ def learning_rate_range(table: pd.DataFrame, *, chosen: float | None = None) -> 
 
 
 def small_multiples(histories: Mapping[str, pd.DataFrame], *, chance: float | None = None, columns: int = 3) -> Figure:
-    """How do sick runs differ from a healthy one? Both losses by epoch of each `training.history`, on one scale.
+    """Show how faulty runs differ from a sound one: both losses of each `training.history`, on one scale.
 
     A dotted line marks `chance`, the loss of guessing.
     """
     rows = -(-len(histories) // columns)
     figure, axes = _figure(3.1 * columns, 2.3 * rows, columns, rows, sharey=True)
     for axis, (name, history) in zip(axes, histories.items(), strict=False):
-        for split, colour, marker in (("train", BLUE, "o"), ("validation", ORANGE, "s")):
+        for split, colour, marker in SPLITS:
             axis.plot(history.index, history[f"{split}_loss"], color=colour, marker=marker, markersize=3, label=split)
         if chance is not None:
             axis.axhline(chance, color="grey", linestyle=":", linewidth=1, label=f"guessing: {chance:.2f}")
         axis.set_title(*_literal([name]), fontsize="medium")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes[0].set_ylim(bottom=0)  # of all, once all are drawn
+    axes[0].set_ylim(bottom=0)  # shared by all axes, once all are drawn
     for axis in axes[len(histories) :]:
         axis.set_visible(False)
     _legend_above(figure, axes[0], columns=3, fontsize="medium")
@@ -137,38 +137,31 @@ def small_multiples(histories: Mapping[str, pd.DataFrame], *, chance: float | No
 
 
 def confusion_matrix(labels: Sequence[int], predicted: Sequence[int], names: Sequence[str]) -> Figure:
-    """Which classes are taken for which? Rows: the true class, in shares of it; counts are written in."""
+    """Show which classes are confused: counts by true class (rows) and predicted class (columns)."""
     figure, (axis,) = _figure(width=1.6 + 1.1 * len(names), height=1.2 + 0.9 * len(names))
-    ConfusionMatrixDisplay.from_predictions(
-        labels,
-        predicted,
-        labels=range(len(names)),
-        display_labels=_literal(names),
-        cmap="Blues",
-        colorbar=False,
-        ax=axis,
-    )
+    counts = confusion_counts(labels, predicted, labels=range(len(names)))
+    ConfusionMatrixDisplay(counts, display_labels=_literal(names)).plot(cmap="Blues", colorbar=False, ax=axis)
     axis.spines[["top", "right"]].set_visible(True)
     axis.set(xlabel="predicted class", ylabel="true class")
     return figure
 
 
-# Backgrounds for dark text, readable in dark themes too: CoNLL-2003's types, then those for any other
+# Backgrounds of dark text that are readable in dark themes too: CoNLL-2003's types, then any others
 ENTITY_COLOURS = {"PER": "#fdbf6f", "ORG": "#fb9a99", "LOC": "#a6cee3", "MISC": "#cab2d6"}
 OTHER_COLOURS = ("#b2df8a", "#ffff99", "#d9d9d9", "#fccde5")
 
 
 class _Prose(Styler):
-    """A styled table whose plain text is the table: pandas' own names an address in memory, another at every run."""
+    """A styled table whose plain text is the table; that of pandas is an address in memory, which always changes."""
 
     def __repr__(self) -> str:
         return repr(self.data)
 
 
 def prose(table: pd.DataFrame, *, width: int = 220) -> Styler:
-    """A table of sentences for a notebook: text to the left (JupyterLab sets it to the right), numbers to 3 digits.
+    """Style a table of sentences for a notebook: text left-aligned (JupyterLab aligns it right), numbers to 3 digits.
 
-    A text is cut before the word that goes beyond `width` characters; what looks like HTML in it is shown as it is.
+    Text is cut before the word that exceeds `width` characters; HTML in it is escaped.
     """
 
     def shown(value: object) -> object:
@@ -176,7 +169,7 @@ def prose(table: pd.DataFrame, *, width: int = 220) -> Styler:
             return textwrap.shorten(value, width, placeholder=" …")
         return f"{value:.3g}" if isinstance(value, float) else value
 
-    # `uuid`: one that is drawn would change the page at every run.
+    # A random `uuid` would change the page at every run.
     cells = _Prose(table.map(shown), uuid="prose", cell_ids=False).format(escape="html")
     for axis in (0, 1):
         cells = cells.format_index(escape="html", axis=axis)
@@ -184,10 +177,10 @@ def prose(table: pd.DataFrame, *, width: int = 220) -> Styler:
 
 
 def entities_html(tokens: Sequence[str], gold: Sequence[str], predicted: Sequence[str] | None = None) -> str:
-    """A sentence with its entities marked, as HTML; with `predicted`, two lines to compare. All text is escaped."""
+    """Mark a sentence's entities in HTML; with `predicted`, on two lines to compare. All text is escaped."""
     if predicted is None:
         return f'<div style="margin:.6em 0;line-height:2">{_marked(tokens, gold)}</div>'
-    # Long sentences go on beside the label, not below it.
+    # Long sentences continue beside the label, not below it.
     label = "display:inline-block;width:5.5em;margin-left:-5.5em;opacity:.7"
     lines = [
         f'<div style="padding-left:5.5em;line-height:2"><span style="{label}">{name}</span>'
@@ -209,17 +202,17 @@ def _marked(tokens: Sequence[str], tags: Sequence[str]) -> str:
 
 def _mark(text: str, kind: str) -> str:
     colour = ENTITY_COLOURS.get(kind) or OTHER_COLOURS[sum(kind.encode()) % len(OTHER_COLOURS)]
-    # A name that goes over the end of a line is rounded on both, and its type stays with its last word.
+    # A name that is broken across lines is rounded on both, and its type stays with its last word.
     style = f"background:{colour};color:#111;padding:.15em .35em;border-radius:.3em;box-decoration-break:clone"
     return f'<mark style="{style}">{text}&nbsp;<small><b>{html.escape(kind)}</b></small></mark>'
 
 
 def type_confusion(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Figure:
-    """Which entity types are taken for which, word by word? O stands for no entity; O taken for O is left out."""
+    """Show which entity types are confused, word by word. O is no entity; O taken for O is left out."""
     true, found = ([tag[2:] or "O" for row in side for tag in row] for side in (gold, predicted))
     names = [*sorted({*true, *found} - {"O"}), "O"]
     counts = confusion_counts(true, found, labels=names)
-    outside, counts[-1, -1] = counts[-1, -1], 0  # it would outshine all others
+    outside, counts[-1, -1] = counts[-1, -1], 0  # it would outshine all other counts
     figure, (axis,) = _figure(width=1.8 + 0.8 * len(names), height=1.5 + 0.6 * len(names))
     shown = ConfusionMatrixDisplay(counts, display_labels=_literal(names)).plot(cmap="Blues", colorbar=False, ax=axis)
     shown.text_[-1, -1].set_text("")
@@ -232,9 +225,9 @@ def type_confusion(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
 
 
 def reliability_diagram(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Is 80% confident right 80% of the time? One or two `calibration.reliability` tables by name, in one panel.
+    """Show whether 80% confidence means right 80% of the time: one or two `calibration.reliability` tables by name.
 
-    Below, how many rows each bin has, at its place: most are nearly certain.
+    A panel below shows the rows of each bin; most are usually nearly certain.
     """
     figure = Plot(figsize=(5.6, 5.2), layout="constrained", facecolor="white")
     axis, counts = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
@@ -255,9 +248,9 @@ def reliability_diagram(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def risk_coverage(curves: Mapping[str, pd.DataFrame]) -> Figure:
-    """How many errors are left if the least confident are refused? `calibration.risk_coverage` by name, one or two.
+    """Show the errors left if the least confident rows are refused: one or two `calibration.risk_coverage` by name.
 
-    A dashed line marks the error rate over all rows, which confidence that says nothing would have everywhere.
+    A dashed line marks the error rate of all rows, which uninformative confidence would give everywhere.
     """
     figure, (axis,) = _figure()
     for (name, curve), colour, style in zip(curves.items(), (BLUE, ORANGE), ("-", "--"), strict=False):
@@ -272,7 +265,7 @@ def risk_coverage(curves: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def by_threshold(curves: pd.DataFrame, *, chosen: float, name: str) -> Figure:
-    """What does each threshold (the index) give? A line for each column, and the threshold that was chosen."""
+    """Show the result of each threshold (the index) as one line per column, and the chosen threshold."""
     figure, (axis,) = _figure()
     for (column, values), colour, style in zip(
         curves.items(), ("black", BLUE, ORANGE), ("-", "--", "-."), strict=False
@@ -287,7 +280,7 @@ def by_threshold(curves: pd.DataFrame, *, chosen: float, name: str) -> Figure:
 def label_thresholds(
     logits: np.ndarray, labels: np.ndarray, thresholds: Sequence[float], names: Sequence[str]
 ) -> Figure:
-    """Where is the F1 of each label highest, and where is its threshold? On the rows that it was fitted on."""
+    """Show each label's F1 by threshold, and the fitted threshold, on the rows that it was fitted on."""
     figure, (axis,) = _figure()
     grid = np.linspace(0.01, 0.99, 99)
     for number, (name, curve) in enumerate(zip(_literal(names), f1_curves(logits, labels, logit(grid)), strict=True)):
@@ -300,9 +293,9 @@ def label_thresholds(
 
 
 def resamples(values: Sequence[float], *, value: float, low: float, high: float, name: str) -> Figure:
-    """Where do the resampled values of a metric lie? A histogram, the measured `value` and the interval's ends."""
+    """Show a histogram of a metric's resampled values, the measured `value` and the ends of its interval."""
     figure, (axis,) = _figure()
-    # Values of so few rows are multiples of 1/rows; a bin per value shows no gaps that are not there.
+    # Values from few rows are multiples of 1/rows; one bin per value shows no false gaps.
     distinct = np.unique(values)
     width = max(float(np.diff(distinct).min(initial=1.0)) if len(distinct) > 1 else 1.0, np.ptp(values) / 60)
     axis.hist(values, bins=np.arange(min(values) - width / 2, max(values) + width, width), color=BLUE, alpha=0.7)
@@ -315,9 +308,9 @@ def resamples(values: Sequence[float], *, value: float, low: float, high: float,
 
 
 def residuals(predictions: Sequence[float], labels: Sequence[float]) -> Figure:
-    """Where is the model wrong, and to which side? Truth over prediction with the diagonal, and what is left over it.
+    """Show where the model is wrong, and in which direction: true scores and residuals by predicted score.
 
-    Against the truth the residuals of every imperfect model lean; against the prediction they should not.
+    Against the true scores, the residuals of any imperfect model slope; against the predicted ones they should not.
     """
     figure, (left, right) = _figure(width=8.4, height=3.6, columns=2)
     predictions, labels = np.asarray(predictions).reshape(-1), np.asarray(labels)

@@ -136,7 +136,7 @@ def test_a_question_without_a_prediction_is_named():
 def test_a_question_without_a_reference_is_named():
     with pytest.raises(DataError, match="question 'q1' has no reference answer"):
         Squad(**QUICK).compute(**squad([("Ada", ["Ada"]), ("Eve", [])]))
-    with pytest.raises(DataError, match="no questions to judge"):
+    with pytest.raises(DataError, match="no questions to score"):
         Squad(**QUICK).compute(predictions=[], references=[])
 
 
