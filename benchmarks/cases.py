@@ -1,7 +1,9 @@
-"""Read inputs as people have them, a folder a case, and print a verdict for each: `python benchmarks/cases.py FOLDER`.
+"""Read inputs as people have them, one folder per case, and print a verdict for each.
 
-The folder is `../shared/cases`; nothing in the project needs it. What is read is shown with rows, labels, and what was
-assumed, so that a person can compare it with the table of its README.
+    python benchmarks/cases.py FOLDER
+
+The folder is `../shared/cases`; nothing in the project needs it. For each case the rows, the labels and what was
+assumed are printed, so that a person can compare them with the table in its README.
 """
 
 import logging
@@ -14,8 +16,8 @@ from bert_helpers.tasks.registry import TASKS
 
 C = "classification"
 TOXIC = "toxic,severe_toxic,obscene,threat,insult,identity_hate"
-# By case: source, task, options of a normal user, and the right behaviour: rows of all splits (and entities, or
-# questions that have an answer), or a part of the error
+# For each case: source, task, the options that a typical user gives, and the right behaviour: the number of rows in all
+# splits (and of entities, or of questions with an answer), or a part of the error
 CASES = [
     ("01_sms_spam_kaggle/spam.csv", C, {"text_column": "v2", "label_column": "v1"}, 240),
     ("01_sms_spam_kaggle/spam_utf8.csv", C, {"text_column": "v2", "label_column": "v1"}, 240),
@@ -120,7 +122,7 @@ MARKED = {
 
 
 def main(folder: Path) -> int:
-    """Print the verdicts; return how many are wrong."""
+    """Print the verdicts and return the number of wrong ones."""
     logging.disable()
     wrong = 0
     for source, task, options, right in CASES:

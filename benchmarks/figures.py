@@ -1,7 +1,7 @@
-"""Tables and figures of what the benchmarks wrote down, for README.
+"""Make tables and figures from the results of the benchmarks, for the docs.
 
-python benchmarks/figures.py                  # of benchmarks/measured
-python benchmarks/figures.py results          # of your own runs
+python benchmarks/figures.py                  # from benchmarks/measured
+python benchmarks/figures.py results          # from your own runs
 """
 
 import argparse
@@ -32,7 +32,7 @@ def lines(path):
 
 
 def speed(rows):
-    """Medians over rounds, a row a job and contender."""
+    """Return medians over rounds, one row per job and contender."""
     rows = rows.assign(job=[job(row) for row in rows.to_dict("records")])
     table = rows.groupby(["job", "contender"], sort=False).median(numeric_only=True)
     base = table.examples_per_s.groupby("job").transform(lambda rates: rates.xs("ours", level="contender").item())
@@ -52,7 +52,7 @@ def draw_speed(table):
         axis.bar(range(len(rates)), rates, color=[COLOURS[contender] for contender in rates.index])
         axis.set_title(name.replace(", ", "\n"), fontsize=9)
         axis.set_xticks([])
-        axis.set_ylabel("examples a second" if axis is np.atleast_1d(axes)[0] else "")
+        axis.set_ylabel("examples per second" if axis is np.atleast_1d(axes)[0] else "")
         axis.spines[["top", "right"]].set_visible(False)
         for place, rate in enumerate(rates):
             axis.text(place, rate, f"{rate:.3g}", ha="center", va="bottom", fontsize=8)
@@ -78,8 +78,8 @@ def draw_over_time(table):
         axis.errorbar(points["seconds"], points["value"], yerr=spread, marker="o", capsize=3, color=COLOURS[contender],
                       label=NAMES[contender])  # fmt: skip
     axis.set_xscale("log")
-    axis.set_xlabel("seconds of learning (logarithmic)")
-    axis.set_ylabel("accuracy, 240 test reviews")
+    axis.set_xlabel("seconds of training (logarithmic)")
+    axis.set_ylabel("accuracy on 240 test reviews")
     axis.legend(fontsize=8, frameon=False, loc="lower right")
     axis.spines[["top", "right"]].set_visible(False)
     return figure
@@ -97,7 +97,7 @@ def draw_growth(rows, lengths):
     axes[1].legend(fontsize=8, frameon=False)
     axes[2].plot(lengths.index, lengths.train_us_per_token, marker="o", color=COLOURS["ours"], label="train")
     axes[2].plot(lengths.index, lengths.predict_us_per_token, marker="o", color=COLOURS["switches"], label="predict")
-    axes[2].set(xscale="log", xlabel="tokens a text", ylabel="microseconds a token", ylim=(0, None))
+    axes[2].set(xscale="log", xlabel="tokens per text", ylabel="microseconds per token", ylim=(0, None))
     axes[2].set_xticks(lengths.index, [f"{length:g}" for length in lengths.index])
     axes[2].minorticks_off()
     axes[2].legend(fontsize=8, frameon=False)

@@ -1,10 +1,10 @@
-"""What grows with the data, and how fast: time and memory against rows, and against tokens a text.
+"""Measure what grows with the data, and how fast: time and memory by rows, and by tokens per text.
 
     python benchmarks/growth.py
 
 Rows: a CSV of made-up texts (40 words each, drawn by Zipf's law from the model's vocabulary) is loaded, checked, split
-and tokenized. Lengths: training steps and predictions of texts of one length, 8,192 tokens a round. Each figure comes
-from a process of its own; lengths are interleaved over rounds.
+and tokenized. Lengths: training steps and predictions for texts of one length, 8,192 tokens per round. Each figure
+comes from a process of its own; the lengths take turns in each round.
 """
 
 import argparse
@@ -33,7 +33,7 @@ WORDS, TOKENS = 40, 8192
 
 
 def made_up(rows, seed, file):
-    """A CSV of two columns, written in parts."""
+    """Write a CSV of two columns, in parts."""
     words = np.array(sorted(word for word in models.load_tokenizer(MODEL).get_vocab() if word.isalpha()))
     rng = np.random.default_rng(seed)
     ranks = 1 / np.arange(1, len(words) + 1)
@@ -88,7 +88,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="*", default=ROWS)
     parser.add_argument("--lengths", type=int, nargs="*", default=LENGTHS)
-    parser.add_argument("--rounds", type=int, default=3, help="of the lengths; rows are measured once")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the lengths; rows are measured once")
     parser.add_argument("--out", type=Path, default=Path("results/growth.jsonl"))
     parser.add_argument("--child", choices=("rows", "length"), help=argparse.SUPPRESS)
     options = parser.parse_args()

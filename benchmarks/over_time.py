@@ -1,12 +1,12 @@
-"""How good after how many seconds? The 480 sample reviews, learned in the ways one would otherwise choose.
+"""How good after how many seconds? The 480 sample reviews, learned by the methods one would otherwise choose.
 
     pip install -r benchmarks/requirements.txt   # SetFit, for this comparison only
     python benchmarks/over_time.py
 
-Same rows, same pretrained model, same test reviews; the contenders of a round run one after the other, each in its own
-process. Seconds are those of learning, from texts in memory to a fitted classifier: loading a model is left out, and so
-is judging it. Each point is an accuracy over all rounds, with a 95% interval that resamples the test reviews, all
-rounds of a review together.
+Rows, pretrained model and test reviews are the same; the contenders of a round run one after the other, each in its own
+process. The seconds are those of training, from texts in memory to a fitted classifier, without loading or evaluating a
+model. Each point is the accuracy over all rounds, with a 95% interval that resamples the test reviews, all rounds of a
+review together.
 """
 
 import argparse
@@ -37,8 +37,8 @@ EPOCHS, LEARNING_RATE = 6, 1e-4  # notebook 1's, chosen on its validation review
 SETFIT_STEPS = 100
 
 
-class Judge(TrainerCallback):
-    """Predictions of the test rows after every epoch, and the seconds of training until then."""
+class TestPredictions(TrainerCallback):
+    """Collects predictions for the test rows after every epoch, and the seconds of training until then."""
 
     def __init__(self, predict):
         self.predict, self.points, self.left_out = predict, [], 0.0
@@ -93,10 +93,10 @@ def ours(dataset, max_length, seed, folder):
     trainer = runs.make_trainer(
         "classification", model, encoded, tokenizer, parameters, Path(folder), eval_strategy="no"
     )
-    judge = Judge(lambda: trainer.predict(encoded["test"]).predictions.argmax(axis=1))
-    trainer.add_callback(judge)
+    collected = TestPredictions(lambda: trainer.predict(encoded["test"]).predictions.argmax(axis=1))
+    trainer.add_callback(collected)
     trainer.train()
-    return [(seconds + spent, predicted) for spent, predicted in judge.points]
+    return [(seconds + spent, predicted) for spent, predicted in collected.points]
 
 
 CONTENDERS = {"tfidf": tfidf, "frozen": frozen, "setfit": setfit, "ours": ours}
@@ -115,7 +115,7 @@ def child(options):
 
 
 def accuracy(right):
-    """Of rounds x rows: the accuracy over both, with the interval over rows."""
+    """Return the accuracy over rounds and rows, an array (rounds, rows) of 0 and 1, with its interval over rows."""
     share = right.mean(axis=0)
 
     def statistic(weights):

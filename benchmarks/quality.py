@@ -1,11 +1,12 @@
-"""Is what is quick as good? Contenders of speed.py trained on the same rows, and judged on the same test rows.
+"""Is what is fast also good? Contenders of speed.py, trained on the same rows and evaluated on the same test rows.
 
     python benchmarks/quality.py --data ../imdb --max-length 512
     python benchmarks/quality.py --task ner --data ../conll2003 --train-size 3000 --epochs 3 --learning-rate 1e-4
 
-Same model, epochs, learning rate and batch; each contender with its own padding, precision, kernels and order of rows.
-A run (contender, seed) is a line of JSON with its test predictions' metric; it goes on where it was stopped. At the end
-the difference with a 95% interval, which resamples the test rows, all seeds of a row together.
+Model, epochs, learning rate and batch size are the same; each contender has its own padding, precision, kernels and
+order of rows. Each run (contender, seed) is printed as a line of JSON with its metrics on the test rows; finished runs
+are not repeated. At the end comes the difference with a 95% interval, which resamples the test rows, all seeds of a row
+together.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def load(options):
 
 
 def run(options):
-    """Train one contender, and keep its predictions of the test rows."""
+    """Train one contender and save its predictions for the test rows."""
     disable_progress_bars()
     logging.set_verbosity_error()
     spec, dataset, encoded = load(options)
@@ -64,8 +65,8 @@ def path(options, contender, seed):
     return options.out / name
 
 
-def judged(options, contender, spec, dataset, encoded):
-    """Predictions and truth of the test rows of all seeds, one after the other; and seconds of training."""
+def predictions_and_references(options, contender, spec, dataset, encoded):
+    """Return predictions, references and seconds of training, a list with one entry per seed for each."""
     predicted, truth, seconds = [], [], []
     for seed in options.seeds:
         kept = np.load(path(options, contender, seed))
@@ -78,7 +79,7 @@ def judged(options, contender, spec, dataset, encoded):
 
 
 def train_all(options):
-    """Every contender and seed that was not trained before."""
+    """Train every contender with every seed, except those that were trained before."""
     options.out.mkdir(parents=True, exist_ok=True)
     settings = {name: value for name, value in vars(options).items() if name not in ("child", "contenders", "seeds")}
     for seed in options.seeds:
@@ -92,16 +93,17 @@ def train_all(options):
 
 
 def report(options):
-    """Each run's metrics, and the difference of the first two contenders, if there are two, with its interval."""
+    """Print each run's metrics, and the difference between the first two contenders, if there are two."""
     spec, dataset, encoded = load(options)
     encoded = DatasetDict(test=encoded["test"])
-    results = {name: judged(options, name, spec, dataset, encoded) for name in options.contenders}
+    rows = spec, dataset, encoded
+    results = {name: predictions_and_references(options, name, *rows) for name in options.contenders}
     for name, (predicted, truth, seconds) in results.items():
         for seed, one, true, spent in zip(options.seeds, predicted, truth, seconds, strict=True):
             measure = spec.measure(one, true, dataset["test"])
             values = measure.values()
-            told = ", ".join(f"{metric} {value:.4f}" for metric, value in list(values.items())[:3])
-            print(json.dumps({"contender": name, "seed": seed, "seconds": round(spent), "result": told}))
+            shown = ", ".join(f"{metric} {value:.4f}" for metric, value in list(values.items())[:3])
+            print(json.dumps({"contender": name, "seed": seed, "seconds": round(spent), "result": shown}))
     if len(results) < 2:
         return
     (first, (one, truth, _)), (second, (other, _, _)) = list(results.items())[:2]

@@ -1,10 +1,10 @@
-"""Seconds and memory of reading a million rows: ours, `datasets.load_dataset` and pandas, each in its own process.
+"""Measure time and memory of reading a million rows: ours, `datasets.load_dataset` and pandas, each in its own process.
 
     python benchmarks/reading.py
 
-Rows are made up: a text of about 100 bytes and a label; of CoNLL a row is a line, a word and its tag, 20 a sentence.
-Every contender ends with all rows in memory (`datasets` with its Arrow file mapped, its cache new each time). They take
-turns; medians over rounds of wall seconds, processor seconds, and peak memory above that of the imports.
+Rows are made up: a text of about 100 bytes and a label; for CoNLL a row is a line with a word and its tag, 20 per
+sentence. Every contender ends with all rows in memory (`datasets` with its Arrow file mapped and a new cache each
+time). They take turns; printed are medians over rounds of wall seconds, CPU seconds and peak memory beyond the imports.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def read_pandas(path, kind):
 
 
 def peak_gb():
-    """Of this process alone: `ru_maxrss` begins with what the process had that started it."""
+    """Return the peak memory of this process alone: `ru_maxrss` includes that of the parent process at its start."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1e6
 

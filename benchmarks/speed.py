@@ -1,14 +1,14 @@
-"""How fast, beside the ways one would otherwise do it: contenders interleaved in one run, each in its own process.
+"""How fast, compared with the usual alternatives? Contenders take turns in one run, each in its own process.
 
     python benchmarks/speed.py                                        # on the sample reviews
     python benchmarks/speed.py --task classification --data ../imdb --max-length 512 --batches 8 --rounds 3
     python benchmarks/speed.py predict --task ner --data ../conll2003
     python benchmarks/speed.py --model bert --data joined --contenders ours compiled       # for a GPU
 
-Every contender orders the training rows as it would in a run over all of them; of its batches some are taken, evenly
-from the one with the least work to the one with the most, and trained on. Tokens are real ones, padding not counted;
-the share of the machine's rate is that of the arithmetic that these tokens need, whatever a contender does beyond it.
-Peak memory is the process's on a CPU, what PyTorch allocated on a GPU. Steps that warm up are timed apart: compiling.
+Every contender orders the training rows as it would in a run over all of them; some of its batches, evenly spaced from
+the least work to the most, are trained on. Padding does not count as tokens; the share of the machine's rate counts
+only the arithmetic that the real tokens need. Peak memory is that of the process on a CPU, and what PyTorch allocated
+on a GPU. Warm-up steps, which compile, are timed separately.
 """
 
 import argparse
@@ -51,7 +51,7 @@ CONTENDERS = {
     "stock": "Trainer as in Transformers' examples: each batch padded to its longest, fp32",
     "switches": "the same with bf16 and group_by_length",
     "ours": "bert_helpers",
-    "compiled": "ours with torch.compile, each batch padded to a multiple of 64, so that there are few shapes",
+    "compiled": "ours with torch.compile, each batch padded to a multiple of 64, which gives few shapes",
 }
 USUAL = ["lesson", "stock", "switches", "ours"]
 OURS = ("ours", "compiled")
@@ -60,7 +60,7 @@ MULTIPLE = 64
 SIGNS = {"pad_token_id": 0, "cls_token_id": 101, "sep_token_id": 102, "bos_token_id": None, "eos_token_id": None}
 DEBERTA = {"relative_attention": True, "position_buckets": 256, "norm_rel_ebd": "layer_norm", "share_att_key": True,
            "pos_att_type": ["p2c", "c2p"], "position_biased_input": False, "type_vocab_size": 0}  # fmt: skip
-# Shapes of base size with random weights: what differs from the defaults of Transformers' configs
+# Models of base size with random weights: what differs from the defaults of Transformers' configs
 SHAPES = {"bert": {}, "distilbert": {}, "roberta": {"max_position_embeddings": 514, "pad_token_id": 0},
           "modernbert": SIGNS, "deberta-v2": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
                                               "intermediate_size": 3072, **DEBERTA}}  # fmt: skip
@@ -68,7 +68,7 @@ LENGTHS = {"classification": 512, "ner": 128, "qa": 384, "regression": 128}
 
 
 def now():
-    """Seconds, when a GPU has done what it was given so far; with `--processor` those of the processor."""
+    """Return the time in seconds, once a GPU has finished its work so far; with `--processor`, the CPU time."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.process_time() if "--processor" in sys.argv else time.perf_counter()
@@ -81,9 +81,9 @@ def peak_gb():
 
 
 class Clock(TrainerCallback):
-    """Seconds from the end of the first steps, which warm up, to the end of the last.
+    """Measures the seconds from the end of the warm-up steps to the end of the last step.
 
-    A GPU is waited for at these two moments only: in between it may lag behind, as it does in a run.
+    Only at these two moments does it wait for a GPU, which may lag behind in between, as it does in a run.
     """
 
     def __init__(self, warm_up=1):
@@ -112,10 +112,10 @@ def order(contender, lengths, size, seed):
 
 
 def chosen(contender, lengths, batches, size, seed):
-    """Rows of the batches that warm up, and of so many batches, evenly spaced by work.
+    """Return the rows of the warm-up batches, and of `batches` batches evenly spaced by work.
 
-    One of the middle warms up; for torch.compile one of each shape, for at each it may compile anew, and all of them
-    twice, for the first step changes the config (`problem_type`), and it compiles once more.
+    One batch from the middle warms up. With torch.compile, one of each shape does, since it may compile each anew, and
+    all of them twice, since the first step changes the config (`problem_type`) and makes it compile once more.
     """
     rows = order(contender, lengths, size, seed)
     whole = [rows[i : i + size] for i in range(0, len(rows) - size + 1, size)]
@@ -129,13 +129,13 @@ def chosen(contender, lengths, batches, size, seed):
 
 
 def computed(contender, lengths, max_length):
-    """Tokens that a batch is computed with, padding too."""
+    """Return the tokens that a batch computes, including padding."""
     longest = max_length if contender == "lesson" else max(lengths)
     return len(lengths) * (-(-longest // MULTIPLE) * MULTIPLE if contender == "compiled" else longest)
 
 
 def work(lengths, config):
-    """Operations of forward and backward over texts of these lengths: matrix products of layers, and attention."""
+    """Count the operations of forward and backward pass for these lengths: matrix products of layers, and attention."""
     hidden, layers = config.hidden_size, config.num_hidden_layers
     inner = getattr(config, "intermediate_size", None) or config.hidden_dim  # DistilBERT's name
     weights = layers * (4 * hidden**2 + 2 * hidden * inner)
@@ -144,7 +144,7 @@ def work(lengths, config):
 
 
 def random_encoder(kind, folder):
-    """A model of a base size's shape, for whose speed random weights will do, with the packaged tokenizer."""
+    """Save a model of base size with random weights, which do for speed, and the packaged tokenizer."""
     torch.manual_seed(0)
     config = CONFIG_MAPPING[kind](vocab_size=30522, **SHAPES[kind])
     AutoModel.from_config(config).save_pretrained(folder)
@@ -152,7 +152,7 @@ def random_encoder(kind, folder):
 
 
 def joined(rows=2048):
-    """One to a dozen of the sample reviews in a text: half of them under 220 tokens, one in twenty over 512."""
+    """Join one to a dozen sample reviews per text: half of the texts are under 220 tokens, one in twenty over 512."""
     reviews, rng = TASKS["classification"].load("sample")["train"], np.random.default_rng(0)
     counts = np.ceil(rng.lognormal(np.log(2.2), 0.6, rows)).astype(int)
     texts = [" ".join(rng.choice(reviews["text"], count)) for count in counts]
@@ -176,7 +176,7 @@ def make_ours(contender, task, rows, fields, folder, *, model, batch_size, seed,
 def make(
     contender, task, rows, fields, folder, *, max_length, seed, epochs=1, model=MODEL, batch_size=BATCH, **options
 ):
-    """The contender's Trainer over encoded rows: its model, padding, precision and kernels."""
+    """Return the contender's Trainer for encoded rows, with its model, padding, precision and kernels."""
     if contender in OURS:
         options = {"model": model, "batch_size": batch_size, "seed": seed, "epochs": epochs, **options}
         return make_ours(contender, task, rows, fields, folder, **options)
@@ -210,7 +210,7 @@ def train(options, folder):
     warm_up, groups = chosen(contender, lengths, options.batches, size, seed)
     fields = spec.model_fields(dataset["train"])
     rows = encoded.select([row for group in [*warm_up, *groups] for row in group])
-    # The order is made here, the Trainer keeps it.
+    # The order is set here; the Trainer keeps it.
     settings = {"train_sampling_strategy": "sequential", "disable_tqdm": True, "logging_strategy": "no"}
     settings |= {"model": options.model, "batch_size": size}
     trainer = make(contender, task, rows, fields, folder, max_length=max_length, seed=seed, **settings)
@@ -230,7 +230,7 @@ def train(options, folder):
 
 
 def predict(options, folder):
-    """Of so many batches of test texts, tokenization included: `pipeline`, as its documentation has it, or ours."""
+    """Time the prediction of test texts, including tokenization: by `pipeline` as in its documentation, or by ours."""
     contender, task, seed, max_length = options.child, options.task, options.seed, options.max_length
     spec, size = TASKS[task], options.batch_size
     dataset = spec.load(options.data, test_size=options.batches * size, seed=seed)
@@ -273,7 +273,7 @@ def child(options):
 
 
 def in_child(file, words):
-    """What a benchmark prints when it is called again with these words, in a process of its own."""
+    """Call a benchmark again with these arguments, in a process of its own; return what it prints."""
     done = subprocess.run([sys.executable, file, *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(words)}: {done.stderr[-2000:]}")
@@ -289,7 +289,7 @@ def measured(options, model, contender, seed):
 
 
 def compare(options, model, contenders):
-    """All rounds of all contenders, a row each; written down as they come."""
+    """Run all rounds of all contenders; return one row for each, which is also written to a file as it comes."""
     rows = []
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(options.rounds):
@@ -307,8 +307,8 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("train", "predict"), nargs="?", default="train")
     parser.add_argument("--task", choices=tuple(TASKS), default="classification")
-    parser.add_argument("--data", default="sample", help="a source, or 'joined': longer texts made of the samples")
-    parser.add_argument("--model", default=MODEL, help="a name, or a shape of base size with random weights: "
+    parser.add_argument("--data", default="sample", help="a source, or 'joined': longer texts made from the samples")
+    parser.add_argument("--model", default=MODEL, help="a name, or a model type of base size with random weights: "
                         + ", ".join(SHAPES))  # fmt: skip
     parser.add_argument("--max-length", type=int, default=0)
     parser.add_argument("--batches", type=int, default=8)
@@ -317,8 +317,8 @@ def arguments():
     parser.add_argument("--contenders", nargs="+", metavar="NAME", help=f"train: {', '.join(CONTENDERS)}; "
                         f"predict: {', '.join(PREDICTORS)}")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("results/speed.jsonl"))
-    parser.add_argument("--processor", action="store_true", help="measure seconds of the processor, added up over "
-                        "threads, which other jobs on the machine change little")  # fmt: skip
+    parser.add_argument("--processor", action="store_true", help="measure CPU time, summed over threads, which "
+                        "other jobs on the machine change little")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -335,7 +335,7 @@ def main():
         child(options)
         return
     contenders = options.contenders or (["pipeline", "ours"] if options.what == "predict" else USUAL)
-    size = 8192 if torch.cuda.is_available() else 1024  # smaller products take a GPU less time than they take to start
+    size = 8192 if torch.cuda.is_available() else 1024  # on a GPU, smaller products take less time than their launch
     rate = checks_run.matrix_product_rate(precision=training.resolve_precision(), size=size)
     with tempfile.TemporaryDirectory() as folder:
         if options.model in SHAPES:
