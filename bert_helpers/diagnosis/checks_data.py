@@ -1,4 +1,4 @@
-"""Findings from the rows alone, before anything is tokenized: labels, repeated texts, and splits that differ in kind.
+"""Findings from the rows alone, before tokenization: labels, repeated texts, and splits that differ in kind.
 
 The checks read the `tasks.base.Examples` of each split, whatever the task is. Each statistical test has a false alarm
 rate of `FALSE_ALARM` on random rows.
@@ -33,14 +33,14 @@ with warnings.catch_warnings():  # importing cleanlab silences all warnings of t
     from cleanlab.rank import get_label_quality_scores
 
 EVALUATION = ("validation", "test")
-EVEN_SHARE = 1 / 5  # of what a class would have if all were equally frequent
+EVEN_SHARE = 1 / 5  # of the share that a class would have if all were equally frequent
 SIMILAR = 0.7  # Jaccard similarity of word triples; two texts of 60 words that differ in three of them still reach it
 SIMILAR_WORDS = 8  # shorter texts recur by chance: datelines, headings, "Thank you!"
 LEAKED, REPEATED, CONTRADICTING = 0.01, 0.05, 0.01
 CUT_SPANS = 0.05
-SEPARABLE = 0.64  # ROC AUC of a medium effect (Cohen 1988, d = 0.5): texts of other films alone reach 0.60 on IMDb
-SHUFFLES = 999  # so that none of them does better by chance once in a thousand
-SAMPLE = 2000  # rows per side for the classifiers of this module: seconds, and power enough
+SEPARABLE = 0.64  # ROC AUC of a medium effect (Cohen 1988, d = 0.5); reviews of other films alone reach 0.60 on IMDb
+SHUFFLES = 999  # random divisions; another division of the same kind beats them all once in a thousand times
+SAMPLE = 2000  # rows per side for the classifiers of this module: enough power, in seconds
 
 Splits = Mapping[str, Examples]
 
@@ -49,9 +49,9 @@ Splits = Mapping[str, Examples]
 def check_dataset(
     dataset: DatasetDict, *, task: str | Task, difference: float | None = None, seed: int = 0
 ) -> Iterator[Finding]:
-    """Find all of this module. `dataset` is what the task's `load` returned; `task` is a task or its name in `TASKS`.
+    """Run all checks of this module on what the task's `load` returned; `task` is a task or its name in `TASKS`.
 
-    `difference`: the difference of accuracy that the test split should be able to detect; None for none in particular.
+    `difference` is the difference in accuracy that the test split should be able to detect; None: not checked.
     """
     splits = {name: as_task(task).examples(split) for name, split in dataset.items()}
     yield from check_labels(splits)
@@ -66,7 +66,7 @@ def check_dataset(
 
 
 def as_task(task: str | Task) -> Task:
-    """Return the task of that name; a task as it is."""
+    """Return the task with this name; return a task unchanged."""
     return TASKS[task] if isinstance(task, str) else task
 
 
@@ -98,32 +98,32 @@ def check_labels(splits: Splits) -> Iterator[Finding]:
         enough = total >= len(splits)
         yield Finding(
             "label_without_rows",
-            f"no {name} row has the label {label!r}; {total} of all rows have"
+            f"no {name} row has the label {label!r}; {total} of all rows have it"
             + (f" ({len(lacking)} labels are missing somewhere)" if len(lacking) > 1 else ""),
-            Evidence(0, 1, "without rows a label is not learned (training), or not measured, or has no threshold"),
-            "the label is rare, or was left out in a split",
+            Evidence(0, 1, "a label without rows cannot be learned, measured or given a threshold"),
+            "the label is rare, or was left out of a split",
             redrawn if enough else {},
-            "" if enough else f"give more rows with {label!r}, or leave it out",
+            "" if enough else f"add rows with {label!r}, or drop this label",
         )
     elif train.classes:
         counts = counts["train"]
         rarest = min(train.classes, key=counts.__getitem__)
         share, threshold = counts[rarest] / counts.total(), EVEN_SHARE / len(train.classes)
-        reason = f"a fifth of an even share: a model that never predicts {rarest!r} loses hardly any loss"
+        reason = f"a fifth of an even share: never predicting {rarest!r} hardly raises the loss"
         if share < threshold:
             yield Finding(
                 "class_imbalance",
                 f"{rarest!r} has {counts[rarest]} of {counts.total()} training labels",
                 Evidence(share, threshold, reason),
-                "the classes occur that often, or rows of one were lost",
-                # Copies are soon memorised: the best epoch is kept.
+                "the classes really are that uneven, or rows of one were lost",
+                # Copies are soon memorised, so the best epoch is kept.
                 {"POSITIVE_WEIGHTS": "balanced"} if train.several else {"oversample": True, "EARLY_STOPPING": 1},
             )
 
 
 @check
 def check_label_names(train: Examples) -> Iterator[Finding]:
-    """Find `label_variants`: one class written in several ways, which the model is asked to tell apart."""
+    """Find `label_variants`: one class spelled in several ways, which the model has to tell apart."""
     spellings: dict[str, list[str]] = {}
     for name in train.classes or ():
         spellings.setdefault(" ".join(name.casefold().split()), []).append(name)
@@ -133,11 +133,11 @@ def check_label_names(train: Examples) -> Iterator[Finding]:
         shown = "; ".join(" and ".join(f"{name!r} ({counts[name]})" for name in names) for names in several[:5])
         yield Finding(
             "label_variants",
-            f"labels that differ only in case or blanks: {shown}",
-            Evidence(len(train.classes) - len(spellings), 1, "texts cannot tell apart one class in two spellings"),
+            f"labels differ only in case or spaces: {shown}",
+            Evidence(len(train.classes) - len(spellings), 1, "no text can tell two spellings of one class apart"),
             "labels were written by several people or programs",
             {},
-            "write each class in one way",
+            "spell each class in one way",
         )
 
 
@@ -148,8 +148,9 @@ def check_label_names(train: Examples) -> Iterator[Finding]:
 def check_duplicates(splits: Splits) -> Iterator[Finding]:
     """Find `leakage`, `duplicates` and, with one class per row, `contradicting_labels`.
 
-    To repeat is to have the same words, or 0.7 of the word triples in common (Jaccard similarity, Broder 1997). Leaks
-    are passages of evaluation rows; training rows that may share a passage are duplicates only with the same words.
+    A text repeats another if it has the same words, or 0.7 of the word triples in common (Jaccard similarity, Broder
+    1997). For leaks, the passages of evaluation rows are compared. Training rows that may share a passage are
+    duplicates only if all their words are the same.
     """
     train = splits["train"]
     known, leaks, removed = Texts(train.passages), {}, set()
@@ -162,7 +163,7 @@ def check_duplicates(splits: Splits) -> Iterator[Finding]:
         yield Finding(
             "leakage",
             f"{' and '.join(leaks)} are among the training rows too",
-            Evidence(max(leaks.values()), LEAKED, "memorised, so many rows raise a score by up to a hundredth"),
+            Evidence(max(leaks.values()), LEAKED, "once memorised, so many rows raise a score by up to a hundredth"),
             "duplicates were not removed before the data was split, or the split was made by row and not by text",
             {"remove_rows": sorted(removed)},
         )
@@ -172,9 +173,9 @@ def check_duplicates(splits: Splits) -> Iterator[Finding]:
         if (share := len(odd) / len(labels)) > CONTRADICTING:
             yield Finding(
                 "contradicting_labels",
-                f"{len(odd)} of {len(labels)} training rows have the text of another one, and another label",
-                Evidence(share, CONTRADICTING, "of two such rows one at least is wrong: 1 row in 200"),
-                "texts were labelled twice, by people or lists that do not agree, or belong to several classes",
+                f"{len(odd)} of {len(labels)} training rows have the same text as another row but a different label",
+                Evidence(share, CONTRADICTING, "at least one of two such rows is wrong: 1 row in 200"),
+                "texts were labelled twice, by people or lists that disagree, or belong to several classes",
                 {"remove_rows": odd.tolist()},
             )
     shared = train.passages != train.texts
@@ -184,13 +185,13 @@ def check_duplicates(splits: Splits) -> Iterator[Finding]:
             "duplicates",
             f"{len(repeated)} of {len(train.texts)} training rows repeat an earlier one",
             Evidence(share, REPEATED, "1 row in 20 counted twice: there is less to learn from than it seems"),
-            "the data was put together from sources that overlap, or joined so that rows multiplied",
+            "the data was put together from overlapping sources, or by a join that multiplied rows",
             {"remove_rows": repeated},
         )
 
 
 class Texts:
-    """Texts, prepared once to find others that repeat them. Case, punctuation and blanks do not count.
+    """Texts, prepared once to find others that repeat them. Case, punctuation and spaces are ignored.
 
     Texts of fewer than 8 words repeat nothing.
     """
@@ -202,25 +203,26 @@ class Texts:
         self.distinct = [i for i in self.long if self.first[self.texts[i]] == i]
 
     def similar(self, texts: Sequence[str]) -> dict[int, int]:
-        """Return the numbers of those of the `texts` that repeat one of these, and of the one they repeat."""
+        """Return the index of each of `texts` that repeats one of these, with the index of the one it repeats."""
         others = Texts(texts)
         copies = {i: self.first[others.texts[i]] for i in others.long if others.texts[i] in self.first}
         left = [i for i in others.long if i not in copies]
         if left and self.distinct:
-            for i, j in self._pairs(_word_triples([others.texts[i] for i in left])[:, self._rare]):
+            for i, j in self._pairs(_word_triples([others.texts[i] for i in left])):
                 copies.setdefault(left[i], self.distinct[j])
         return dict(sorted(copies.items()))
 
     def repeated(self, *, exact: bool = False) -> list[int]:
-        """Return the numbers of the texts that repeat an earlier one; `exact`: that have the same words."""
+        """Return the indices of the texts that repeat an earlier one; with `exact`, those that have the same words."""
         copies = {i for i in self.long if self.first[self.texts[i]] < i}
         if self.distinct and not exact:
-            copies |= {self.distinct[i] for i, j in self._pairs(self._triples[:, self._rare]) if j < i}
+            copies |= {self.distinct[i] for i, j in self._pairs(self._triples) if j < i}
         return sorted(copies)
 
     def _pairs(self, rows: csr_matrix) -> list[tuple[int, int]]:
-        """Find pairs of a row and a distinct text that have enough triples in common."""
-        own = self._triples[:, self._rare]
+        """Return the pairs of a row and a distinct text that have enough triples in common."""
+        rare = self._triples.sum(axis=0).A1 <= 50  # triples of more texts are phrases
+        rows, own = rows[:, rare], self._triples[:, rare]
         size, own_size, pairs = rows.sum(axis=1).A1, own.sum(axis=1).A1, []
         for start in range(0, rows.shape[0], 1000):
             common = (rows[start : start + 1000] @ own.T).tocoo()
@@ -233,11 +235,6 @@ class Texts:
     def _triples(self) -> csr_matrix:
         return _word_triples([self.texts[i] for i in self.distinct])
 
-    @cached_property
-    def _rare(self) -> np.ndarray:
-        """Which triples are counted: those of over 50 texts are phrases."""
-        return self._triples.sum(axis=0).A1 <= 50
-
 
 def _word_triples(texts: list[str]) -> csr_matrix:
     options = {"ngram_range": (3, 3), "token_pattern": r"\S+", "binary": True, "norm": None, "alternate_sign": False}
@@ -249,11 +246,11 @@ def _word_triples(texts: list[str]) -> csr_matrix:
 
 @check
 def check_pairs(splits: Splits) -> Iterator[Finding]:
-    """Find `constant_text`: one of two texts is the same in all rows; or `swapped_pairs`: they changed places.
+    """Find `constant_text`: one of the two texts is the same in all rows; or `swapped_pairs`: they changed places.
 
-    Where the two differ in kind, as a question and a passage do, a linear classifier of word counts learns to say which
-    one is first. Training rows that it has not seen show that they do; in a split where it is mostly wrong, the texts
-    are in the other order (binomial tests).
+    If the two differ in kind, as a question and a passage do, a linear classifier of word counts learns which one comes
+    first. Held-out training rows show whether it does; in a split where it is mostly wrong, the texts are in the
+    opposite order (binomial tests).
     """
     train = splits["train"]
     if not train.pairs:
@@ -264,10 +261,10 @@ def check_pairs(splits: Splits) -> Iterator[Finding]:
                 yield Finding(
                     "constant_text",
                     f"the {place} text of all {len(side)} {name} rows is {side[0][:40]!r}",
-                    Evidence(1, 2, "what all rows have in common tells none from another"),
+                    Evidence(1, 2, "what all rows share cannot tell one from another"),
                     "the column was filled by default, or another one was meant",
                     {},
-                    "name the right column (TEXT_COLUMN, PAIR_COLUMN); rows of one text have no PAIR_COLUMN",
+                    "name the right column (TEXT_COLUMN, PAIR_COLUMN); leave PAIR_COLUMN empty if rows have one text",
                 )
                 return
     chosen = [train.pairs[i] for i in _sample(len(train.pairs), 0)]
@@ -278,7 +275,7 @@ def check_pairs(splits: Splits) -> Iterator[Finding]:
                              method="decision_function")  # fmt: skip
     right, total = _in_order(seen)
     if not right > total / 2 or binomtest(right, total).pvalue >= FALSE_ALARM:
-        return  # the two are of one kind: their order says nothing
+        return  # the two texts are of one kind: their order means nothing
     model.fit(list(chain(*chosen)), sides)
     found = {name: _in_order(model.decision_function(list(chain(*splits[name].pairs)))) for name in EVALUATION}
     other = [name for name, (right, total) in found.items()
@@ -288,7 +285,7 @@ def check_pairs(splits: Splits) -> Iterator[Finding]:
         both = len(other) == len(EVALUATION)
         yield Finding(
             "swapped_pairs",
-            f"the two texts of {' and '.join(other)} rows are in another order than those of training rows",
+            f"the two texts of {' and '.join(other)} rows are in the opposite order to those of training rows",
             Evidence(right / total, 0.5, "share of pairs in the order of the training rows; binomial test"),
             "the columns were named the other way round in one of the files",
             {"swap_pairs": True} if both else {},
@@ -297,7 +294,7 @@ def check_pairs(splits: Splits) -> Iterator[Finding]:
 
 
 def _in_order(scores: np.ndarray) -> tuple[int, int]:
-    """Return in how many pairs the second text looks more like a second one than the first does; and of how many."""
+    """Return the number of pairs whose second text looks more like a second text than the first, and of all pairs."""
     first, second = scores.reshape(-1, 2).T
     return int(np.sum(second > first)), int(np.sum(second != first))
 
@@ -307,18 +304,18 @@ def _in_order(scores: np.ndarray) -> tuple[int, int]:
 
 @check
 def check_spans(splits: Splits) -> Iterator[Finding]:
-    """Find `cut_spans`: many annotated spans of a split begin or end amid words."""
+    """Find `cut_spans`: many annotated spans of a split begin or end within words."""
     shares = {name: np.mean(rows.cut) for name, rows in splits.items() if rows.cut}
     worst = max(shares, key=shares.__getitem__, default="")
     if shares.get(worst, 0) > CUT_SPANS and (cut := sum(splits[worst].cut)) > 2:
         yield Finding(
             "cut_spans",
-            f"{cut} of {len(splits[worst].cut)} spans of the {worst} rows begin or end amid a word, "
-            "which is taken whole",
-            Evidence(float(shares[worst]), CUT_SPANS, "people mark whole words, but for a few parts of long ones"),
-            "blanks, line ends or signs of the texts were changed after they were annotated",
+            f"{cut} of {len(splits[worst].cut)} spans of the {worst} rows begin or end within a word; whole words are "
+            "taken",
+            Evidence(float(shares[worst]), CUT_SPANS, "people mark whole words, except for parts of a few long ones"),
+            "spaces, line ends or other characters of the texts were changed after annotation",
             {},
-            "export text and spans together; where spans end at a sign within words, split words there (WORDS)",
+            "export texts and spans together; if spans end at a punctuation mark, split words there (WORDS)",
         )
 
 
@@ -326,9 +323,9 @@ def check_spans(splits: Splits) -> Iterator[Finding]:
 
 
 @check
-def check_evaluation_size(dataset: DatasetDict, *, difference: float | None, split: str = "test") -> Iterator[Finding]:
-    """Find `small_evaluation`: a difference of `difference` between two runs would often not be detected here."""
-    rows = len(dataset[split])
+def check_evaluation_size(dataset: DatasetDict, *, difference: float | None) -> Iterator[Finding]:
+    """Find `small_evaluation`: the test rows would often not show a `difference` in accuracy between two runs."""
+    rows = len(dataset["test"])
     found = smallest_difference(rows)
     if difference is None or found <= difference:
         return
@@ -336,17 +333,17 @@ def check_evaluation_size(dataset: DatasetDict, *, difference: float | None, spl
     reason = "McNemar's test at 5% finds the difference 4 times in 5 if the runs differ on a fifth of the rows"
     yield Finding(
         "small_evaluation",
-        f"{rows} {split} rows detect differences of {found:.2f} and more",
+        f"{rows} test rows detect only differences of {found:.2f} or more",
         Evidence(found, difference, reason),
         f"too few rows were set aside; about {needed} are needed",
-        {f"{split.upper()}_SIZE": needed},
+        {"TEST_SIZE": needed},
     )
 
 
 def smallest_difference(rows: int, *, discordant: float = 0.2) -> float:
-    """Return the difference of accuracy that McNemar's test (5%, two-sided) finds with a power of 80% (Connor 1987).
+    """Return the difference in accuracy that McNemar's test (5%, two-sided) finds with a power of 80% (Connor 1987).
 
-    `discordant`: share of the rows that only one of the two runs gets right.
+    `discordant` is the share of the rows that only one of the two runs gets right.
 
     >>> round(smallest_difference(240), 2)
     0.08
@@ -361,9 +358,9 @@ def smallest_difference(rows: int, *, discordant: float = 0.2) -> float:
 def check_same_distribution(splits: Splits, *, seed: int = 0) -> Iterator[Finding]:
     """Find `different_evaluation`: word counts separate training from evaluation rows, or labels have other shares.
 
-    The classifier of word counts is a two-sample test (Lopez-Paz and Oquab 2017): cross-validated, and its ROC AUC
-    compared with those for rows that are divided at random. Passages of one group stay in one fold: it cannot memorise
-    groups.
+    The classifier of word counts is a two-sample test (Lopez-Paz and Oquab 2017): its cross-validated ROC AUC is
+    compared with that of random divisions of the rows. Passages of one group stay in one fold, so that it cannot
+    memorise groups.
     """
     train, evidence = splits["train"], None
     for name in EVALUATION:
@@ -371,14 +368,14 @@ def check_same_distribution(splits: Splits, *, seed: int = 0) -> Iterator[Findin
         auc, chance = _separability(train, other, seed)
         if auc > max(chance, SEPARABLE):
             symptom = f"word counts separate {name} from training rows: ROC AUC {auc:.2f}"
-            reason = f"none of {SHUFFLES} random divisions reaches as much; under 0.64 the difference is small"
+            reason = f"none of {SHUFFLES} random divisions reaches as much; below 0.64 the difference is small"
             evidence = Evidence(auc, max(chance, SEPARABLE), reason)
         elif train.classes and not train.words:
             counts = pd.DataFrame([Counter(train.counted), Counter(other.counted)]).fillna(0).to_numpy()
             shares = counts / counts.sum(axis=1, keepdims=True)
             distance = float(np.abs(shares[0] - shares[1]).sum() / 2)  # total variation
             if distance > 0.1 and chi2_contingency(counts).pvalue < FALSE_ALARM:
-                symptom = f"labels have other shares in {name} than in training rows"
+                symptom = f"labels have different shares in {name} and in training rows"
                 evidence = Evidence(distance, 0.1, "chi-squared test; 1 label in 10 would have to move")
         if evidence:
             cause = "training and evaluation rows differ in source, time or preparation, or a sorted file was cut"
@@ -389,8 +386,8 @@ def check_same_distribution(splits: Splits, *, seed: int = 0) -> Iterator[Findin
 def _separability(train: Examples, other: Examples, seed: int) -> tuple[float, float]:
     """Return the ROC AUC of separating the two splits, and the highest of `SHUFFLES` random divisions of their groups.
 
-    The classifier is linear regression on the sides (kernel ridge), whose one solution serves all divisions. How far
-    chance goes has no formula: folds share their rows, and 40 and 40 rows reached 0.74.
+    The classifier is linear regression on the sides (kernel ridge), which solves all divisions at once. There is no
+    formula for what chance can reach, since folds share their rows: 40 and 40 rows reached 0.74.
     """
     rng, parts = np.random.default_rng(seed), []
     for side, rows in enumerate((train, other)):  # each passage once
@@ -417,7 +414,7 @@ def _separability(train: Examples, other: Examples, seed: int) -> tuple[float, f
 
     found = float(areas(sides[:, None])[0])
     if found <= SEPARABLE:
-        return found, SEPARABLE  # small, whatever chance does
+        return found, SEPARABLE  # a small difference, whatever chance can reach
     return found, float(areas(rng.permuted(np.repeat(sides[:, None], SHUFFLES, axis=1), axis=0)).max())
 
 
@@ -426,11 +423,11 @@ def _separability(train: Examples, other: Examples, seed: int) -> tuple[float, f
 
 @check
 def check_label_noise(splits: Splits, *, seed: int = 0) -> Iterator[Finding]:
-    """Find `label_noise`: a classifier finds training labels less likely than evaluation labels, all unseen.
+    """Find `label_noise`: a classifier finds held-out training labels less likely than evaluation labels.
 
-    Hard texts make labels unlikely too, so the evaluation rows say how likely to expect them. Noise that is the same in
-    all splits cannot be distinguished from difficulty: for that read the rows of `suspicious_rows`. The rows to remove
-    are those of confident learning (Northcutt et al. 2021).
+    Hard texts make labels unlikely too, so the evaluation rows show how likely labels should be. Noise that is the same
+    in all splits cannot be distinguished from difficulty: for that, read the rows of `suspicious_rows`. The rows to
+    remove are chosen by confident learning (Northcutt et al. 2021).
     """
     if not splits["train"].classes or splits["train"].several:
         return
@@ -441,18 +438,18 @@ def check_label_noise(splits: Splits, *, seed: int = 0) -> Iterator[Finding]:
     if not test.pvalue < FALSE_ALARM:
         return
     found = rows[train & rows.suspicious].sort_values("trust").row.tolist()
-    if splits["train"].words:  # one doubtful word makes a sentence suspicious, and there are many: take the worst
-        # As many as are wrong if evaluation labels are right and all types have equal errors: then the trust in
-        # training labels is a mixture of evaluation rows' trust, and of what that leaves for the others.
+    if splits["train"].words:  # one doubtful word makes a sentence suspicious, and there are many: take the worst,
+        # as many as are wrong if evaluation labels are right and errors are spread evenly over the types. The trust in
+        # training labels is then a mixture: that of evaluation rows, and what it leaves for each other type.
         right, others = held_out.mean(), max(len(splits["train"].classes) - 1, 1)
         wrong = (right - trained.mean()) / (right - (1 - right) / others)
         found = found[: round(float(np.clip(wrong, 0, 1)) * int(train.sum()))]
-    reason = f"mean probability of validation and test labels, by the same classifier; t-test p {test.pvalue:.1g}"
+    reason = f"mean probability of validation and test labels, by the same classifier; t-test, p = {test.pvalue:.1g}"
     yield Finding(
         "label_noise",
-        f"the other rows contradict labels of {len(found)} of the {int(train.sum())} training rows",
+        f"the other rows contradict the labels of {len(found)} of the {int(train.sum())} training rows",
         Evidence(float(rows.trust[train].mean()), float(rows.trust[~train].mean()), reason),
-        "training labels were set by a rule, in haste or by several people; evaluation labels with more care",
+        "training labels were set by a rule, in haste or by several people, evaluation labels with more care",
         {"remove_rows": found},
     )
 
@@ -460,10 +457,10 @@ def check_label_noise(splits: Splits, *, seed: int = 0) -> Iterator[Finding]:
 def suspicious_rows(splits: Splits, *, seed: int = 0) -> pd.DataFrame:
     """Evaluate the label of every row of every split by a linear classifier that has not seen it (5 folds).
 
-    Columns: `split`, `row`, `label`, `suggested` (the classifier's label), `trust` (probability of the given label; of
-    a sentence the mean over its entities' words, of their types given that they are entities), `suspicious` (by
-    cleanlab's confident learning). `label` and `suggested` of a sentence are those of its worst word. Takes up to 2,000
-    rows of a split.
+    Columns: `split`, `row`, `label`, `suggested` (the classifier's label), `trust` (probability of the given label; for
+    a sentence, the mean probability of its entity words' types, given that they are entities), `suspicious` (by
+    cleanlab's confident learning). For a sentence, `label` and `suggested` are those of its worst word. At most 2,000
+    rows per split are evaluated.
     """
     chosen = {name: _sample(len(rows.texts), seed) for name, rows in splits.items()}
     rows = pd.DataFrame([(name, int(i)) for name in splits for i in chosen[name]], columns=["split", "row"])
@@ -489,7 +486,7 @@ def suspicious_rows(splits: Splits, *, seed: int = 0) -> pd.DataFrame:
         }
     )
     worst = table.sort_values(["suspicious", "trust"], ascending=[False, True]).drop_duplicates("unit")
-    if tagged:  # most words are O, and easy; and whether a word is an entity hides doubts about which
+    if tagged:  # most words are O, and easy; and doubts about being an entity would hide those about its type
         table["trust"] /= np.maximum(1 - chances[:, kinds == "O"].sum(axis=1), 1e-9)
         table = table[table.label != "O"]
     return rows.join(worst.set_index("unit")).assign(trust=table.groupby("unit").trust.mean())
@@ -502,7 +499,7 @@ def _sample(rows: int, seed: int) -> np.ndarray:
 def _word_features(
     sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]], *, shift: int = 0, context: bool = True
 ) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
-    """Return every word's features (with its neighbours), the entity type of the tag `shift` before, its sentence."""
+    """Return each word's features (with its neighbours'), the entity type `shift` words before it, and its sentence."""
     features, labels, numbers = [], [], []
     for number, (words, row) in enumerate(zip(sentences, tags, strict=True)):
         padded = ["", *words, ""]
@@ -521,8 +518,8 @@ def _out_of_sample(features: csr_matrix, labels: np.ndarray, group: np.ndarray) 
     """Predict class probabilities of every row from the other folds; 0 for classes that these do not have."""
     groups = len(np.unique(group))
     folds = GroupKFold(min(5, groups), shuffle=True, random_state=0)
-    # Words are many: counting them takes 0.3 s on the sample, a regression 27 s, and finds less of the planted noise.
-    # With the default alpha of 1 a word that was seen once counts too little; at 0.3 types are recognised best.
+    # There are many words: on the sample, naive Bayes takes 0.3 s, a regression 27 s and finds less of the planted
+    # noise. With the default alpha of 1 a word seen once counts too little; at 0.3 types are recognised best.
     model = MultinomialNB(alpha=0.3) if groups < len(group) else LogisticRegression(C=10, max_iter=300)
     chances = np.zeros((len(labels), labels.max() + 1))
     for fit, unseen in folds.split(features, labels, group):
@@ -539,16 +536,15 @@ def _out_of_sample(features: csr_matrix, labels: np.ndarray, group: np.ndarray) 
 def check_tags(train: Examples) -> Iterator[Finding]:
     """Find `shifted_tags`: the tags fit the words before or after theirs better than their own.
 
-    For each shift a linear classifier predicts from a word whether it is part of an entity, over sentences it has not
-    seen; the mean gain of log likelihood per sentence over no shift is tested (one-sided t-test).
+    For each shift, a classifier predicts from a word whether it is part of an entity, in sentences it has not seen. The
+    mean gain in log likelihood per sentence over no shift is tested (one-sided t-test).
     """
     if not train.words:
         return
     chosen = _sample(len(train.texts), 0)[:500]
     fits = {shift: _fit_of_shift(train, chosen, shift) for shift in (0, -1, 1)}
     for shift in (-1, 1):
-        both = pd.concat([fits[shift], fits[0]], axis=1).dropna()
-        gain = (both.iloc[:, 0] - both.iloc[:, 1]).to_numpy()
+        gain = (fits[shift] - fits[0]).dropna()
         test = ttest_1samp(gain, 0, alternative="greater") if len(gain) > 1 and gain.std() > 0 else None
         if test is not None and test.pvalue < FALSE_ALARM:
             where = "before" if shift < 0 else "after"
@@ -556,14 +552,14 @@ def check_tags(train: Examples) -> Iterator[Finding]:
                 "shifted_tags",
                 f"tags fit the word {where} theirs better than their own",
                 Evidence(float(gain.mean()), 0, f"log likelihood gained per sentence; t-test, p = {test.pvalue:.1g}"),
-                "words and tags were read from different columns or lines, or pieces were counted as words",
+                "words and tags were read from different columns or lines, or subwords were counted as words",
                 {"shift_tags": shift},
             )
             return
 
 
 def _fit_of_shift(train: Examples, rows: np.ndarray, shift: int) -> pd.Series:
-    """Return each sentence's mean log likelihood of "in an entity or not", if tags belonged `shift` words further."""
+    """Return each sentence's mean log likelihood of "in an entity or not", with the tags moved by `shift` words."""
     sides = ([side[i] for i in rows] for side in (train.words, train.labels))
     features, labels, sentence = _word_features(*sides, shift=shift, context=False)
     inside = (labels != "O").astype(int)

@@ -1,6 +1,6 @@
 """Findings from tokens, from the untrained model on one batch, and from memory: seconds that may save hours.
 
-The checks of the model take a `Trainer` that has not trained yet, and leave it as it was.
+The checks of the model take a `Trainer` that has not trained yet, and leave it unchanged.
 """
 
 import copy
@@ -33,13 +33,13 @@ from bert_helpers.tasks.qa import lost_answers
 from bert_helpers.tokenization import kept_lengths
 
 UNKNOWN = 0.01  # the samples, IMDb, CoNLL-2003, SQuAD and STS-B have at most 0.001 with the uncased vocabulary
-# English has 1.04 to 1.4 pieces a word with the packaged vocabulary, French 1.3, Spanish 1.6; German 2.1, Finnish 2.8,
-# Russian 6.4
+# English has 1.04 to 1.4 subwords per word with the packaged vocabulary, French 1.3, Spanish 1.6; German 2.1, Finnish
+# 2.8, Russian 6.4
 PIECES = 1.8
-# Scripts without blanks between words (Thai, Lao, Burmese, Khmer, kana, Han): there a sign is counted as a word.
+# Scripts without spaces between words (Thai, Lao, Burmese, Khmer, kana, Han): each character counts as a word.
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
 WORD = re.compile(f"[{UNSPACED}]|[^\\W\\d_{UNSPACED}]+")
-CAPITALS = 0.005  # of all letters; the samples, IMDb, CoNLL-2003, SQuAD, STS-B, GoEmotions and tweets have 0.02 to 0.11
+CAPITALS = 0.005  # of all letters; the samples, IMDb, CoNLL-2003, SQuAD, STS-B, GoEmotions, tweets have 0.02 to 0.11
 CUT, LOST = 0.5, 0.01
 SCALE = 2.0
 FP16 = 65504.0
@@ -81,15 +81,15 @@ def check_unknown(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Iterator
             "unknown_tokens",
             f"{share:.1%} of the training tokens are {tokenizer.unk_token}: the model cannot see these words",
             Evidence(share, UNKNOWN, "text that the vocabulary was made for has at most 1 unknown token in 1,000"),
-            "a tokenizer of another model or language, or one that keeps capitals for a vocabulary without any",
+            "the tokenizer of another model or language, or one that keeps capitals for a vocabulary without any",
             {},
-            "take the model's own tokenizer; if it is, a model (MODEL) whose vocabulary has these words",
+            "take the model's own tokenizer; if it is that, a model (MODEL) whose vocabulary has these words",
         )
 
 
 @check
 def check_language(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
-    """Find `many_pieces`: words fall into many pieces; and `lower_cased_texts`, where the tokenizer keeps capitals."""
+    """Find `many_pieces`: words are split into many subwords; and `lower_cased_texts`, if the tokenizer is cased."""
     encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     words = sum(len(WORD.findall(text)) for text in texts)
     pieces = sum(
@@ -100,11 +100,11 @@ def check_language(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> 
     if words and pieces / words > PIECES:
         yield Finding(
             "many_pieces",
-            f"a word of the training texts has {pieces / words:.2f} pieces: the model sees few of them as words",
-            Evidence(pieces / words, PIECES, "texts in the vocabulary's own language have 1.0 to 1.6 pieces a word"),
-            "texts in another language, or of another field, than the model was trained on",
+            f"a word of the training texts has {pieces / words:.2f} subwords on average: few words are seen whole",
+            Evidence(pieces / words, PIECES, "texts in the vocabulary's language have 1.0 to 1.6 subwords per word"),
+            "the texts are in another language, or from another field, than those the model was trained on",
             {},
-            "take a model (MODEL) of this language, or of many: docs/models.md",
+            "take a model (MODEL) for this language, or a multilingual one: docs/models.md",
         )
     letters = [letter for text in texts for letter in text if letter.lower() != letter.upper()]
     share = sum(map(str.isupper, letters)) / max(1, len(letters))
@@ -112,11 +112,11 @@ def check_language(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> 
     if letters and share < CAPITALS and lower != upper:
         yield Finding(
             "lower_cased_texts",
-            f"{share:.2%} of the letters are capitals, and this model knows The from the",
-            Evidence(share, CAPITALS, "texts as they were written have 2% to 11% capitals"),
-            "the texts were lower-cased: names and beginnings look to the model like rare words",
+            f"only {share:.2%} of the letters are capitals, but this model distinguishes The from the",
+            Evidence(share, CAPITALS, "texts as people write them have 2% to 11% capitals"),
+            "the texts were lower-cased: names and the beginnings of sentences look to the model like rare words",
             {},
-            "take the texts as they were, or a model (MODEL) for lower-cased text, such as bert-base-uncased",
+            "take the original texts, or a model (MODEL) for lower-cased text, such as bert-base-uncased",
         )
 
 
@@ -124,19 +124,18 @@ def check_language(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> 
 def check_truncation(examples: Examples, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
     """Find `truncation`: over half of the text is cut off, or a word-count classifier shows that what is cut matters.
 
-    `examples` are the training rows and `rows` the same ones encoded.
+    `examples` are the training rows; `rows` are the same rows, encoded.
     """
-
     sides = list(zip(*examples.pairs, strict=True)) if examples.pairs else [examples.texts]
 
     def whole(rows: np.ndarray) -> list[list[list[int]]]:
-        """Tokens of the text of each row, and of the second texts of pairs."""
+        """Return the uncut token ids of the texts of these rows, and of the second texts of pairs."""
         chosen = [[side[i] for i in rows] for side in sides]
         return [tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] for texts in chosen]
 
     length = np.asarray(rows["length"])
     specials = tokenizer.num_special_tokens_to_add(pair=len(sides) > 1)
-    # What is shorter than the longest rows was not cut
+    # Rows that are shorter than the longest ones were not cut.
     full = np.flatnonzero(length == length.max())
     parts = [[len(ids) for ids in side] for side in whole(full)]
     kept = np.array([kept_lengths(*row, room=length.max() - specials) for row in zip(*parts, strict=True)])
@@ -148,7 +147,7 @@ def check_truncation(examples: Examples, rows: Dataset, tokenizer: PreTrainedTok
         first, second = (np.array(parts) - kept.T).sum(axis=1) / max(1, (whole_length - length).sum())
         symptom += f", {first:.0%} of them from the first of the two texts, {second:.0%} from the second"
     if lost > CUT:
-        evidence = Evidence(lost, CUT, "more is thrown away than read")
+        evidence = Evidence(lost, CUT, "more is cut off than read")
     elif examples.classes and not examples.several and np.mean(whole_length > length) > 0.05:
         chosen = np.random.default_rng(0).permutation(len(rows))[:SAMPLE]
         uncut = [list(chain(*ids)) for ids in zip(*whole(chosen), strict=True)]
@@ -156,17 +155,17 @@ def check_truncation(examples: Examples, rows: Dataset, tokenizer: PreTrainedTok
         p, gain = _reads_better(readable, np.array(examples.labels)[chosen])
         if p >= FALSE_ALARM or gain <= 0:
             return
-        symptom += f"; with them word counts predict {gain:.1%} more"
-        reason = "chance that a cut that loses nothing looks like this (McNemar's test of word-count classifiers)"
+        symptom += f"; with them, a classifier of word counts is right in {gain:.1%} more rows"
+        reason = "how often a cut that loses nothing looks like this (McNemar's test of word-count classifiers)"
         evidence = Evidence(p, FALSE_ALARM, reason)
     else:
         return
     fix = _longer(whole_length, tokenizer)
-    yield Finding("truncation", symptom, evidence, "MAX_LENGTH is short for these texts", fix)
+    yield Finding("truncation", symptom, evidence, "MAX_LENGTH is too short for these texts", fix)
 
 
 def _reads_better(sides: list[list[str]], labels: np.ndarray) -> tuple[float, float]:
-    """Return p-value and gain of accuracy of whole texts over cut ones, by cross-validated word counts."""
+    """Return the p-value and the gain in accuracy of whole texts over cut ones, by cross-validated word counts."""
     folds = min(5, np.unique(labels, return_counts=True)[1].min())
     if folds < 2:
         return 1.0, 0.0
@@ -180,7 +179,7 @@ def _reads_better(sides: list[list[str]], labels: np.ndarray) -> tuple[float, fl
 
 
 def _longer(lengths: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
-    """Return the shortest usual MAX_LENGTH that keeps 95% of the tokens, or the model's maximum, from both ends."""
+    """Return the shortest usual MAX_LENGTH that keeps 95% of the tokens, else the model's maximum, from both ends."""
     for limit in (64, 128, 256, 512):
         if limit <= tokenizer.model_max_length and np.minimum(lengths, limit).sum() >= 0.95 * lengths.sum():
             return {"MAX_LENGTH": limit}
@@ -195,7 +194,7 @@ def check_answers(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Iterator
     if share > LOST:
         yield Finding(
             "lost_answers",
-            f"{share:.1%} of the training answers are complete in no window",
+            f"{share:.1%} of the training answers are not complete in any window",
             Evidence(share, LOST, "such a question is trained to have no answer: exact match cannot exceed 1 - share"),
             "contexts are cut, or STRIDE is shorter than the answers",
             {"MAX_LENGTH": length, "STRIDE": length // 3},
@@ -207,19 +206,19 @@ def check_answers(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Iterator
 
 @check
 def check_model(trainer: Trainer, *, task: str | Task, memory: float | None = None, seed: int = 0) -> Iterator[Finding]:
-    """Find what is wrong with the model before it trains: all findings of the checks below.
+    """Run all checks below on a model before it trains.
 
-    `trainer` has not trained yet. `memory`: bytes that training may use; None for what is free.
+    `trainer` has not trained yet. `memory` is what training may use in bytes; None: all that is free.
     """
     rng, task = np.random.default_rng(seed), as_task(task)
     foreign = check_token_ids(trainer)
     yield from foreign
-    if foreign:  # no forward pass can be made, or none that means anything
+    if foreign:  # a forward pass would fail or mean nothing
         return
     rows = rng.permutation(len(trainer.train_dataset))[: 4 * FEW]
     short = np.argsort(trainer.train_dataset["length"], kind="stable")[: max(FEW, len(trainer.train_dataset) // 2)]
     few = batch_of(trainer, rng.permutation(short)[:FEW])
-    with torch.random.fork_rng():  # dropout draws
+    with torch.random.fork_rng():  # dropout draws random numbers
         yield from check_memory(trainer, memory=memory)
         if task.numeric:
             yield from check_target(trainer)
@@ -232,7 +231,7 @@ def check_model(trainer: Trainer, *, task: str | Task, memory: float | None = No
 
 
 def batch_of(trainer: Trainer, rows: np.ndarray) -> dict[str, torch.Tensor]:
-    """Return the training rows of these numbers as the model gets them, on its device."""
+    """Return the training rows with these numbers as a batch for the model, on its device."""
     known = inspect.signature(trainer.model.forward).parameters
     columns = [name for name in trainer.train_dataset.column_names if name in known]
     batch = trainer.data_collator(trainer.train_dataset.select_columns(columns).select(rows).to_list())
@@ -241,26 +240,25 @@ def batch_of(trainer: Trainer, rows: np.ndarray) -> dict[str, torch.Tensor]:
 
 @check
 def check_token_ids(trainer: Trainer) -> Iterator[Finding]:
-    """Find `other_tokenizer`: token ids without an embedding, or far fewer tokens than there are embeddings."""
+    """Find `other_tokenizer`: token ids without an embedding, or far fewer tokens than embeddings."""
     rows, tokens = len(trainer.model.get_input_embeddings().weight), len(trainer.processing_class)
     highest = max(max(ids) for ids in trainer.train_dataset["input_ids"])
     if highest >= rows:
         symptom = f"token {highest} of the training rows has no embedding"
-        evidence = Evidence(highest, rows - 1, "the highest id; one above it ends the first step in an IndexError")
+        evidence = Evidence(highest, rows - 1, "the highest id; any above it ends the first step with an IndexError")
     elif tokens < models.FEWEST_TOKENS * rows:
         symptom = f"the tokenizer has {tokens} tokens, the model {rows} embeddings"
         evidence = Evidence(tokens, models.FEWEST_TOKENS * rows, "vocabularies are padded by less than a tenth")
     else:
         return
+    cause = "the tokenizer is another model's, or tokens were added"
     advice = "encode with the tokenizer of the model's folder; models.fit_embeddings makes room for added tokens"
-    yield Finding(
-        "other_tokenizer", symptom, evidence, "the tokenizer is another model's, or tokens were added", {}, advice
-    )
+    yield Finding("other_tokenizer", symptom, evidence, cause, {}, advice)
 
 
 @check
 def check_encoder(model: PreTrainedModel) -> Iterator[Finding]:
-    """Find `untrained_encoder`: norms whose weights are all exactly 1, as they are before any training."""
+    """Find `untrained_encoder`: normalization layers whose weights are all exactly 1, as before any training."""
     norms = [
         module.weight
         for module in model.base_model.modules()
@@ -270,23 +268,23 @@ def check_encoder(model: PreTrainedModel) -> Iterator[Finding]:
     if fresh:
         yield Finding(
             "untrained_encoder",
-            f"{fresh} of the encoder's {len(norms)} norms multiply by exactly 1: no training has moved them",
-            Evidence(fresh / len(norms), 0, "in a trained encoder every norm has moved"),
-            "weights of the encoder were not loaded: it was made from its config, or the file names them otherwise",
+            f"{fresh} of the encoder's {len(norms)} normalization layers have weights of exactly 1: they are untrained",
+            Evidence(fresh / len(norms), 0, "training changes the weights of every normalization layer"),
+            "weights of the encoder were not loaded: it was made from its config, or the file has other names for them",
             {},
-            "load it by models.load_model, which accounts for every weight; never go on from a warning about new ones",
+            "use models.load_model, which accounts for every weight; never ignore a warning about new ones",
         )
 
 
 def usual_rate(model: PreTrainedModel) -> float:
-    """Return a learning rate to begin with, by the size of the model and of its weights."""
+    """Return a learning rate to begin with, given the size of the model and of its weights."""
     config, weight = model.config, models.initial_weight_size(model)
     return checks_run.usual_rate(weight, depth=config.num_hidden_layers, width=config.hidden_size)
 
 
 @check
 def check_learning_rate(trainer: Trainer) -> Iterator[Finding]:
-    """Find `learning_rate_too_high`: a step may change what all layers together say by as much as it is."""
+    """Find `learning_rate_too_high`: a step may change the output of all layers by as much as its own size."""
     model, rate = trainer.model, trainer.args.learning_rate
     depth, width = model.config.num_hidden_layers, model.config.hidden_size
     change = rate * depth * math.sqrt(width) / models.initial_weight_size(model)
@@ -301,14 +299,14 @@ def check_learning_rate(trainer: Trainer) -> Iterator[Finding]:
 
 
 class LargestProduct(TorchDispatchMode):
-    """Keeps the largest number of all matrix products, those within attention too."""
+    """Keeps the largest absolute value of all matrix products, including those within attention."""
 
     largest = 0.0
 
     def __torch_dispatch__(
         self, function: Callable, types: object, args: tuple = (), kwargs: Mapping[str, object] | None = None
     ) -> object:
-        """Compute as without it, and look at the result."""
+        """Call the function unchanged and look at its result."""
         result = function(*args, **(kwargs or {}))
         if function.overloadpacket in PRODUCTS:
             self.largest = max(self.largest, float(result.abs().max()))
@@ -318,24 +316,24 @@ class LargestProduct(TorchDispatchMode):
 @check
 @torch.no_grad()
 def check_overflow(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> Iterator[Finding]:
-    """Find `fp16_overflow`: weights, or matrix products of a batch in fp32, beyond what fp16 can hold."""
+    """Find `fp16_overflow`: weights, or matrix products of a batch in fp32, exceed the range of fp16."""
     with LargestProduct() as products:
         model.eval()(**batch)
     largest = max(products.largest, *(float(weights.abs().max()) for weights in model.parameters()))
     if largest > FP16:
         yield Finding(
             "fp16_overflow",
-            f"numbers of the model reach {largest:.3g} on a batch",
-            Evidence(largest, FP16, "the largest number of fp16; a larger one is infinite, and the loss not a number"),
+            f"values inside the model reach {largest:.3g} on a batch",
+            Evidence(largest, FP16, "the largest fp16 number; any larger one is infinite, and the loss not a number"),
             "the model was trained in fp32 or bf16, whose range is larger (DeBERTa-v2 and v3 are known for it)",
             {"PRECISION": "fp32"},
-            "or bf16, on a GPU that has it",
+            "or bf16, on a GPU that supports it",
         )
 
 
 @check
 def check_target(trainer: Trainer) -> Iterator[Finding]:
-    """Find `target_scale`: numbers that the model learns are far from mean 0 and deviation 1."""
+    """Find `target_scale`: the numbers to learn are far from mean 0 and standard deviation 1."""
     config, labels = trainer.model.config, np.asarray(trainer.train_dataset["labels"], dtype=float)
     mean, deviation = getattr(config, "target_mean", 0.0), getattr(config, "target_deviation", 1.0)
     size = float(np.sqrt(np.mean(((labels - mean) / deviation) ** 2)))
@@ -344,7 +342,7 @@ def check_target(trainer: Trainer) -> Iterator[Finding]:
             "target_scale",
             f"the target's root mean square is {size:.3g} in the model's units",
             Evidence(size, SCALE if size > 1 else 1 / SCALE, "1 when standardized; at 2 the first loss is 4"),
-            "the head starts near 0 and moves in small steps: it needs most of the run to get there, or shoots past",
+            "the head starts near 0 and moves in small steps: it needs most of the run to get there, or overshoots",
             {},
             "standardize the target: give models.load_model the fields of tasks.regression.target_scale",
         )
@@ -353,10 +351,10 @@ def check_target(trainer: Trainer) -> Iterator[Finding]:
 @check
 @torch.inference_mode()
 def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], task: Task) -> Iterator[Finding]:
-    """Find `initial_loss`: a new head's logits, or the loss they make, are not those of guessing; or `trained_head`.
+    """Find `initial_loss`: a new head's logits, or its loss, are not those of guessing; or `trained_head`.
 
-    That loss is the task's `untrained_loss`, such as ln(classes). A head that was trained before (its bias is not the
-    one with which a new one begins) may know better, not worse.
+    The loss of guessing is the task's `untrained_loss`, such as ln(classes). A head that was trained before (its bias
+    is not that of a new one) may do better than guessing, but not worse.
     """
     model, features = trainer.model.eval(), []
     head = models.output_layer(model)
@@ -369,24 +367,24 @@ def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], task: T
             yield Finding(
                 "trained_head",
                 f"the head is not new, and does worse than guessing: its loss is {loss:.2f}",
-                Evidence(loss, expected, "the loss of guessing, where a new head begins"),
-                "the files have a head of as many outputs, which was trained for something else",
+                Evidence(loss, expected, "the loss of guessing, with which a new head begins"),
+                "the files have a head with the same number of outputs, which was trained for something else",
                 {},
-                "start from the encoder that it was made of, or from another",
+                "start from the encoder that was fine-tuned, or from another",
             )
         return
     read, logits = (values.float() for values in features)
-    # A head drawn with the config's deviation, or with one that keeps sizes (ModernBERT's), gives logits of this
-    # deviation; so much is three of them
+    # The initializer's standard deviation is the config's, or one that keeps sizes (ModernBERT's); `large` is three
+    # standard deviations of the logits that it gives.
     spread = max(model.config.initializer_range, head.in_features**-0.5)
     large = 3 * spread * float(read.norm(dim=-1).square().mean().sqrt())
     size = float((logits - bias).square().mean().sqrt())
     reach = math.sqrt(2) * large
-    if task.numeric:  # the loss is the mean square of an error that is the target's and the logit's
+    if task.numeric:  # the loss is the mean square of target minus logit
         reach = reach**2 + 2 * reach * math.sqrt(expected)
     if size > large:
-        symptom, value, threshold = f"logits are {size:.2g} in size, where guessing gives 0, and the", size, large
-        cause, advice = "the head's weights are too large", "draw the head again: load the model without its weights"
+        symptom, value, threshold = f"logits have size {size:.2g}, where guessing gives 0, and the", size, large
+        cause, advice = "the head's weights are too large", "load the model without them, so that the head is new"
     elif abs(loss - expected) > reach:
         symptom, value, threshold = "logits are small, as expected, but the", abs(loss - expected), reach
         cause = "the loss is not the task's own, or the labels are changed before they reach it"
@@ -394,7 +392,7 @@ def check_initial_loss(trainer: Trainer, batch: dict[str, torch.Tensor], task: T
     else:
         return
     symptom = f"the untrained head's {symptom} loss is {loss:.2f}; guessing gives {expected:.2f}"
-    reason = "the most that a head drawn with the config's deviation gives (3 sigma)"
+    reason = "the most that a head with the config's initializer gives (3 sigma)"
     yield Finding("initial_loss", symptom, Evidence(value, threshold, reason), cause, {}, advice)
 
 
@@ -403,8 +401,8 @@ def check_gradients(trainer: Trainer, batch: dict[str, torch.Tensor]) -> Iterato
     """Find `frozen_parameters`: weights that no gradient reaches."""
     model = trainer.model.train()
     model(**batch).loss.backward()
-    # Some biases change nothing, such as that of an attention's keys and that of an answer's start, which is added to
-    # all tokens alike: their gradient is 0 but for rounding.
+    # Some biases change nothing, such as that of attention keys, or that of an answer's start, which is added to all
+    # tokens alike: except for rounding, their gradient is 0.
     still = [
         (name, weights.numel())
         for name, weights in model.named_parameters()
@@ -416,7 +414,7 @@ def check_gradients(trainer: Trainer, batch: dict[str, torch.Tensor]) -> Iterato
         yield Finding(
             "frozen_parameters",
             f"{len(still)} tensors, {share:.0%} of the weights, get no gradient; first {still[0][0]}",
-            Evidence(share, 0, "fine-tuning moves every weight; what gets no gradient stays as it is"),
+            Evidence(share, 0, "fine-tuning changes every weight; one without a gradient stays as it is"),
             "requires_grad is off, or something in the forward pass is detached",
             {},
             "set requires_grad = True for all weights; look for detach() and no_grad() in the forward pass",
@@ -452,15 +450,15 @@ def check_learning(trainer: Trainer, batch: dict[str, torch.Tensor]) -> Iterator
     dropout = max((module.p for module in trainer.model.modules() if isinstance(module, torch.nn.Dropout)), default=0.0)
     yield Finding(
         "cannot_overfit_batch",
-        f"{FEW} rows are not memorised: loss {first:.2f}, after {2 * STEPS} steps {last:.2f}",
+        f"{FEW} rows are not memorised: loss {first:.2f} before and {last:.2f} after {2 * STEPS} steps",
         Evidence(last, goal, "half of the loss of guessing; a model that learns gets near 0 with so few rows"),
-        f"dropout is {dropout:g}" if dropout > 0.3 else "rows look alike to the model, or labels and loss do not fit",
+        f"dropout is {dropout:g}" if dropout > 0.3 else "rows look alike to the model, or labels and loss do not match",
         {"DROPOUT": 0.1} if dropout > 0.3 else {},
     )
 
 
 def _label_entropy(batch: dict[str, torch.Tensor]) -> float:
-    """Return the loss of predicting the shares of the batch's classes; 0 if there is one class, or none."""
+    """Return the loss of predicting the shares of the batch's classes; 0 if there is at most one class."""
     labels = batch.get("labels")
     if labels is None or labels.is_floating_point():
         return 0.0
@@ -476,7 +474,7 @@ def _autocast(trainer: Trainer) -> AbstractContextManager:
 
 @check
 def check_memory(trainer: Trainer, *, memory: float | None = None) -> Iterator[Finding]:
-    """Find `memory_short`: a training step on the longest rows needs more than `memory` bytes (None: what is free)."""
+    """Find `memory_short`: a step on the longest rows needs more than `memory` bytes (None: all that is free)."""
     there = free_memory(trainer.model.device) if memory is None else memory
     weights, row = (MARGIN * size for size in step_memory(trainer))
     batch = trainer.args.per_device_train_batch_size
@@ -487,7 +485,7 @@ def check_memory(trainer: Trainer, *, memory: float | None = None) -> Iterator[F
         steps = trainer.args.gradient_accumulation_steps * math.ceil(batch / fitting)
         yield Finding(
             "memory_short",
-            f"a step needs {needed / 2**30:.2f} GiB, {there / 2**30:.2f} GiB are free",
+            f"a step needs {needed / 2**30:.2f} GiB, but {there / 2**30:.2f} GiB are free",
             Evidence(needed / 2**30, there / 2**30, "free memory in GiB"),
             "the batch, or its longest row, is too large for this machine; accumulating gradients costs only time",
             {"BATCH_SIZE": fitting, "GRADIENT_ACCUMULATION": steps},
@@ -495,9 +493,9 @@ def check_memory(trainer: Trainer, *, memory: float | None = None) -> Iterator[F
 
 
 def step_memory(trainer: Trainer) -> tuple[int, int]:
-    """Return the bytes that training adds: gradients, AdamW's two averages; and one long row's activations.
+    """Return the bytes that training adds for the weights (gradients, AdamW's two averages), and for one long row.
 
-    Activations are what the forward pass saves for the backward pass, counted on two rows.
+    A row adds its activations, that is what the forward pass saves for the backward pass, counted on two rows.
     """
     model, seen = trainer.model.train(), {}
     own = {weights.untyped_storage().data_ptr() for weights in model.parameters()}
@@ -517,7 +515,7 @@ def step_memory(trainer: Trainer) -> tuple[int, int]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes free on a GPU, or on the machine and within its container's limit."""
+    """Return the bytes that are free on a GPU, or on the machine within its container's limit."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = psutil.virtual_memory().available

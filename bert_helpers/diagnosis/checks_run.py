@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -22,16 +23,16 @@ from bert_helpers.tasks.thresholds import HALF, gain_of_fitting
 
 LEARNED = 0.5  # of the loss of guessing
 # Root mean square of a weight in a BERT's encoder layers: 0.061 in the packaged model, 0.042 in bert-base. Adam moves
-# each by about the learning rate a step, so the usual rates (1e-4 for the one, 5e-5 for the other) are 1 to 2 parts in
-# a thousand of a weight's size.
+# each weight by about the learning rate per step, so the usual rates (1e-4 and 5e-5, respectively) are one or two
+# thousandths of a weight's size.
 WEIGHT = 0.05
 LARGE_STEP, USUAL_STEP, SMALL_PATH = 0.01, 0.0015, 0.02
-# What a step can do to the output of all layers, in parts of its size: a weight moves by the learning rate at most, so
-# a layer's output by learning rate * sqrt(width) / size of a weight, and layers add up. With 5e-5 that is 0.4 in
-# bert-base and 0.9 in bert-large (weights of 0.042), whose trainings then sometimes fail (Devlin et al. 2019); with
+# How far a step can change the output of all layers, relative to its size: a weight moves by at most the learning rate,
+# so a layer's output by learning rate * sqrt(width) / size of a weight, and layers add up. With 5e-5 that is 0.4 in
+# bert-base and 0.9 in bert-large (weights of 0.042), which then sometimes fails to train (Devlin et al. 2019); with
 # 3e-4, the rate for entities here, 0.6 in the packaged model and 2.4 in bert-base.
 LARGE_CHANGE, USUAL_CHANGE = 1.0, 0.25
-FEW_STEPS = 100  # warm-up and decline included; fault-free runs on the samples have 90 to 300
+FEW_STEPS = 100  # including warm-up and decay; fault-free runs on the samples have 90 to 300
 TEMPERATURE = 1.5
 GAIN = 0.02
 BUSY = 0.1  # fault-free runs of the packaged model reached 0.28 (entities) and 0.36 (reviews) on 2 CPU cores in bf16
@@ -39,8 +40,8 @@ BUSY = 0.1  # fault-free runs of the packaged model reached 0.28 (entities) and 
 
 @check
 def check_failure(error: BaseException, *, parameters: Mapping[str, object]) -> Iterator[Finding]:
-    """Find `out_of_memory` or `not_finite_loss`, if that is what ended the run; `parameters` are the notebook's."""
-    cause = error.__cause__ if isinstance(error, TrainingError) else error  # a row too large for any batch
+    """Find `out_of_memory` or `not_finite_loss`, if that ended the run; `parameters` are the notebook's."""
+    cause = error.__cause__ if isinstance(error, TrainingError) else error  # TrainingError: not even one row fits
     if cause and is_out_of_memory(cause):
         batch, steps = int(parameters["BATCH_SIZE"]), int(parameters["GRADIENT_ACCUMULATION"])
         half, reason = max(1, batch // 2), "half a batch needs half the activations"
@@ -58,7 +59,7 @@ def _not_finite(symptom: str, learning_rate: float) -> Finding:
         "not_finite_loss",
         symptom,
         Evidence(math.nan, math.inf, "a loss is a finite number; after NaN every weight is NaN"),
-        "the learning rate is too high, numbers leave fp16's range, or weights were not finite to begin with",
+        "the learning rate is too high, values exceed the range of fp16, or weights were not finite to begin with",
         {"LEARNING_RATE": min(learning_rate / 10, USUAL_STEP * WEIGHT), "PRECISION": "fp32"},
     )
 
@@ -78,8 +79,9 @@ def check_history(
     """Find `out_of_memory`, `not_finite_loss`, `learning_rate_too_high`, `learning_rate_too_low` or `underfitting`.
 
     `log_history` is the Trainer's (`trainer.state.log_history`, a run's history.json); `chance` the loss of guessing
-    (the task's `chance_loss`); `learning_rate` the run's, for runs too short to log theirs; `weight` the typical size
-    of a weight before training (`models.weight_size`); `usual` the learning rate to advise (`usual_rate`).
+    (the task's `chance_loss`); `learning_rate` the run's parameter, needed if the run was too short to log the rates;
+    `weight` the typical size of a weight before training (`models.weight_size`); `usual` the learning rate to advise
+    (`usual_rate`).
     """
     for entry in [entry for entry in log_history if "micro_batch_size" in entry][-1:]:
         size, times = int(entry["micro_batch_size"]), int(entry["parts"])
@@ -105,13 +107,13 @@ def check_history(
 
 
 def usual_rate(weight: float, *, depth: int = 0, width: int = 1) -> float:
-    """Return a learning rate to begin with, for weights of this size, and for so many layers of this width.
+    """Return a learning rate to begin with, for weights of this size and `depth` layers of this width.
 
     >>> usual_rate(0.061, depth=6, width=384), usual_rate(0.042, depth=12, width=768)
     (9.2e-05, 3.2e-05)
     """
     rate = weight * min(USUAL_STEP, USUAL_CHANGE / max(1e-9, depth * math.sqrt(width)))
-    return float(f"{rate:.1e}")  # two digits: the rest says nothing
+    return float(f"{rate:.1e}")  # two digits: more would mean nothing
 
 
 def _not_learned(
@@ -119,12 +121,12 @@ def _not_learned(
 ) -> Finding:
     """Say why the training rows were not learned: steps (of these `rates`) too long, their sum too short, or neither.
 
-    `highest` is the run's learning rate as a parameter: the first that a short run logs has fallen already.
+    `highest` is the run's learning rate as a parameter: when a short run first logs one, it has already decayed.
     """
     path, peak = float(rates.sum() / weight), float(rates.max() / weight)
     symptom = f"the training loss ends at {loss:.2f}; guessing gives {chance:.2f}"
     if peak > LARGE_STEP:
-        reason = "a step may move a weight by 1% of its size, ten times what is usual"
+        reason = "a step may move a weight by 1% of its size, ten times as far as usual"
         cause = "the learning rate is too high: each step overshoots, and what was learned before is lost"
         evidence = Evidence(peak, LARGE_STEP, reason)
         return Finding("learning_rate_too_high", symptom, evidence, cause, {"LEARNING_RATE": usual})
@@ -146,8 +148,8 @@ def _not_learned(
 def check_fit(history: pd.DataFrame, losses: np.ndarray) -> Iterator[Finding]:
     """Find `overfitting`: the validation loss rose well above its lowest, and the training loss is far below it.
 
-    `history` is from `training.history`. The scatter of `losses`, the loss of each validation row at the end
-    (`row_losses`), says how far the loss would rise by chance.
+    `history` is from `training.history`. The spread of `losses`, the final loss of each validation row (`row_losses`),
+    shows how far the mean could rise by chance.
     """
     train, last = history.train_loss.iloc[-1], history.validation_loss.iloc[-1]
     lowest, best = history.validation_loss.min(), history.validation_loss.idxmin()
@@ -164,7 +166,7 @@ def check_fit(history: pd.DataFrame, losses: np.ndarray) -> Iterator[Finding]:
 
 
 def row_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the cross-entropy of each row (or word, where labels have two dimensions and are not -100), in nats."""
+    """Return the cross-entropy in nats of each row, or of each word (two-dimensional labels; -100 is left out)."""
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     kept = labels >= 0
     return -np.take_along_axis(log_softmax(logits[kept], axis=-1), labels[kept][:, None], axis=-1)[:, 0]
@@ -172,9 +174,10 @@ def row_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 @check
 def check_confidence(logits: np.ndarray, labels: np.ndarray) -> Iterator[Finding]:
-    """Find `overconfidence`: dividing the logits by one number above 1.5 makes the labels much likelier.
+    """Find `overconfidence`: dividing all logits by one number above 1.5 makes the labels much likelier.
 
-    Likelihood-ratio test of the temperature (Guo et al. 2017) on rows that were not trained on, (rows, classes).
+    This is a likelihood-ratio test of the temperature (Guo et al. 2017) on rows that were not trained on. `logits` have
+    the shape (rows, classes).
     """
     logits, labels = check_classification(logits, labels)
     temperature = fit_temperature(logits, labels)
@@ -184,9 +187,9 @@ def check_confidence(logits: np.ndarray, labels: np.ndarray) -> Iterator[Finding
         reason = "at 1.5, a probability of 95% should be 88%; likelihood-ratio test passed"
         yield Finding(
             "overconfidence",
-            f"sure of {sure:.0%} on average, right in {right:.0%}",
+            f"{sure:.0%} sure on average, but right in {right:.0%} of the rows",
             Evidence(temperature, TEMPERATURE, reason),
-            "trained until the training rows were certain; certainty does not carry over",
+            "trained until it was certain of the training rows; its certainty does not carry over to others",
             {"LABEL_SMOOTHING": 0.1},
             f"or divide the logits by {temperature:.3g} (calibration.fit_temperature)",
         )
@@ -196,9 +199,9 @@ def check_confidence(logits: np.ndarray, labels: np.ndarray) -> Iterator[Finding
 def check_thresholds(
     logits: np.ndarray, labels: np.ndarray, thresholds: Sequence[float], *, seed: int = 0
 ) -> Iterator[Finding]:
-    """Find `unfitted_thresholds`: every label is decided at 0.5, and others raise macro F1 on rows not fitted to.
+    """Find `unfitted_thresholds`: all thresholds are 0.5, and fitted ones raise macro F1 on other rows.
 
-    Thresholds are fitted on one half of the validation rows and decide the other, both ways.
+    Thresholds are fitted on each half of the validation rows and used for the other half.
     """
     if any(threshold != HALF for threshold in thresholds):
         return
@@ -209,9 +212,9 @@ def check_thresholds(
             f"labels are decided at 0.5; fitted thresholds raise macro F1 by {gain.value:.2f} "
             f"({gain.low:+.2f} to {gain.high:+.2f})",
             Evidence(float(gain.value), GAIN, "macro F1 that a rule may cost; its interval excludes 0"),
-            "rare labels seldom reach a probability of a half, even where they are the likeliest",
+            "rare labels seldom reach a probability of a half, even where they are likeliest",
             {"THRESHOLDS": "each"},
-            "of a model that is trained already: tasks.thresholds.fit_thresholds, into its config's thresholds",
+            "for a model that is trained already: tasks.thresholds.fit_thresholds, into its config's thresholds",
         )
 
 
@@ -221,9 +224,9 @@ def check_no_answer(
 ) -> Iterator[Finding]:
     """Find `never_answers`: with the best threshold, answers are no better than giving none; or `unfitted_no_answer`.
 
-    The second: a threshold of the null score difference was never fitted, and another is better. `output` is the
-    trained model's for validation rows; `threshold` its config's: None where it always answers, 0 where the validation
-    rows had nothing to fit it on. Thresholds are fitted on one half of the rows for the other.
+    The second means that the threshold of the null score difference was never fitted, and another one is better.
+    `output` is the trained model's for the validation rows; `threshold` is its config's: None if it always answers, 0
+    if the validation rows had nothing to fit it on. Thresholds are fitted on each half of the rows for the other.
     """
     references, contexts = [answers["text"] for answers in rows["answers"]], list(rows["context"])
     kinds = {bool(texts) for texts in references}
@@ -238,24 +241,21 @@ def check_no_answer(
             )
         return
     best = [answers[0] for answers in qa.predicted_answers(output.predictions, encoded, contexts)]
-
-    def gain(now: float) -> pd.Series:
-        return qa.gain_of_fitting(best, references, contexts, now, seed=seed)
-
+    gain = partial(qa.gain_of_fitting, best, references, contexts, seed=seed)
     if threshold is not None and (found := gain(-math.inf)).value <= 0:  # no question gets an answer
         yield Finding(
             "never_answers",
             f"answering at all changes F1 by {found.value:+.2f} ({found.low:+.2f} to {found.high:+.2f})",
             Evidence(float(found.value), 0, "answers must be worth more than giving none"),
-            '"no answer" is learned first; too few questions or passes to learn where answers are',
+            '"no answer" is learned first; there were too few questions or epochs to learn where answers are',
             {},
             "start from a model that was trained on questions with answers (MODEL)",
         )
     elif not threshold and (found := gain(math.inf if threshold is None else 0)).low > 0 and found.value > GAIN:
         yield Finding(
             "unfitted_no_answer",
-            f"{'every question gets an answer' if threshold is None else 'no answer is decided on at 0'}; a fitted "
-            f"threshold raises F1 by {found.value:.2f} ({found.low:+.2f} to {found.high:+.2f})",
+            f"{'every question gets an answer' if threshold is None else 'the threshold for no answer is 0'}; a fitted "
+            f"one raises F1 by {found.value:.2f} ({found.low:+.2f} to {found.high:+.2f})",
             Evidence(float(found.value), GAIN, "F1 that a rule may cost; its interval excludes 0"),
             "the model was trained or saved without fitting the threshold on validation questions",
             {},
@@ -268,7 +268,7 @@ def check_no_answer(
 
 @check
 def check_speed(log_history: Sequence[Mapping[str, float]], *, rate: float) -> Iterator[Finding]:
-    """Find `slow`: the run used a small share of the machine's own `matrix_product_rate` (operations per second)."""
+    """Find `slow`: the run reached a small share of the machine's `matrix_product_rate` (operations per second)."""
     ends = [entry for entry in log_history if "total_flos" in entry and "train_runtime" in entry]
     share = float(ends[-1]["total_flos"] / ends[-1]["train_runtime"] / rate) if ends else math.inf
     if share < BUSY:
@@ -276,20 +276,20 @@ def check_speed(log_history: Sequence[Mapping[str, float]], *, rate: float) -> I
             "slow",
             f"training ran at {share:.1%} of the rate at which this machine multiplies matrices",
             Evidence(share, BUSY, "a quarter to a third of what fault-free runs of the packaged model reach on a CPU"),
-            "the model waits: for a slow collator or disk, tiny batches, a debugging mode, or other programs",
+            "the model waits for a slow collator or disk, or batches are tiny, debugging is on, or other programs run",
             {"DATALOADER_WORKERS": 2},
         )
 
 
 def matrix_product_rate(*, precision: str, size: int = 1024, seconds: float = 0.5) -> float:
-    """Measure this machine's matrix products, best of many, in floating-point operations per second."""
+    """Measure the speed of this machine's matrix products, best of many, in floating-point operations per second."""
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
     a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
     best, started = math.inf, time.perf_counter()
     while time.perf_counter() - started < seconds:
         begun = time.perf_counter()
-        float((a @ b)[0, 0])  # reading a number waits for the device
+        float((a @ b)[0, 0])  # reading a value waits for the device
         best = min(best, time.perf_counter() - begun)
     return 2 * size**3 / best
 
@@ -306,10 +306,10 @@ def check_run(
     classes: tuple[np.ndarray, np.ndarray] | None = None,
     rate: float | None = None,
 ) -> Iterator[Finding]:
-    """Find all of a finished run.
+    """Run the checks of a finished run.
 
-    `classes` are logits and labels of the validation rows, where there are classes: (rows, classes), or of tagged words
-    (rows, tokens, classes).
+    `classes` are logits and labels of the validation rows, if there are classes; logits have the shape (rows, classes),
+    or (rows, tokens, classes) for tagged words. The others are as in `check_history` and `check_speed`.
     """
     yield from check_history(log_history, chance=chance, learning_rate=learning_rate, weight=weight, usual=usual)
     if classes is not None and np.isfinite(classes[0]).all():

@@ -17,7 +17,7 @@ OTHER_TEST_ROWS = {"redraw_splits", "TRAIN_SIZE", "VALIDATION_SIZE", "TEST_SIZE"
 
 @check
 def diagnose_rows(run: Run) -> Iterator[Finding]:
-    """Find what is in data and tokens, which training does not change."""
+    """Find the faults of data and tokens, which training does not change."""
     p, task = run.parameters, run.task
     yield from checks_data.check_dataset(run.dataset, task=task, difference=p.get("DIFFERENCE"), seed=p["SEED"])
     yield from checks_model.check_tokens(run.dataset, run.encoded, run.tokenizer, task=task)
@@ -25,16 +25,13 @@ def diagnose_rows(run: Run) -> Iterator[Finding]:
 
 @check
 def diagnose(
-    run: Run,
-    *,
-    rows: Iterable[Finding] | None = None,
-    rate: float | None = None,
-    memory: float | None = None,
+    run: Run, *, rows: Iterable[Finding] | None = None, rate: float | None = None, memory: float | None = None
 ) -> Iterator[Finding]:
-    """Find what is in data and tokens, and in the untrained model or the finished run, whichever it is.
+    """Find the faults of data and tokens, and those of the untrained model or the finished run.
 
-    `rows` are those of `diagnose_rows`, if they are known already. `rate` is `checks_run.matrix_product_rate`'s (None:
-    speed is not checked), `memory` what a step may take in bytes (None: what is free).
+    `rows` are the findings of `diagnose_rows`, if they are known already. `rate` is that of
+    `checks_run.matrix_product_rate` (None: speed is not checked), `memory` what a step may take in bytes (None: all
+    that is free).
     """
     p, task, history, config = run.parameters, TASKS[run.task], run.history, run.trainer.model.config
     yield from diagnose_rows(run) if rows is None else rows
@@ -62,16 +59,14 @@ def diagnose(
 
 
 def first_fix(found: Iterable[Finding]) -> Mapping[str, object]:
-    """Return the fix of the first finding that a new training can prove; an empty one if there is none."""
+    """Return the first fix whose effect a new training can show (`retrainable`); an empty one if there is none."""
     return next((finding.fix for finding in found if retrainable(finding.fix)), {})
 
 
 def retrain(run: Run, fix: Mapping[str, object]) -> Run:
-    """Train the run again with a finding's `fix`, on the fixed training rows and with its parameters; same test rows.
+    """Train again with a finding's `fix`, that is its parameters and the fixed training rows; the test rows stay.
 
-    Without a fix it is the run itself.
-
-    Raises ParameterError for a fix whose effect a new training does not show (`retrainable`).
+    Without a fix, return the run itself. Raises ParameterError for a fix that is not `retrainable`.
     """
     if not fix:
         return run
@@ -79,11 +74,11 @@ def retrain(run: Run, fix: Mapping[str, object]) -> Run:
         names = ", ".join(fix)
         raise ParameterError(f"the fix changes {names}: no new training on the same test rows can show what it does.")
     dataset = fixes.apply_fix(run.dataset, fix, seed=run.parameters["SEED"])
-    folder = f"{run.parameters['OUTPUT_DIR']}/retrained"  # the run's own checkpoints stay
+    folder = f"{run.parameters['OUTPUT_DIR']}/retrained"  # keeps the run's own checkpoints
     return finish(prepare(dataset, {**with_fix(run.parameters, fix), "OUTPUT_DIR": folder}, task=run.task))
 
 
 def retrainable(fix: Mapping[str, object]) -> bool:
-    """Return whether a fix changes training rows or how they are trained on, and leaves the test rows as they are."""
+    """Return whether a fix changes the training rows or the training, and leaves the test rows as they are."""
     names = {name.removesuffix("_FACTOR") for name in fix}
     return bool(names & {*PARAMETERS, *fixes.ACTIONS}) and not names & OTHER_TEST_ROWS

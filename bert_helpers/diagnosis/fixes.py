@@ -1,4 +1,4 @@
-"""What the fix of a finding does to the data: named actions, all but one on training rows only; seeded."""
+"""What the fix of a finding does to the data: named, seeded actions, all but one on training rows only."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -9,13 +9,12 @@ from bert_helpers.errors import DataError, ParameterError
 
 
 def apply_fix(dataset: DatasetDict, fix: Mapping[str, object], *, seed: int = 0) -> DatasetDict:
-    """Return the dataset after the data actions (lower-case names) of a finding's `fix`; parameters are ignored.
+    """Apply the data actions (lower-case names) of a finding's `fix` to the dataset; parameters are ignored.
 
     "remove_rows": numbers of training rows to leave out. "relabel_rows": {row: label}. "oversample", "augment": True.
-    "swap_pairs": True exchanges the two texts. "shift_tags": number of words to move the tags of every training
-    sentence by, to the right if positive.
-    "redraw_splits": True distributes the rows of all splits again, keeping the sizes; only this one changes
-    evaluation rows. Raises ParameterError when no training row would be left.
+    "swap_pairs": True exchanges the two texts. "shift_tags": number of words by which to move the tags of every
+    training sentence, to the right if positive. "redraw_splits": True distributes the rows of all splits again, keeping
+    the sizes; only this action changes evaluation rows. Raises ParameterError if no training row would be left.
     """
     train = dataset["train"]
     for name, action in ACTIONS.items():
@@ -28,22 +27,15 @@ def apply_fix(dataset: DatasetDict, fix: Mapping[str, object], *, seed: int = 0)
 
 
 def remove_rows(train: Dataset, rows: Sequence[int]) -> Dataset:
-    """Return all other rows."""
+    """Leave out the rows with these numbers."""
     return train.select(np.setdiff1d(np.arange(len(train)), rows))
 
 
 def relabel_rows(train: Dataset, labels: Mapping[int, int | float]) -> Dataset:
-    """Return the rows with new values of column `label`, by row number."""
-    values = list(train["label"])
-    for row, label in labels.items():
-        values[row] = label
-    return _with_column(train, "label", values)
-
-
-def _with_column(split: Dataset, name: str, values: list) -> Dataset:
-    """Return the rows with other values in a column, whose type and place stay."""
-    changed = split.remove_columns(name).add_column(name, values, feature=split.features[name])
-    return changed.select_columns(split.column_names)
+    """Replace values of the column `label`, by row number."""
+    values = [labels.get(row, label) for row, label in enumerate(train["label"])]
+    changed = train.remove_columns("label").add_column("label", values, feature=train.features["label"])
+    return changed.select_columns(train.column_names)
 
 
 def swap_pairs(train: Dataset) -> Dataset:
@@ -53,9 +45,9 @@ def swap_pairs(train: Dataset) -> Dataset:
 
 
 def shift_tags(train: Dataset, places: int) -> Dataset:
-    """Move the tags of every sentence to the right, to the left if `places` is negative.
+    """Move the tags of every sentence to the right, or to the left if `places` is negative.
 
-    A word that gets no tag is O; an entity that loses its first word begins with its next.
+    A word left without a tag becomes O; an entity that loses its first word begins with the next one.
     """
     names = train.features["ner_tags"].feature.names
 
@@ -71,11 +63,10 @@ def shift_tags(train: Dataset, places: int) -> Dataset:
 
 
 def oversample(train: Dataset, *, seed: int = 0) -> Dataset:
-    """Add random rows of the rarer classes a second time, until every class has as many as the most frequent one.
+    """Repeat random rows of the rarer classes until every class has as many as the most frequent one.
 
-    Of tagged sentences, those with an entity type are its rows: they are repeated until every type has as many
-    entities as the most frequent one, as far as that is possible by adding one sentence at a time. Raises DataError
-    when there is no column of classes.
+    Of tagged sentences, those with a rarer entity type are repeated, one at a time, until every type has as many
+    entities as the most frequent one, as far as possible. Raises DataError if there is no column of classes.
     """
     rng = np.random.default_rng(seed)
     if "ner_tags" in train.column_names:
@@ -101,34 +92,33 @@ def _rows_with_rare_types(train: Dataset, rng: np.random.Generator) -> np.ndarra
             row = rng.choice(candidates)
             extra.append(row)
             totals = totals + entities[row]
-            if len(extra) > 20 * len(train):  # types that only occur together can never be balanced
+            if len(extra) > 20 * len(train):  # types that always occur together cannot be balanced
                 return np.array(extra)
     return np.array(extra)
 
 
 def augment(train: Dataset, *, share: float = 0.1, seed: int = 0) -> Dataset:
-    """Add an altered version of every row's `text` (of `text_pair` too, if there is one), with the label it has.
+    """Add a copy of every row with an altered `text` (and `text_pair`, if there is one) and the same label.
 
-    Half of the versions lose each word with probability `share` (at least one stays), half have `share` of their words
+    Half of the copies lose each word with probability `share` (at least one stays), half have `share` of their words
     swapped in pairs: random deletion and random swap of Wei and Zou (2019).
     Raises DataError for rows without a text: in questions and tagged words each position has a meaning.
     """
     columns = [name for name in ("text", "text_pair") if name in train.column_names]
     if not columns:
         raise DataError("augmentation needs a column of texts; in questions and tagged words every position counts.")
-    rng, version = np.random.default_rng(seed), train
-    texts = {name: list(train[name]) for name in columns}
-    for row in range(len(train)):
-        alter = delete_words if row % 2 else swap_words
-        for name in columns:
-            texts[name][row] = " ".join(alter(texts[name][row].split(), rng, share=share))
-    for name in columns:
-        version = _with_column(version, name, texts[name])
-    return concatenate_datasets([train, version])
+    rng = np.random.default_rng(seed)
+
+    def altered(row: dict, number: int) -> dict:
+        alter = delete_words if number % 2 else swap_words
+        return {name: " ".join(alter(row[name].split(), rng, share=share)) for name in columns}
+
+    copies = train.map(altered, with_indices=True, features=train.features, load_from_cache_file=False)
+    return concatenate_datasets([train, copies])
 
 
 def delete_words(words: list[str], rng: np.random.Generator, *, share: float = 0.1) -> list[str]:
-    """Leave out each word with probability `share`; one stays in any case."""
+    """Leave out each word with probability `share`, but keep at least one."""
     kept = [word for word, draw in zip(words, rng.random(len(words)), strict=True) if draw >= share]
     return kept or [words[rng.integers(len(words))]]
 
@@ -149,7 +139,7 @@ def redraw_splits(dataset: DatasetDict, *, seed: int = 0) -> DatasetDict:
     return DatasetDict({name: pooled.select(rows) for name, rows in zip(dataset, parts, strict=True)})
 
 
-# In this order: row numbers are those before any other action.
+# Applied in this order: row numbers refer to the rows before any other action.
 ACTIONS: dict[str, Callable[[Dataset, object, int], Dataset]] = {
     "relabel_rows": lambda train, labels, seed: relabel_rows(train, labels),
     "remove_rows": lambda train, rows, seed: remove_rows(train, rows),

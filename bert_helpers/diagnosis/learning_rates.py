@@ -15,9 +15,9 @@ def learning_rate_range(
 ) -> pd.DataFrame:
     """Train a copy of the model for up to `steps` batches while the learning rate rises from `lowest` to `highest`.
 
-    One row per step: `learning_rate` (rising by a constant factor), `loss` and `smoothed` (exponential mean with weight
-    `smoothing` on the past). Ends early when the smoothed loss is 4 times its lowest, or not finite. The trainer's own
-    model and the random state stay as they were.
+    Returns one row per step: `learning_rate` (rising by a constant factor), `loss` and `smoothed` (exponential mean
+    with weight `smoothing` on the past). Stops early if the smoothed loss is 4 times its lowest value or the loss is
+    not finite. The trainer's own model and the random state are left unchanged.
     """
     model, rows, mean = copy.deepcopy(trainer.model).train(), [], 0.0
     optimizer = torch.optim.AdamW(model.parameters(), lr=lowest, weight_decay=trainer.args.weight_decay)
@@ -40,9 +40,9 @@ def learning_rate_range(
 
 
 def suggested_learning_rate(table: pd.DataFrame) -> float | None:
-    """Return a tenth of the rate at which the smoothed loss was lowest, where steps are so long that it turns.
+    """Return a tenth of the rate at which the smoothed loss was lowest; above that rate, steps are too long.
 
-    None when the loss fell by less than a twentieth: then the test is inconclusive.
+    None if the loss fell by less than a twentieth: the test is then inconclusive.
     """
     finite = table[np.isfinite(table.smoothed)]
     if finite.empty or finite.smoothed.min() > 0.95 * finite.smoothed.iloc[0]:

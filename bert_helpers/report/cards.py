@@ -1,4 +1,4 @@
-"""Model cards: what a saved model is, how good it measured and where not, as README.md next to its weights."""
+"""Model cards: what a saved model is, how well it did, and what its limits are, as README.md next to its weights."""
 
 import json
 import os
@@ -14,17 +14,17 @@ from bert_helpers.records import Record
 from bert_helpers.report.templates import one_line, render
 from bert_helpers.tasks.registry import TASKS
 
-MOST = 20  # classes that are named
-# Parameters that say nothing of a model that was trained before the run
+MOST = 20  # classes to name
+# Parameters without meaning for a model that was trained before the run
 TRAINING = ("MODEL", "TRAIN_SIZE", "EPOCHS", "GRADIENT_ACCUMULATION", "LEARNING_RATE")
-ON_THE_HUB = r"\w[\w.-]*/\w[\w.-]*|bert-(base|large)-[\w-]+"  # of a folder a record may have the last part only
+ON_THE_HUB = r"\w[\w.-]*/\w[\w.-]*|bert-(base|large)-[\w-]+"  # a record may name a folder by its last part only
 CONFIG = {"id2label": ({...: str}, None)}
 
 
 def publish(folder: Path, record: Record) -> Path:
-    """Write the cards of the models in a `records.new_run`, then its record, which says that the run is whole.
+    """Write the cards of the models in a `records.new_run`, then its record, which marks the run as complete.
 
-    Returns the record's path. Raises ParameterError when something cannot be written.
+    Returns the record's path. Raises ParameterError if something cannot be written.
     """
     for name, text in cards(folder, record).items():
         files.write_text(folder / name, text)
@@ -32,9 +32,9 @@ def publish(folder: Path, record: Record) -> Path:
 
 
 def publish_findings(folder: Path, task: str, findings: Sequence[Mapping[str, object]]) -> None:
-    """Put what a diagnosis found in a run, as `findings.summary` gives it, into its card and record; the date stays.
+    """Put the findings of a run, as `findings.summary` returns them, into its card and record, whose date stays.
 
-    Raises DataError when there is no record, ParameterError when something cannot be written.
+    Raises DataError if there is no record, ParameterError if something cannot be written.
     """
     record = records.read(folder).with_findings(task, findings)
     path = records.find(folder)
@@ -52,9 +52,9 @@ def publish_findings(folder: Path, task: str, findings: Sequence[Mapping[str, ob
 
 
 def cards(folder: Path, record: Record) -> dict[str, str]:
-    """Return the text of README.md in the run's `model/`, or in that of each task of a run of several, by its path.
+    """Return the text of README.md by its path: one in `model/`, or one per task if the run has several.
 
-    None where no model was saved, or the record's metrics are of other models, as those of notebook 2.
+    A model has no card if it was not saved, or if the record's metrics are those of other models, as in notebook 2.
     """
     texts = {}
     for task in (task for task in TASKS if task in record.tasks):
@@ -70,13 +70,13 @@ def cards(folder: Path, record: Record) -> dict[str, str]:
 
 
 def model_card(record: Record, metrics: Mapping[str, records.Score], *, name: str, config: Path) -> str:
-    """Return the card of the model called `name` from the record of one task, whose own test rows gave `metrics`.
+    """Return the card of the model called `name` from the record of one task and the `metrics` on its own test rows.
 
-    `config` is the model's, which has the names of its classes.
+    `config` is the path of the model's config.json, which has the names of its classes.
     """
     p, task = record.parameters, TASKS[record.tasks[0]]
     limits = (record.limits or {}).get(task.name, {})
-    # Without other data it is the score of an entity type of that name.
+    # Without other data, "transfer/f1" is the score of an entity type of that name.
     metrics_of = ("accuracy", "f1") if p.get("TRANSFER_DATA") else ()
     transfer = {metric: record.metrics.get(f"transfer/{metric}") for metric in metrics_of}
     read = task.columns(p)
@@ -103,7 +103,9 @@ def model_card(record: Record, metrics: Mapping[str, records.Score], *, name: st
         worst=limits.get("worst") and {**dict.fromkeys(("rows", *records.SCORE)), **limits["worst"]},
         transfer={metric: score for metric, score in transfer.items() if score},
         usage=task.usage.format(
-            folder=f"{folder}/model", length=length if isinstance(length, int) else 512, example=_example(texts)
+            folder=f"{folder}/model",
+            length=length if isinstance(length, int) else 512,
+            example=json.dumps(next(iter(texts.values())) if len(texts) == 1 else texts),
         ),
         folder=folder,
         texts=" ".join(f'"{text}"' for text in texts.values()),
@@ -111,13 +113,8 @@ def model_card(record: Record, metrics: Mapping[str, records.Score], *, name: st
     )
 
 
-def _example(texts: Mapping[str, str]) -> str:
-    """Write the row of a pipeline: a text, or a dict of two."""
-    return json.dumps(next(iter(texts.values())) if len(texts) == 1 else texts)
-
-
 def _metadata(record: Record, metrics: Mapping[str, records.Score], name: str) -> str:
-    """Return what the Hub reads, as YAML. No licence and no language: a run does not know them."""
+    """Return the metadata for the Hub as YAML, without licence and language, which a run does not know."""
     source = one_line(record.data.get("source") or "") or "unknown"
     pipeline = TASKS[record.tasks[0]].pipeline
     kind = re.sub(r"[^\w./-]+", "-", source).strip("-./") or "unknown"

@@ -1,4 +1,4 @@
-"""One page over all runs, `index.html`: a scoreboard made from their records, that opens from disk."""
+"""One page of all runs, `index.html`: a scoreboard made from their records, which opens from disk."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from bert_helpers.report.notebook_pages import NotebookPage, write_pages
 from bert_helpers.report.pages import check_page, read_own, update_page, write_page
 from bert_helpers.report.templates import FOLDER, render
 
-# Key, title, and what the column sorts by; numbers start with the greatest.
+# Key, title, and how the column is sorted; numbers start with the greatest.
 COLUMNS = [
     ("run", "Run", "text"),
     ("task", "Task", "text"),
@@ -29,20 +29,20 @@ COLUMNS = [
     ("seconds", "Seconds", "number"),
     ("date", "Date", "number"),
 ]
-SCORES = ("accuracy", "f1", "pearson")  # the first that a history has is drawn next to the loss
-WIDTH, HEIGHT, POINTS = 160, 60, 200  # of a picture, and about how many points a line may have
-LAST = 2**32  # the latest second that a date is shown of: those of files may lie beyond the calendar
+SCORES = ("accuracy", "f1", "pearson")  # the first one in a history is drawn next to the loss
+WIDTH, HEIGHT, POINTS = 160, 60, 200  # of a picture, and the approximate number of points per line
+LAST = 2**32  # the latest second to show as a date: files may have times beyond the calendar
 CARD_PAGE = "".join((FOLDER / f"{name}.j2").read_text(encoding="utf-8") for name in ("card.html", "page.css"))
 
 
 def write_gallery(folder: Path) -> Path:
-    """Write `index.html` over all runs below `folder`, newest first, and HTML pages of its executed notebooks.
+    """Write `index.html` of all runs below `folder`, newest first, and HTML pages of its executed notebooks.
 
     A run is a metrics.json and the files of its folder; one that cannot be read is listed with the reason. The page
-    asks for nothing but files below `folder`. Returns its path.
+    loads nothing but files below `folder`. Returns its path.
 
-    Raises ParameterError when a page cannot be written, and an earlier one stays as it was; also when the folder's
-    index.html is somebody else's.
+    Raises ParameterError if a page cannot be written, which leaves an earlier one unchanged, or if the folder's
+    index.html is not ours.
     """
     index = folder / "index.html"
     try:
@@ -51,7 +51,7 @@ def write_gallery(folder: Path) -> Path:
         fix = "move it, or name the folder of the runs"
         raise ParameterError(error.problem, source=str(index), fix=fix) from error
     pages = write_pages(folder)
-    # Folders may go while this looks: a training that ends removes its checkpoints.
+    # os.walk tolerates folders that vanish meanwhile: a training that ends removes its checkpoints.
     paths = sorted(Path(at, records.NAME) for at, _, names in os.walk(folder) if records.NAME in names)
     paths = [path for path in paths if "/." not in path.relative_to(folder.parent).as_posix()]  # of runs being written
     folders = {path.parent.relative_to(folder) for path in paths}
@@ -72,7 +72,7 @@ def write_gallery(folder: Path) -> Path:
 
 
 def _run(path: Path, folder: Path, pages: Sequence[NotebookPage]) -> dict[str, object]:
-    """Return what the page shows of a run; where its record cannot be read, `error` says why."""
+    """Return what the page shows of a run; if its record cannot be read, `error` says why."""
     parent = path.parent
     shown = {
         "name": parent.relative_to(folder).as_posix(),
@@ -104,7 +104,7 @@ def _run(path: Path, folder: Path, pages: Sequence[NotebookPage]) -> dict[str, o
 
 
 def _facts(record: Record) -> dict[str, object]:
-    """Return what the page shows of a record besides the record itself."""
+    """Return what the page derives from a record, and the record itself."""
     headline = record.headline()
     metric = next(iter(headline), "")
     part, _, name = metric.rpartition("/")
@@ -118,7 +118,7 @@ def _facts(record: Record) -> dict[str, object]:
         "headline": {name: format_interval(score) for name, score in headline.items()},
         "metrics": {name: format_interval(score) for name, score in record.metrics.items()},
         "score": headline[metric]["value"] if headline else None,
-        # Scores are sorted within one task and metric: others cannot be compared.
+        # Scores are sorted within one task and metric; others cannot be compared.
         "group": f"{part if part in record.tasks else ', '.join(record.tasks)} {name}",
         "sources": [*sources.values()][:1] if same else [f"{task}: {source}" for task, source in sources.items()],
         "rows": {} if record.has_several_tasks else record.data.get("rows"),
@@ -133,11 +133,11 @@ def _facts(record: Record) -> dict[str, object]:
 
 
 def _card(part: str, card: Path, folder: Path) -> dict[str, str | None]:
-    """Write the HTML page of a part's model card, if it is not there: `cards/` has the folders that runs have.
+    """Write the HTML page of a part's model card if it is missing or outdated: `cards/` has the same folders as runs.
 
     A card may come from anywhere: HTML in it is shown as text, and the page's policy keeps pictures from being fetched.
     """
-    place = Path(os.path.relpath(card.parent, folder))  # of a damaged record it may be anywhere
+    place = Path(os.path.relpath(card.parent, folder))  # a damaged record may lead anywhere
     up = "../" * len(place.parts)
 
     def convert(text: str) -> str:
@@ -170,13 +170,13 @@ def _href(path: Path, folder: Path) -> str:
 
 
 def _panels(log: Sequence[dict[str, float | None]]) -> list[dict[str, object]]:
-    """Return the loss by epoch, and a score next to it; none where a history has no loss by epoch.
+    """Return the curves of the loss by epoch and of one score; none if a history has no loss by epoch.
 
-    Drawn as SVG in the page's colours, dark or light: 3 ms and 2 kB a run, where matplotlib takes 190 ms and 37 kB.
+    They are drawn as SVG in the page's colours, dark or light: 3 ms and 2 kB per run (matplotlib: 190 ms and 37 kB).
     """
     entries = [entry for entry in log if entry.get("epoch") is not None]
     table = records.history_table(entries)
-    if table.empty:  # not evaluated while it trained: the batches' loss is all there is
+    if table.empty:  # no evaluation during training: there is only the loss of the batches
         losses = {entry["epoch"]: {"train_loss": entry["loss"]} for entry in entries if "loss" in entry}
         table = pd.DataFrame.from_dict(losses, orient="index")
     table = table.astype(float).dropna(axis="columns", how="all").sort_index()

@@ -1,4 +1,4 @@
-"""Pages in a folder where other people's files may lie: nothing of theirs is replaced, or copied through a link."""
+"""Pages in a folder that may hold other people's files, none of which is replaced, or copied through a link."""
 
 import hashlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from bert_helpers import files
 from bert_helpers.errors import DataError
 
-MARK = '<meta name="generator" content="bert_helpers'  # in the head of each page that is written here
+MARK = '<meta name="generator" content="bert_helpers'  # in the head of each page written here
 
 
 def update_page(
@@ -20,10 +20,10 @@ def update_page(
     version: str,
     largest: int = files.LARGEST,
 ) -> str:
-    """Write what `convert` makes of the text of a file, unless the page has that already; returns the text.
+    """Write what `convert` makes of the text of `source`, unless the page is up to date; return the text.
 
-    `version` stands for all else that decides what the page is. Raises DataError where the file cannot be read or the
-    page is none of ours (`check_page`), ParameterError when it cannot be written.
+    `version` stands for everything else that the page depends on. Raises DataError if the file cannot be read or the
+    page is not ours (`check_page`), ParameterError if the page cannot be written.
     """
     check_page(page, folder)
     text = read_own(source, folder, largest=largest)
@@ -34,14 +34,14 @@ def update_page(
 
 
 def check_page(page: Path, folder: Path) -> None:
-    """Raise DataError where a page would take the place of a file that is not ours, or follow a link."""
+    """Raise DataError if a page would replace a file that is not ours, or follow a link."""
     if os.path.lexists(page) and not _has_mark(page, MARK):
         raise DataError("is no page of the gallery, and would be replaced", source=str(page))
     _check_inside(page, folder)
 
 
 def write_page(page: Path, digest: str, html: str) -> None:
-    """Write a page with the mark by which it is known again."""
+    """Write a page with the mark by which it is recognised later."""
     files.write_text(page, html.replace("<head>", f'<head>\n{MARK} {digest}">', 1))
 
 
@@ -53,12 +53,12 @@ def _has_mark(page: Path, mark: str) -> bool:
 
 
 def read_own(path: Path, folder: Path, *, largest: int = files.LARGEST) -> str:
-    """Read a text below a folder. Raises DataError where a link leads to it, as to a file that is not to be shown."""
+    """Read a text below a folder. Raises DataError if a link leads to it: the file may not be meant to be shown."""
     _check_inside(path, folder)
     return files.read_text(path, largest=largest)
 
 
 def _check_inside(path: Path, folder: Path) -> None:
-    """Raise DataError if a link, or "..", leads from the folder to the path."""
+    """Raise DataError if a link or ".." leads from the folder to the path."""
     if os.path.realpath(path) != os.path.join(os.path.realpath(folder), os.path.relpath(path, folder)):
         raise DataError("lies behind a link, or is one", source=str(path))

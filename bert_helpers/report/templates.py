@@ -1,4 +1,4 @@
-"""Templates of pages and cards, filled in: HTML with everything escaped, Markdown with what is not ours as code."""
+"""Fill in the templates of pages and cards: HTML is escaped throughout, Markdown shows foreign text as code."""
 
 import base64
 import hashlib
@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from bert_helpers.metrics import format_interval
 
 FOLDER = Path(__file__).parent
-LONGEST = 300  # characters of a text of somebody else
+LONGEST = 300  # characters of a foreign text
 
 
 def render(name: str, /, **values: object) -> str:
@@ -19,7 +19,7 @@ def render(name: str, /, **values: object) -> str:
 
 
 def one_line(value: object) -> str:
-    """Return a value as one line of characters that can be seen, shortened where it is long.
+    """Return a value as one line of visible characters, shortened if it is long.
 
     >>> one_line("a  b\\n\\x00c")
     'a b c'
@@ -29,7 +29,7 @@ def one_line(value: object) -> str:
 
 
 def code(value: object, empty: str = "not recorded") -> str:
-    """Put a text between more backticks than it has in a row, so that nothing in it is Markdown or HTML.
+    """Put a text between more backticks than it has in a row, so that nothing in it acts as Markdown or HTML.
 
     >>> print(code("a `b` <c>"))
     `` a `b` <c> ``
