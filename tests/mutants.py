@@ -112,7 +112,7 @@ def first_failure(old: str, new: str, data: CoverageData) -> str:
     lines = lines_of(old)
     tests = sorted(
         {
-            context.split("|")[0]
+            context.rpartition("|")[0]  # what follows is the phase; an id may hold the character too
             for path, numbers in lines.items()
             for number, contexts in data.contexts_by_lineno(str(path)).items()
             for context in contexts
@@ -129,8 +129,10 @@ def first_failure(old: str, new: str, data: CoverageData) -> str:
         for words in ([f"@{folder / 'chosen'}"] if tests else [], []):
             done = run(folder, "-x", *words)
             failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-            if done.returncode:
-                return failed[0].split(" - ")[0] if failed else done.stdout[-300:]
+            if failed:
+                return failed[0].split(" - ")[0]
+            if done.returncode:  # pytest itself failed: that is no test that noticed
+                sys.exit(f"{old!r}: {done.stdout[-300:]}{done.stderr[-300:]}")
     return ""
 
 
