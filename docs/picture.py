@@ -1,4 +1,4 @@
-"""README's picture: the figure of notebook 2 in which sick runs stand beside a healthy one. `make refresh` calls it."""
+"""Extract README's picture, the figure of notebook 2 with faulty runs next to a healthy one; run by `make refresh`."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ PICTURE = HERE / "sick_runs.png"
 
 
 def from_notebook() -> bytes:
-    """The figure as it stands among the notebook's outputs."""
+    """Return the figure from the notebook's outputs."""
     notebook = json.loads((HERE.parent / "notebooks/02_debug.ipynb").read_text(encoding="utf-8"))
     (cell,) = (cell for cell in notebook["cells"] if "plots.small_multiples(" in "".join(cell["source"]))
     (figure,) = (output["data"]["image/png"] for output in cell["outputs"] if "image/png" in output.get("data", {}))
