@@ -57,10 +57,10 @@ def _look_at_model(name: str, max_length: int) -> None:
 
 
 def _look_at_texts(options: argparse.Namespace) -> None:
-    out = Path(options.out) if options.out else None
-    if out and options.file and out.resolve() == Path(options.file).resolve():
-        raise ParameterError(f"is {options.out}, the file that is read", parameter="OUT", fix="name another")
-    if out:
+    if options.out:
+        out = Path(options.out)
+        if options.file and out.resolve() == Path(options.file).resolve():
+            raise ParameterError(f"is {options.out}, the file that is read", parameter="OUT", fix="name another")
         options.format = options.format or {".csv": "csv", ".jsonl": "jsonl"}.get(out.suffix.lower())
         if not options.format:
             raise ParameterError(

@@ -98,26 +98,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(argv)
     exact = options.command == "predict" and not sys.stdout.isatty()  # a program reads the rows
     with redirect_stdout(sys.stdout if exact else Harmless(sys.stdout)), redirect_stderr(Harmless(sys.stderr)):
-        return _main(options)
-
-
-def _main(options: argparse.Namespace) -> int:
-    try:
-        status = {"run": _run, "gallery": _gallery}.get(options.command, _command)(options)
-        sys.stdout.flush()
-        return status
-    except BertHelpersError as error:
-        if options.debug:
-            raise
-        reads_data = isinstance(error, DataError) and options.command in ("train", "predict")
-        message = error.sentence(_spelling(options.parser)) + f" ({FORMATS})" * reads_data
-        print(f"{type(error).__name__}: {message}", file=sys.stderr)
-        return 128 + error.signal if isinstance(error, Interrupted) else 2
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush would fail again
-        return 141  # 128 + SIGPIPE, as for any program in a shell
+        try:
+            status = {"run": _run, "gallery": _gallery}.get(options.command, _command)(options)
+            sys.stdout.flush()
+            return status
+        except BertHelpersError as error:
+            if options.debug:
+                raise
+            reads_data = isinstance(error, DataError) and options.command in ("train", "predict")
+            message = error.sentence(_spelling(options.parser)) + f" ({FORMATS})" * reads_data
+            print(f"{type(error).__name__}: {message}", file=sys.stderr)
+            return 128 + error.signal if isinstance(error, Interrupted) else 2
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush would fail again
+            return 141  # 128 + SIGPIPE, as for any program in a shell
 
 
 def _spelling(parser: argparse.ArgumentParser) -> Callable[[str], str]:

@@ -269,34 +269,31 @@ def check_pairs(splits: Splits) -> Iterator[Finding]:
                 return
     chosen = [train.pairs[i] for i in _sample(len(train.pairs), 0)]
     model = make_pipeline(TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+|[^\w\s]"), LogisticRegression(C=10))
-    sides = np.tile([0, 1], len(chosen))
-    folds = GroupKFold(min(5, len(chosen)))
-    seen = cross_val_predict(model, list(chain(*chosen)), sides, groups=np.repeat(range(len(chosen)), 2), cv=folds,
-                             method="decision_function")  # fmt: skip
-    right, total = _in_order(seen)
-    if not right > total / 2 or binomtest(right, total).pvalue >= FALSE_ALARM:
+    texts, sides = list(chain(*chosen)), np.tile([0, 1], len(chosen))
+    folds, groups = GroupKFold(min(5, len(chosen))), np.repeat(range(len(chosen)), 2)
+    held_out = cross_val_predict(model, texts, sides, groups=groups, cv=folds, method="decision_function")
+    if _share_in_order(held_out) <= 0.5:
         return  # the two texts are of one kind: their order means nothing
-    model.fit(list(chain(*chosen)), sides)
-    found = {name: _in_order(model.decision_function(list(chain(*splits[name].pairs)))) for name in EVALUATION}
-    other = [name for name, (right, total) in found.items()
-             if right < total / 2 and binomtest(right, total).pvalue < FALSE_ALARM]  # fmt: skip
+    model.fit(texts, sides)
+    shares = {name: _share_in_order(model.decision_function(list(chain(*splits[name].pairs)))) for name in EVALUATION}
+    other = [name for name, share in shares.items() if share < 0.5]
     if other:
-        right, total = found[other[0]]
         both = len(other) == len(EVALUATION)
         yield Finding(
             "swapped_pairs",
             f"the two texts of {' and '.join(other)} rows are in the opposite order to those of training rows",
-            Evidence(right / total, 0.5, "share of pairs in the order of the training rows; binomial test"),
+            Evidence(shares[other[0]], 0.5, "share of pairs in the order of the training rows; binomial test"),
             "the columns were named the other way round in one of the files",
             {"swap_pairs": True} if both else {},
             "" if both else f"exchange the two columns of the {other[0]} rows",
         )
 
 
-def _in_order(scores: np.ndarray) -> tuple[int, int]:
-    """Return the number of pairs whose second text looks more like a second text than the first, and of all pairs."""
+def _share_in_order(scores: np.ndarray) -> float:
+    """Return the share of pairs whose second text looks more like a second text than the first; 0.5 if by chance."""
     first, second = scores.reshape(-1, 2).T
-    return int(np.sum(second > first)), int(np.sum(second != first))
+    right, total = int(np.sum(second > first)), int(np.sum(second != first))
+    return right / total if total and binomtest(right, total).pvalue < FALSE_ALARM else 0.5
 
 
 # --- spans -------------------------------------------------------------------------------------------------

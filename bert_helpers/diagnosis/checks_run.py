@@ -128,17 +128,17 @@ def _not_learned(
     if peak > LARGE_STEP:
         reason = "a step may move a weight by 1% of its size, ten times as far as usual"
         cause = "the learning rate is too high: each step overshoots, and what was learned before is lost"
-        evidence = Evidence(peak, LARGE_STEP, reason)
-        return Finding("learning_rate_too_high", symptom, evidence, cause, {"LEARNING_RATE": usual})
-    if path < SMALL_PATH and highest / weight < USUAL_STEP / 3:
+        name, evidence, fix = "learning_rate_too_high", Evidence(peak, LARGE_STEP, reason), {"LEARNING_RATE": usual}
+    elif path < SMALL_PATH and highest / weight < USUAL_STEP / 3:
         reason = "over the whole run a weight can move by 2% of its size: practically nothing"
         cause = "the learning rate is too low for so few steps"
-        evidence = Evidence(path, SMALL_PATH, reason)
-        return Finding("learning_rate_too_low", symptom, evidence, cause, {"LEARNING_RATE": usual})
-    reason = "more than half of what could be learned was not, on the training rows themselves"
-    fix = {"LEARNING_RATE": max(usual, float(highest)), "EPOCHS_FACTOR": max(3, math.ceil(FEW_STEPS / len(rates)))}
-    cause = "too few steps, too much dropout or weight decay, or texts that do not determine the label"
-    return Finding("underfitting", symptom, Evidence(loss / chance, LEARNED, reason), cause, fix)
+        name, evidence, fix = "learning_rate_too_low", Evidence(path, SMALL_PATH, reason), {"LEARNING_RATE": usual}
+    else:
+        reason = "on the training rows themselves, less than half of what could be learned was learned"
+        cause = "too few steps, too much dropout or weight decay, or texts that do not determine the label"
+        name, evidence = "underfitting", Evidence(loss / chance, LEARNED, reason)
+        fix = {"LEARNING_RATE": max(usual, float(highest)), "EPOCHS_FACTOR": max(3, math.ceil(FEW_STEPS / len(rates)))}
+    return Finding(name, symptom, evidence, cause, fix)
 
 
 # --- predictions -------------------------------------------------------------------------------------------

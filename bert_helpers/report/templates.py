@@ -41,10 +41,6 @@ def code(value: object, empty: str = "not recorded") -> str:
     return f"{ticks} {text} {ticks}" if "`" in text else f"{ticks}{text}{ticks}"
 
 
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
 _ENVIRONMENT = Environment(
     loader=FileSystemLoader(FOLDER),
     autoescape=lambda name: name.endswith(".html.j2"),
@@ -53,4 +49,8 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_ENVIRONMENT.filters |= {"code": code, "one_line": one_line, "interval": format_interval, "sha256": _sha256}
+_ENVIRONMENT.filters |= {
+    "code": code,
+    "interval": format_interval,
+    "sha256": lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode(),
+}
