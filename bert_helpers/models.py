@@ -1,6 +1,6 @@
-"""From a model's name to its tokenizer and model, with every weight accounted for.
+"""Load tokenizer and model by name, with every weight accounted for.
 
-A name is a packaged model, a local folder, or a Hub id "owner/name[@revision]" of an encoder: BERT or a relative.
+A name is a packaged model, a local folder, or the Hub id "owner/name[@revision]" of an encoder: BERT or a relative.
 """
 
 import math
@@ -39,30 +39,29 @@ from bert_helpers.readers.model_files import PACKAGED as PACKAGED
 from bert_helpers.readers.model_files import fields
 
 OTHERS = "take one of the table in docs/models.md"
-FEWEST_TOKENS = 0.9  # of a trained model's embeddings; some are padded to a round number
-FEWEST_CAPITALS = 0.05  # of a vocabulary's pieces; bert-base-cased has them in over a third, uncased ones in none
-# All that is ever downloaded: neither code nor pickles.
+FEWEST_TOKENS = 0.9  # share of a trained model's embeddings; some are padded to a round number
+FEWEST_CAPITALS = 0.05  # share of vocabulary entries; over a third in bert-base-cased, none in uncased models
 SENTENCEPIECE = ("spm.model", "spiece.model", "sentencepiece.bpe.model")  # read by a library of its own
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", *SENTENCEPIECE)
-# How the field for dropout of hidden states is called, most usual first
-DROPOUT_FIELDS = ("hidden_dropout_prob", "dropout", "mlp_dropout")
+# Nothing else is ever downloaded, neither code nor pickles.
 TEXT_FILES = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", *TOKENIZER_FILES)
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
+DROPOUT_FIELDS = ("hidden_dropout_prob", "dropout", "mlp_dropout")  # names of the field in different families
 
 
 def load_tokenizer(name: str, *, words: bool = False) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of the named model; its `model_max_length` is what the model has positions for.
+    """Return the tokenizer of the named model; its `model_max_length` is the number of the model's positions.
 
-    `words` is for texts that come as lists of words: tokenizers of bytes (RoBERTa's) then see a blank before each.
+    `words` is for texts given as lists of words: byte-level tokenizers (RoBERTa's) then see a blank before each.
     Raises ModelError.
     """
     folder = locate(name, weights=False)
     found = [file for file in TOKENIZER_FILES if (folder / file).is_file()]
-    if not found:  # Transformers would make up 5 tokens
+    if not found:  # Transformers would invent a vocabulary of 5 tokens
         fix = f"one of {', '.join(TOKENIZER_FILES[:3])} is needed; a model of bytes has none: {OTHERS}"
         raise ModelError("no tokenizer here", source=name, fix=fix)
     if found[0] in SENTENCEPIECE and not find_spec("sentencepiece"):  # Transformers would ask for tiktoken
-        fix = "pip install sentencepiece protobuf; a model that is saved then has tokenizer.json and needs it no more"
+        fix = "pip install sentencepiece protobuf; the saved model then has tokenizer.json and does not need it"
         raise ModelError(f"its tokenizer, {found[0]}, is read by sentencepiece, which is missing", source=name, fix=fix)
     options = {"add_prefix_space": True} if words else {}
     settings = fields(folder / "tokenizer_config.json")
@@ -71,12 +70,12 @@ def load_tokenizer(name: str, *, words: bool = False) -> PreTrainedTokenizerBase
     with _errors(name):
         config = AutoConfig.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-    before_words = tokenizer.backend_tokenizer.pre_tokenizer if tokenizer.is_fast else None
+    if not tokenizer.is_fast:
+        raise ModelError("its tokenizer does not give the positions of tokens in the text", source=name, fix=OTHERS)
+    before_words = tokenizer.backend_tokenizer.pre_tokenizer
     if words and isinstance(before_words, ByteLevel):
         before_words.add_prefix_space = True
         tokenizer.backend_tokenizer.pre_tokenizer = before_words
-    if not tokenizer.is_fast:
-        raise ModelError("its tokenizer gives no places of tokens in the text", source=name, fix=OTHERS)
     if tokenizer.pad_token is None and config.pad_token_id is not None:  # tokenizer_config.json is missing
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(config.pad_token_id)
     tokenizer.padding_side = "right"  # labels of words and answers count from the first token
@@ -85,9 +84,9 @@ def load_tokenizer(name: str, *, words: bool = False) -> PreTrainedTokenizerBase
 
 
 def _casing(name: str, vocabulary: Path) -> dict[str, bool]:
-    """Return what becomes of capitals and accents, by the pieces of a vocabulary; else Transformers would lower all.
+    """Return how case and accents are handled, inferred from the vocabulary; Transformers would lower-case everything.
 
-    Raises ModelError where a few pieces have capitals and the others none: some were added to either kind.
+    Raises ModelError if only a few entries have capitals, since they may have been added to either kind.
     """
     if not vocabulary.is_file():
         return {}
@@ -101,7 +100,7 @@ def _casing(name: str, vocabulary: Path) -> dict[str, bool]:
 
 
 def positions(config: PreTrainedConfig) -> int:
-    """Return how many tokens a model takes. Some count positions from an offset (RoBERTa: 514 rows for 512 tokens)."""
+    """Return how many tokens a model accepts; some have unused positions (RoBERTa: 514 rows for 512 tokens)."""
     with torch.device("meta"):
         model = AutoModel.from_config(config)
     for name, module in model.named_modules():
@@ -115,19 +114,19 @@ def load_model(
 ) -> PreTrainedModel:
     """Return the named model with the head of `model_class` (AutoModelFor…), in float32.
 
-    A head that the files do not have, or have for another number of outputs, is drawn from `seed`; one line says so
-    where the files have another. With `trained` every weight has to be there.
+    A head that the files lack, or have with another number of outputs, is drawn from `seed`, with a warning if the
+    files have another. With `trained`, every weight must be there.
 
     `config` sets fields of the model's config, its own (`num_labels`, `id2label`, …) or new ones, which Transformers
-    would drop. With `output_bias` a new head's last layer begins with these biases, not with 0. With `target_mean` and
-    `target_deviation` a regressor learns standardized labels, (label - mean) / deviation, and its loss is of those;
-    labels given to it and scores that it returns are in the data's units.
+    would drop. `output_bias` gives the initial biases of a new head's last layer, instead of 0. With `target_mean` and
+    `target_deviation` a regressor learns standardized labels, (label - mean) / deviation, of which its loss is; the
+    labels it is given and the scores it returns are in the data's units.
 
-    Raises ModelError for an unknown name, no encoder, one without this head, pickled weights, weights that are missing,
+    Raises ModelError for an unknown name, a model that is no encoder or has no such head, pickled or missing weights,
     or a scale for several outputs.
     """
     folder = locate(name)
-    if not trained:  # fields that a model of another task may have; "problem_type" would choose the loss
+    if not trained:  # fields left by another task; "problem_type" would choose the loss
         config = {"problem_type": None, "output_bias": None, **config}
     with _errors(name), torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
@@ -139,7 +138,7 @@ def load_model(
             output_loading_info=True,
             ignore_mismatched_sizes=not trained,
         )
-    for weights in model.parameters():  # parts of one tensor in the files (NomicBERT) could not be saved apart
+    for weights in model.parameters():  # parts of one tensor (NomicBERT) could not be saved separately
         if weights.untyped_storage().nbytes() > weights.nbytes:
             weights.data = weights.data.clone()
     new = _account_for_weights(name, model.base_model_prefix, info, trained=trained)
@@ -156,7 +155,7 @@ def load_model(
 
 
 def _config(name: str, folder: Path, model_class: type, given: Mapping[str, object]) -> PreTrainedConfig:
-    """Return the files' config with these fields, the new ones of them too."""
+    """Return the config of the files with the given fields, also those that are new."""
     settings = AutoConfig.from_pretrained(folder, **given)
     new = {field: value for field, value in given.items() if value is not None and not hasattr(settings, field)}
     settings.update(new)
@@ -167,7 +166,7 @@ def _config(name: str, folder: Path, model_class: type, given: Mapping[str, obje
 
 
 def _renew_head_of_other_labels(name: str, folder: Path, model: PreTrainedModel, seed: int) -> bool:
-    """Draw the last layer anew where the files have it for labels of other names, and say so; return whether it was."""
+    """Redraw the last layer, with a warning, if the files have it for labels of other names; return whether they do."""
     named = list((fields(folder / "config.json").get("id2label") or {}).values())
     if not set(named) - {*model.config.id2label.values(), "LABEL_0", "LABEL_1"}:
         return False
@@ -179,10 +178,10 @@ def _renew_head_of_other_labels(name: str, folder: Path, model: PreTrainedModel,
 
 
 def _account_for_weights(name: str, prefix: str, info: Mapping[str, Iterable], *, trained: bool) -> bool:
-    """Raise ModelError for weights of the encoder that the files lack; say where a new head takes another's place.
+    """Raise ModelError if the files lack weights of the encoder; warn if a new head replaces another.
 
-    `prefix` begins the names of the encoder's weights. Of a trained model, the files must have every weight. Returns
-    whether the head, or a part of it, is new.
+    The names of the encoder's weights begin with `prefix`. The files of a trained model must contain every weight.
+    Returns whether the head, or a part of it, is new.
     """
     misshapen = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
     lost = sorted({*info["missing_keys"], *misshapen})
@@ -198,21 +197,21 @@ def _account_for_weights(name: str, prefix: str, info: Mapping[str, Iterable], *
 
 
 def dropout_field(name: str, value: float) -> dict[str, float]:
-    """Return the field of the named model's config that sets dropout of hidden states; none where it has none."""
+    """Return the fields of the named model's config that set the dropout of hidden states, with this value."""
     config = AutoConfig.from_pretrained(locate(name, weights=False))
     return {field: value for field in DROPOUT_FIELDS if hasattr(config, field)}
 
 
 def output_layer(model: PreTrainedModel) -> nn.Linear:
-    """Return the last layer of the head, which gives the logits."""
+    """Return the last layer of the head, which computes the logits."""
     base = set(model.base_model.modules())
     return [module for module in model.modules() if isinstance(module, nn.Linear) and module not in base][-1]
 
 
 def fit_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give the model a row of embeddings for each token where it has fewer, and say so.
+    """Add embeddings for tokens that have none, with a warning.
 
-    Raises ModelError where that would be many: the tokenizer is another model's.
+    Raises ModelError if many are missing, as when the tokenizer belongs to another model.
     """
     rows = len(model.get_input_embeddings().weight)
     if rows < FEWEST_TOKENS * tokenizer.vocab_size:
@@ -224,7 +223,7 @@ def fit_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
 
 
 def standardize(labels: torch.Tensor, config: PreTrainedConfig) -> torch.Tensor:
-    """Return labels on the scale that a regressor learns: (label - mean) / deviation, if its config has them."""
+    """Return labels on the scale that a regressor learns: (label - mean) / deviation, if its config has these."""
     return (labels - getattr(config, "target_mean", 0.0)) / getattr(config, "target_deviation", 1.0)
 
 
@@ -243,17 +242,13 @@ def _scores_in_the_datas_units(
 
 
 def load_trained(
-    name: str,
-    model_class: type,
-    *,
-    num_labels: int | None = None,
-    labels: Sequence[str] | None = None,
+    name: str, model_class: type, *, num_labels: int | None = None, labels: Sequence[str] | None = None
 ) -> PreTrainedModel:
-    """A model that was fine-tuned earlier, with its head: what a run left in its folder.
+    """Load a model that was fine-tuned earlier, with its head, from the folder in which a run left it.
 
-    Raises ModelError when it was made for another task: another class, not `num_labels` outputs (classes; 1 for
-    regression), or not the classes `labels` in this order; and when a weight is missing or not finite, two classes have
-    one name, or the tokenizer has far fewer tokens than the model.
+    Raises ModelError if it was trained for another task: if it has another class, not `num_labels` outputs (classes; 1
+    for regression), or not the classes `labels` in this order. Also if a weight is missing or not finite, if two
+    classes share a name, or if the tokenizer has far fewer tokens than the model.
     """
     folder = locate(name)
     with _errors(name):
@@ -282,15 +277,12 @@ def load_trained(
 
 
 def has_head(config: PreTrainedConfig, model_class: type) -> bool:
-    """Return whether a saved model is one of `model_class`: AutoModelForTokenClassification has BertFor… and others."""
+    """Return whether a saved model belongs to `model_class`, as BertFor… does to AutoModelForTokenClassification."""
     return (config.architectures or [""])[0].endswith(model_class.__name__.removeprefix("AutoModel"))
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """Save safetensors weights, config and tokenizer in `folder`, one of a `records.new_run`, and return it.
-
-    Raises ParameterError when it cannot be written.
-    """
+    """Save weights, config and tokenizer in `folder`, which `records.new_run` provides. Raises ParameterError."""
     with files.writing(folder), quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -298,10 +290,10 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 
 
 def locate(name: str, *, weights: bool = True) -> Path:
-    """The local folder that `name` stands for; a packaged model's digest is checked, one of the Hub is downloaded.
+    """Return the local folder of the named model; checks the digest of a packaged one, downloads one from the Hub.
 
-    Of a model on the Hub come config and tokenizer, and the weights unless `weights` is False; never code or pickles.
-    Raises ModelError when there is no such model, it is no encoder or brings code, or the Hub cannot be reached.
+    Config, tokenizer and, unless `weights` is False, weights are downloaded; never code or pickles. Raises ModelError
+    if there is no such model, if it is no encoder or brings code of its own, or if the Hub cannot be reached.
     """
     folder = model_files.local_folder(name, weights=weights)
     if folder:
@@ -329,7 +321,7 @@ def _check_is_encoder(name: str, folder: Path) -> None:
 
 
 def _download(repo: str, commit: hub.Commit, files: tuple[str, ...]) -> Path:
-    """The folder with those of the files that the repository has; offline, those of them that are in the cache."""
+    """Return the folder with those of the files that the repository has; offline, with those in the cache."""
     try:
         return Path(
             snapshot_download(
@@ -349,14 +341,14 @@ def _errors(name: str) -> Iterator[None]:
         raise
     except hub.HubError as error:
         raise ModelError(f"{name}: {error}.") from error
-    except Exception as error:  # the libraries raise a dozen types for files that are not what they should be
+    except Exception as error:  # the libraries raise a dozen types for broken files
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelError(f"{name}: cannot be loaded: {reason}") from error
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the reports and bars of loading and saving: `load_model` checks the loading info itself."""
+    """Silence the reports and progress bars of loading and saving; `load_model` checks the loading info itself."""
     verbosity = logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -370,7 +362,7 @@ def quiet() -> Iterator[None]:
 
 
 def weight_size(model: torch.nn.Module) -> float:
-    """Return the root mean square of the weights of an encoder's layers, embeddings and pooler left out."""
+    """Return the root mean square of the weights in an encoder's layers, without embeddings and pooler."""
     weights = [
         p
         for name, p in model.base_model.named_parameters()
@@ -380,7 +372,7 @@ def weight_size(model: torch.nn.Module) -> float:
 
 
 def initial_weight_size(model: torch.nn.Module) -> float:
-    """Return the `weight_size` before the last training, which is saved with the model; of an untrained one, today's.
+    """Return the `weight_size` before the last training, which is saved with the model; if untrained, the current one.
 
     Training changes it by a tenth.
     """

@@ -1,6 +1,6 @@
-"""The one table of parameters; notebooks, the command line, its help and the records of runs take theirs from it.
+"""The one table of parameters, from which notebooks, the command line, its help and the records of runs are derived.
 
-Imports no library, so that `--help` and a refusal take no time.
+It imports no slow library, so that `--help` and refusals are quick.
 """
 
 import difflib
@@ -11,22 +11,22 @@ from importlib.util import find_spec
 
 from bert_helpers.errors import ParameterError
 
-TRACKERS = ("tensorboard", "mlflow", "trackio", "wandb")  # of those that Transformers reports to
+TRACKERS = ("tensorboard", "mlflow", "trackio", "wandb")  # a selection of those that Transformers supports
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A row of the table; the type of the value is that of the default."""
+    """A row of the table; the default determines the type."""
 
-    default: object  # {task} in it is the name of the task
+    default: object  # {task} in it stands for the name of the task
     help: str
     range: tuple[float, float] | None = None  # lowest and highest
     choices: tuple[str, ...] = ()
-    tasks: tuple[str, ...] | None = None  # whose trainings take it; None: all; (): notebooks only
-    defaults: Mapping[str, object] = field(default_factory=dict)  # of the tasks whose default is another
+    tasks: tuple[str, ...] | None = None  # the tasks whose training takes it; None: all; (): notebooks only
+    defaults: Mapping[str, object] = field(default_factory=dict)  # of tasks with another default
     required: bool = False  # may not be empty
-    predicts: bool = False  # `predict` takes it too
-    reads: bool = False  # says how files are read: a field of `readers.source.Reading`
+    predicts: bool = False  # `predict` also takes it
+    reads: bool = False  # determines how files are read: a field of `readers.source.Reading`
     check: Callable[[str], object] | None = None  # raises ParameterError for a value that cannot be used
 
     @property
@@ -35,22 +35,22 @@ class Parameter:
         return type(self.default)
 
     def of_task(self, task: str) -> object:
-        """Return the default in a training of the task."""
+        """Return the default for training the task."""
         value = self.defaults.get(task, self.default)
         return value.replace("{task}", task) if isinstance(value, str) else value
 
 
 def trackers(names: str) -> list[str]:
-    """Return the experiment trackers of REPORT_TO: "none", or one or several with commas between.
+    """Return the experiment trackers in REPORT_TO, which is "none" or a list separated by commas.
 
-    Raises ParameterError for an unknown one, and for one whose package is not installed.
+    Raises ParameterError for an unknown tracker, and for one whose package is not installed.
     """
     chosen = [name.strip() for name in names.split(",") if name.strip() not in ("", "none")]
     for name in chosen:
         if name not in TRACKERS:
             raise _error("REPORT_TO", f"is {names!r}", f"it must be none, or some of {', '.join(TRACKERS)}")
         spec = find_spec(name)
-        if spec is None or spec.origin is None:  # without origin: a folder of logs here that has the package's name
+        if spec is None or spec.origin is None:  # no origin: a folder of logs with the package's name
             raise _error("REPORT_TO", f"is {names!r}, and {name} is not installed", f"pip install {name}")
     return chosen
 
@@ -68,15 +68,12 @@ def _check_delimiter(sign: str) -> None:
         raise _error("DELIMITER", f"is {sign!r}", "it must be one character, or tab")
 
 
-# Tasks that read a text a row, those with one label for each, and those whose logits are of classes
-TEXTS, ONE_LABEL, CLASSES = (
-    ("classification", "multilabel", "regression"),
-    ("classification", "regression"),
-    ("classification", "ner"),
-)
+TEXTS = ("classification", "multilabel", "regression")  # tasks whose rows are texts
+ONE_LABEL = ("classification", "regression")  # tasks whose rows have one label
+CLASSES = ("classification", "ner")  # tasks whose logits are those of classes
 ROWS = (0, 10**9)
 
-# A notebook of several tasks prefixes the names that differ: QA_EPOCHS is EPOCHS of question answering.
+# In a notebook of several tasks, names that differ have a prefix: QA_EPOCHS is EPOCHS of question answering.
 PARAMETERS: dict[str, Parameter] = {
     "MODEL": Parameter(
         "sentence-transformers/all-MiniLM-L6-v2", "packaged model, a folder, or a Hub id", required=True
@@ -85,19 +82,19 @@ PARAMETERS: dict[str, Parameter] = {
     "TEXT_COLUMN": Parameter("text", "column of the text", tasks=TEXTS, predicts=True),
     "PAIR_COLUMN": Parameter(
         "",
-        "column of the second text, where a row has two",
+        "column of the second text, if rows have two",
         tasks=TEXTS,
         defaults={"regression": "text_pair"},
         predicts=True,
     ),
     "LABEL_COLUMN": Parameter(
         "label",
-        "column of the class, of the labels, or of the score; of labels also several columns of 0 and 1, with commas",
+        "column of the class, the labels or the score; for labels also columns of 0 and 1, separated by commas",
         tasks=TEXTS,
         defaults={"multilabel": "labels"},
     ),
     "LABEL_DELIMITER": Parameter(
-        "", "sign between the labels of a row; empty: the one that occurs", tasks=("multilabel",)
+        "", "character between the labels of a row; empty: the one that occurs", tasks=("multilabel",)
     ),
     "TOKENS_COLUMN": Parameter("tokens", "column of the words", tasks=("ner",), predicts=True),
     "TAGS_COLUMN": Parameter("ner_tags", "column of their tags", tasks=("ner",)),
@@ -109,17 +106,17 @@ PARAMETERS: dict[str, Parameter] = {
         tasks=("ner",),
     ),
     "NEAREST_ANSWER": Parameter(
-        False, "an answer that its context holds several times is the one nearest to answer_start", tasks=("qa",)
+        False, "if the context contains an answer several times, take the one nearest to answer_start", tasks=("qa",)
     ),
     "ENCODING": Parameter(
-        "", "of text files, if not UTF-8 (cp1252 is tried by itself)", predicts=True, reads=True, check=_check_encoding
+        "", "of text files, if not UTF-8 (cp1252 is tried anyway)", predicts=True, reads=True, check=_check_encoding
     ),
     "DELIMITER": Parameter(
-        "", "sign between the columns of a text file, or tab", predicts=True, reads=True, check=_check_delimiter
+        "", "character between the columns of a text file, or tab", predicts=True, reads=True, check=_check_delimiter
     ),
     "HEADER": Parameter(
         "",
-        "whether the first line names the columns; without names, columns are numbers: 1, 2",
+        "whether the first line names the columns; without names they are numbered: 1, 2",
         choices=("", "yes", "no"),
         predicts=True,
         reads=True,
@@ -127,12 +124,12 @@ PARAMETERS: dict[str, Parameter] = {
     "SHEET": Parameter("", "of an Excel file: its name, or number from 1", predicts=True, reads=True),
     "DROP_EMPTY": Parameter(False, "leave out rows without a text, or without a label", reads=True),
     "DROP_LABELS": Parameter(
-        "", "labels whose rows are left out, with commas between, such as -", tasks=ONE_LABEL, reads=True
+        "", "labels whose rows are left out, separated by commas, such as -", tasks=ONE_LABEL, reads=True
     ),
-    "KEEP_LABELS": Parameter("", "classes really called -, -1, nan, None or NA", tasks=ONE_LABEL, reads=True),
-    "KEEP_COLUMNS": Parameter(False, "write the file's other columns too", tasks=(), predicts=True),
-    "LOW": Parameter(0.0, "lowest score there can be", tasks=("regression",)),
-    "HIGH": Parameter(5.0, "highest score there can be", tasks=("regression",)),
+    "KEEP_LABELS": Parameter("", "classes that are really named -, -1, nan, None or NA", tasks=ONE_LABEL, reads=True),
+    "KEEP_COLUMNS": Parameter(False, "also write the other columns of the file", tasks=(), predicts=True),
+    "LOW": Parameter(0.0, "lowest possible score", tasks=("regression",)),
+    "HIGH": Parameter(5.0, "highest possible score", tasks=("regression",)),
     "TRAIN_SIZE": Parameter(0, "rows to train on, 0 for all", ROWS),
     "VALIDATION_SIZE": Parameter(0, "rows to validate on; 0: the whole split, or a tenth of the training rows", ROWS),
     "TEST_SIZE": Parameter(0, "rows to test on; 0: the whole split, or a tenth of the training rows", ROWS),
@@ -142,32 +139,29 @@ PARAMETERS: dict[str, Parameter] = {
         (1, 1000),
         defaults={"classification": 6, "multilabel": 6, "regression": 8, "ner": 10},
     ),
-    "BATCH_SIZE": Parameter(16, "rows of a forward pass", (1, 4096), predicts=True),
+    "BATCH_SIZE": Parameter(16, "rows per forward pass", (1, 4096), predicts=True),
     "GRADIENT_ACCUMULATION": Parameter(1, "batches per optimizer step", (1, 4096)),
     "LEARNING_RATE": Parameter(
         1e-4,
-        "highest learning rate; for bert-base take 2e-5",
+        "highest learning rate; for bert-base use 2e-5",
         (1e-8, 1.0),
         defaults={"regression": 2e-4, "ner": 3e-4, "qa": 3e-4},
     ),
     "MAX_LENGTH": Parameter(
-        256,
-        "tokens of a text, or window, that the model sees",
-        (3, 10**5),
-        defaults={"regression": 128, "ner": 128},
+        256, "tokens of a text, or window, that the model sees", (3, 10**5), defaults={"regression": 128, "ner": 128}
     ),
     "STRIDE": Parameter(
-        64, "tokens that neighbouring windows share", (0, 10**5), tasks=("ner", "qa"), defaults={"ner": 32}
+        64, "tokens shared by neighbouring windows", (0, 10**5), tasks=("ner", "qa"), defaults={"ner": 32}
     ),
-    "TRUNCATION": Parameter("head", "what is kept of a long text", choices=("head", "tail", "head+tail"), tasks=TEXTS),
+    "TRUNCATION": Parameter("head", "what to keep of a long text", choices=("head", "tail", "head+tail"), tasks=TEXTS),
     "EARLY_STOPPING": Parameter(
-        0, "stop after so many epochs without a better validation loss, keep the best; 0: never", (0, 1000)
+        0, "stop after this many epochs without a lower validation loss and keep the best; 0: never", (0, 1000)
     ),
     "WEIGHT_DECAY": Parameter(0.01, "of AdamW", (0.0, 1.0)),
     "LABEL_SMOOTHING": Parameter(0.0, "share of a label given to the other classes", (0.0, 0.9), tasks=CLASSES),
     "CLASS_WEIGHTS": Parameter(
         "none",
-        "how much a row counts in the loss: none, balanced (rare classes more), or class: weight, with commas between",
+        "how much a row counts in the loss: none, balanced (rare classes more), or class: weight, separated by commas",
         tasks=("classification",),
     ),
     "POSITIVE_WEIGHTS": Parameter(
@@ -178,53 +172,49 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "THRESHOLDS": Parameter(
         "each",
-        "fitted on validation rows: for each label, one for all, or none, which is a half",
+        "fitted on validation rows: one for each label, one for all, or none (a half)",
         choices=("each", "one", "none"),
         tasks=("multilabel",),
     ),
-    "DROPOUT": Parameter(0.1, "share of hidden units left out", (0.0, 0.9)),
-    "PRECISION": Parameter("auto", "numbers to compute with", choices=("auto", "bf16", "fp16", "fp32"), predicts=True),
+    "DROPOUT": Parameter(0.1, "share of hidden units dropped", (0.0, 0.9)),
+    "PRECISION": Parameter("auto", "numbers to compute in", choices=("auto", "bf16", "fp16", "fp32"), predicts=True),
     "DATALOADER_WORKERS": Parameter(0, "processes that prepare batches", (0, 256)),
     "SEED": Parameter(0, "of all randomness", (0, 2**31 - 1)),
     "REPORT_TO": Parameter(
-        "none", f"experiment trackers: {', '.join(TRACKERS)}; several with commas between; none", check=trackers
+        "none", f"experiment trackers, separated by commas: {', '.join(TRACKERS)}; or none", check=trackers
     ),
-    "OUTPUT_DIR": Parameter(
-        "results/{task}",
-        "folder for model, history, predictions and record",
-        required=True,
-    ),
-    "READING": Parameter("", "how a file is written: options and values, with commas between", tasks=()),
-    "OPTIONS": Parameter("", "of a training in a notebook of several: names and values, with commas between", tasks=()),
-    "TRAINED": Parameter("", "folder of a fine-tuned model, in place of training one", tasks=()),
+    "OUTPUT_DIR": Parameter("results/{task}", "folder for model, history, predictions and record", required=True),
+    "READING": Parameter("", "how files are read: options and values, separated by commas", tasks=()),
+    "OPTIONS": Parameter("", "of a training in a notebook of several: names and values, separated by commas", tasks=()),
+    "TRAINED": Parameter("", "folder of a fine-tuned model, instead of training one", tasks=()),
     "SLICE_COLUMN": Parameter("", "column to break the numbers down by", tasks=()),
-    "TRANSFER_DATA": Parameter("", "rows of another domain, to test on as well", tasks=()),
+    "TRANSFER_DATA": Parameter("", "rows of another domain, for a second test", tasks=()),
     "TRANSFER_TYPES": Parameter("", "their entity types in terms of the model's", tasks=()),
-    "IMBALANCE": Parameter(6, "keep one in so many rows of the rarest class; 0: skip", (0, 10**6), tasks=()),
+    "IMBALANCE": Parameter(6, "keep one in this many rows of the rarest class; 0: skip", (0, 10**6), tasks=()),
     "DIFFERENCE": Parameter(0.1, "of accuracy, that the test rows should be able to show", (0.001, 1.0), tasks=()),
     "RUN": Parameter("", "folder of a run to diagnose", tasks=()),
-    "RUN_DATA": Parameter("", "where its data lies now", tasks=()),
-    "RUN_MODEL": Parameter("", "where the model that it started from lies now", tasks=()),
+    "RUN_DATA": Parameter("", "where its data is now", tasks=()),
+    "RUN_MODEL": Parameter("", "where the model that it started from is now", tasks=()),
 }
 
 
 def task_names() -> list[str]:
-    """Return the tasks that the table names, which are those that can be trained."""
+    """Return the tasks that the table names, which are all that can be trained."""
     return list(dict.fromkeys(task for row in PARAMETERS.values() for task in (*(row.tasks or ()), *row.defaults)))
 
 
 def of_training(task: str) -> dict[str, object]:
-    """Return the parameters that a training of the task takes, and their defaults."""
+    """Return the parameters for training the task, with their defaults."""
     return {name: row.of_task(task) for name, row in PARAMETERS.items() if row.tasks is None or task in row.tasks}
 
 
 def of_reading() -> dict[str, object]:
-    """Return the parameters that say how files are read, and their defaults."""
+    """Return the parameters that determine how files are read, with their defaults."""
     return {name: row.default for name, row in PARAMETERS.items() if row.reads}
 
 
 def reading_options(text: str) -> dict[str, object]:
-    """Return keywords of `Task.load` from the parameter READING, one text of options; raises ParameterError.
+    """Return keywords of `Task.load` from the parameter READING, which lists options. Raises ParameterError.
 
     >>> reading_options("encoding cp1252, header no")
     {'encoding': 'cp1252', 'header': 'no'}
@@ -235,13 +225,13 @@ def reading_options(text: str) -> dict[str, object]:
 
 
 def of_info() -> dict[str, object]:
-    """Return the parameters that decide what is read of a source, and their defaults."""
+    """Return the parameters that determine what `info` reads of a source, with their defaults."""
     columns = {name: row.default for name, row in PARAMETERS.items() if name.endswith("_COLUMN") and row.tasks}
     return {**columns, **of_reading(), "LOW": PARAMETERS["LOW"].default, "HIGH": PARAMETERS["HIGH"].default}
 
 
 def column_parameter(field: str) -> str:
-    """Return the parameter that names the column of a task's field, which is a default of it; "" if none does."""
+    """Return the parameter that names the column of a task's field, one of its defaults; "" if there is none."""
     columns = {name: (row.default, *row.defaults.values()) for name, row in PARAMETERS.items()}
     names = (name for name, defaults in columns.items() if name.endswith("_COLUMN") and field in defaults)
     return next(names, "")
@@ -253,17 +243,15 @@ def option_of(name: str) -> str:
 
 
 def row_of(name: str) -> Parameter | None:
-    """Return the row of a notebook's parameter, whose name may have a prefix; None where the table has no such row."""
+    """Return the row of a notebook's parameter, whose name may have a prefix; None if the table has no such row."""
     return PARAMETERS.get(name) or PARAMETERS.get(name.partition("_")[2])
 
 
 def check_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
     """Return the declared parameters of a notebook and their values, in order; call it with `globals()`.
 
-    Declared is what the parameters cell annotates (`EPOCHS: int = 3`). Any other upper-case name was injected
-    by papermill and exists nowhere in the notebook.
-
-    READING, where it is declared, becomes the parameters that it names.
+    Declared are the names that the parameters cell annotates (`EPOCHS: int = 3`). Any other upper-case name was
+    injected by papermill and is not used in the notebook. READING, if declared, is replaced by the options it lists.
 
     Raises ParameterError for an unknown name, a wrong type, or a number out of range.
     """
@@ -274,12 +262,12 @@ def check_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
 
 
 def training_parameters(task: str, given: Mapping[str, object]) -> dict[str, object]:
-    """Return all parameters of a training, with the values `given` in place of defaults; see `complete`."""
+    """Return all parameters for training the task: `complete` of their defaults."""
     return complete(of_training(task), given)
 
 
 def training_options(task: str, text: str) -> dict[str, object]:
-    """Return all parameters of a training from one text of options, as a notebook of several tasks has it.
+    """Return all parameters for training the task from a list of options, as in a notebook of several tasks.
 
     Raises ParameterError, as `complete` does.
 
@@ -295,15 +283,15 @@ def _options(text: str) -> dict[str, str]:
 
 
 def of_predicting() -> dict[str, object]:
-    """Return the parameters that `predict` takes, and their defaults: columns are "", as in the run."""
+    """Return the parameters of `predict`, with their defaults; a column of "" is the one used in training."""
     rows = {name: row for name, row in PARAMETERS.items() if row.predicts}
     return {name: "" if name.endswith("_COLUMN") else row.default for name, row in rows.items()}
 
 
 def complete(defaults: Mapping[str, object], given: Mapping[str, object]) -> dict[str, object]:
-    """Return the parameters with the values `given` in place of defaults, read where they are text, and checked.
+    """Return the parameters with `given` values in place of `defaults`, converted from text if needed, and checked.
 
-    Raises ParameterError for a name that has no default, and as `check` does.
+    Raises ParameterError for a name without default, and as `check` does.
     """
     check_names(given, defaults)
     values = {**defaults, **{name: read(value, type(defaults[name])) for name, value in given.items()}}
@@ -311,7 +299,7 @@ def complete(defaults: Mapping[str, object], given: Mapping[str, object]) -> dic
 
 
 def read(value: object, kind: type) -> object:
-    """Read a number or truth from the text of a command line; other text is left as it is, for the check to name."""
+    """Convert text of the command line to a number or a boolean; what is neither is left for `check` to refuse."""
     if kind is bool:
         return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
     try:
@@ -330,10 +318,9 @@ def check_names(given: Iterable[str], declared: Collection[str]) -> None:
 
 
 def check(name: str, value: object, kind: type | None = None) -> object:
-    """Return the value of a parameter (a whole number as float where that is its type) if it can be used.
+    """Return the value of a parameter if it is valid, a whole number as float if that is the type.
 
-    `kind` is its type where the table does not say it: a notebook may have parameters of its own.
-    Raises ParameterError.
+    `kind` is the type of a notebook's own parameter, which is not in the table. Raises ParameterError.
     """
     row = row_of(name)
     value = _typed(name, value, kind or row.type)
@@ -355,7 +342,7 @@ def check(name: str, value: object, kind: type | None = None) -> object:
 def _annotations(namespace: Mapping[str, object]) -> dict[str, type]:
     if "__annotations__" in namespace:
         return dict(namespace["__annotations__"])
-    annotate = namespace.get("__annotate__")  # Python 3.14 evaluates annotations when they are asked for
+    annotate = namespace.get("__annotate__")  # Python 3.14 evaluates annotations on demand
     return dict(annotate(1)) if annotate else {}
 
 
