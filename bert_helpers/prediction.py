@@ -1,4 +1,4 @@
-"""New texts through a fine-tuned model: rows without labels in, a table of predictions in the same order out."""
+"""Predictions of a fine-tuned model for new texts: from rows without labels to a table in the same order."""
 
 import tempfile
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from bert_helpers.tasks.registry import TASKS
 
 @dataclass(frozen=True)
 class Predictor:
-    """A fine-tuned model, and how its run read and encoded texts."""
+    """A fine-tuned model, and the parameters by which its run read and encoded texts."""
 
     task: str  # a key of `tasks.registry.TASKS`
     model: PreTrainedModel
@@ -26,15 +26,15 @@ class Predictor:
 
     @property
     def columns(self) -> dict[str, str]:
-        """What its run called the columns of each field of a row: "text" in a column "message"."""
+        """The name of each field's column in the data of its run: field "text" in a column "message"."""
         return TASKS[self.task].columns(self.parameters)
 
 
 def load(folder: Path) -> Predictor:
-    """The model in a run's folder, or in a folder of its own; the run's record says how its texts were encoded.
+    """Load the model in a run's folder, or in a folder of its own; the run's record has the parameters of its encoding.
 
-    Without a record texts are read as far as the model has positions, and windows share a quarter of that.
-    Raises ModelError when there is no fine-tuned encoder of the tasks, DataError when the record is broken.
+    Without a record, texts are read as far as the model has positions, and windows share a quarter of that. Raises
+    ModelError if there is no fine-tuned encoder of one of the tasks, DataError if the record is broken.
     """
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder; name that of a run or of a fine-tuned model.")
@@ -53,17 +53,17 @@ def load(folder: Path) -> Predictor:
 def predict(
     predictor: Predictor, rows: Dataset, *, precision: str = "auto", batch_size: int = 16, show_progress: bool = False
 ) -> pd.DataFrame:
-    """A row for each of `rows`, in their order: the fields, and what the model says of them.
+    """Return one row for each of `rows`, in their order: the fields, and the model's prediction.
 
     classification: `label`, `probability`, and `probability_…` of each class, by softmax; multilabel: `labels`, the
     names of those that reach their threshold, and `probability_…` of each, by sigmoid; regression: `score` in the units
     of the training data; ner: lists `tokens` and `tags`, and of texts `entities` (start, end, type and text of each);
     qa: `answer` ("" for none), `start`, `end` (characters of the context, `end` exclusive), `score` as in
-    `qa.best_answers`, and where there may be none `null_score_difference`.
+    `qa.best_answers`, and `null_score_difference` if a question may have no answer.
 
-    Computed as evaluations are: `Trainer.predict` on the task's encoding, in the machine's precision unless another is
-    given. It needs labels, so each row gets one that means nothing, and nothing computed from it is kept. A text for
-    entities is split into words as WORDS says: by default as the tokenizer does.
+    Predictions are computed as in evaluations: by `Trainer.predict` on the task's encoding, by default in the machine's
+    best precision. It needs labels, so each row gets a meaningless one, and nothing computed from it is kept. Texts are
+    split into words for entities as WORDS says, by default as the tokenizer does.
     """
     task = TASKS[predictor.task]
     how = base.options(task.with_fields, predictor.parameters)

@@ -19,9 +19,9 @@ from bert_helpers.readers.source import HUB_ID, assumed
 
 NAME = "metrics.json"
 ASK = f"Say where its data lies by {parameter('RUN_DATA')}."
-PLACES = ".places.json"  # beside it: where data lies on this machine that the record cannot name; for no other eyes
+PLACES = ".places.json"  # next to it: paths of data on this machine, which the record itself must not contain
 LIBRARIES = ("torch", "transformers", "datasets", "scikit-learn", "numpy")
-PATHS = ("DATA", "MODEL", "TRAINED", "RUN", "OUTPUT_DIR")  # what the names of parameters end in that may be paths
+PATHS = ("DATA", "MODEL", "TRAINED", "RUN", "OUTPUT_DIR")  # endings of the names of parameters that may be paths
 
 TEXT, NUMBER = (str, None), (float, None)
 SCORE = {"value": NUMBER, "low": NUMBER, "high": NUMBER}
@@ -56,10 +56,10 @@ Score = Mapping[str, float | None]  # with `value`, `low` and `high`; None where
 
 @dataclass(frozen=True)
 class Record:
-    """Every number of a run with its interval, and all that is needed to tell what produced it.
+    """All numbers of a run with their intervals, and everything that identifies what produced them.
 
     In a record of several tasks the names of metrics begin with the task ("qa/f1"), and `data` and `findings` are
-    dicts by task. `limits` always are: what `evaluation.limits` measured for the model card.
+    dicts by task. `limits`, which `evaluation.limits` measured for the model card, is always a dict by task.
     """
 
     metrics: Mapping[str, Score]
@@ -73,14 +73,14 @@ class Record:
     seed: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     limits: Mapping[str, Mapping[str, object]] | None = None
-    findings: Sequence[Mapping[str, object]] | Mapping[str, Sequence] | None = None  # None: there was no diagnosis
+    findings: Sequence[Mapping[str, object]] | Mapping[str, Sequence] | None = None  # None: no diagnosis
     training: str | None = None  # `checkpoints.run_identity` of the training that gave the model
-    kernels: Sequence[str] | None = None  # what a CPU computed another way: `kernels.used`
-    files: Mapping[str, str] | None = None  # SHA-256 of each that was written with the record, by relative path
+    kernels: Sequence[str] | None = None  # of a CPU: `kernels.used`
+    files: Mapping[str, str] | None = None  # SHA-256 of each file written with the record, by relative path
 
     @property
     def has_several_tasks(self) -> bool:
-        """Whether `metrics`, `data` and `findings` are those of several tasks."""
+        """Whether `metrics`, `data` and `findings` cover several tasks."""
         return bool(self.data) and all(isinstance(part, dict) for part in self.data.values())
 
     @property
@@ -88,26 +88,23 @@ class Record:
         return self.findings if isinstance(self.findings, dict) else {}
 
     def of_task(self, task: str, prefix: str = "") -> "Record":
-        """Return one task's part of a record of several, its parameters without their prefix; else the record."""
+        """Return the part of one task in a record of several, parameters without prefix; otherwise the record."""
         if not self.has_several_tasks:
-            foreign = isinstance(self.findings, dict)  # of a damaged record
+            foreign = isinstance(self.findings, dict)  # in a damaged record
             return replace(self, tasks=[task], findings=None if foreign else self.findings)
         own = {name.removeprefix(prefix): value for name, value in self.parameters.items() if name.startswith(prefix)}
+        start = f"{task}/"
         return replace(
             self,
             tasks=[task],
-            metrics={
-                name.removeprefix(f"{task}/"): score
-                for name, score in self.metrics.items()
-                if name.startswith(f"{task}/")
-            },
+            metrics={name.removeprefix(start): of for name, of in self.metrics.items() if name.startswith(start)},
             parameters={**self.parameters, **own},
             data=self.data.get(task, {}),
             findings=self._findings_by_task.get(task),
         )
 
     def with_findings(self, task: str, findings: Sequence[Mapping[str, object]]) -> "Record":
-        """Return the record with what a diagnosis of the task's model found, as `findings.summary` gives it."""
+        """Return the record with the findings of a diagnosis of the task's model (`findings.summary`)."""
         if self.has_several_tasks:
             return replace(self, findings={**self._findings_by_task, task: findings})
         return replace(self, findings=findings, tasks=[task])
@@ -132,27 +129,25 @@ def make(
     precision: str,
     seed: int,
     seconds: Mapping[str, float],
-    limits: Mapping[str, Mapping[str, object]] | None = None,
-    findings: Sequence[Mapping[str, object]] | None = None,
-    training: str | None = None,
-    kernels: Sequence[str] | None = None,
+    **optional: object,
 ) -> Record:
     """Return the record of a run that ends now on this machine, without absolute paths.
 
-    `tasks` are those that were trained; `metrics` has a row per metric with `value`, `low` and `high`; `data` is
-    `describe_data` of the run's data, or a dict of several by task; `seconds` are those of each part. `limits`, by
-    task, are for the model card (`evaluation.limits`), `findings` those of the diagnosis (`findings.summary`), if any;
-    `training` is `checkpoints.run_identity` of the training that gave the model, `kernels` what `kernels.used` says.
+    `tasks` are those that were trained; `metrics` has one row per metric with `value`, `low` and `high`; `data` comes
+    from `describe_data`, for several tasks as a dict; `seconds` has the duration of each part; `optional` are `limits`,
+    `findings`, `training` and `kernels` of `Record`.
     """
-    # An entity type may be called as another part of the record is ("transfer").
+    # An entity type may have the name of another part of the record, such as "transfer".
     twice = metrics.index.duplicated()
     metrics = metrics.set_axis(metrics.index.where(~twice, metrics.index + " (type)"))
     versions = environment(precision)
     device = versions.pop("device")
+    output = str(parameters.get("OUTPUT_DIR", ""))
+    found_again = _path(str(_portable(output))) == _path(output)  # the run's folder, by what the record says of it
     return Record(
         metrics=files.plain(metrics.to_dict(orient="index")),
         parameters={k: _portable(v) if k.endswith(PATHS) else v for k, v in files.plain(parameters).items()},
-        data=_without_places(data) if _leads(str(parameters.get("OUTPUT_DIR", ""))) else data,
+        data=_without_places(data) if found_again else data,
         tasks=list(tasks),
         model=_portable(model),
         precision=versions.pop("precision"),
@@ -160,19 +155,16 @@ def make(
         device=device,
         seed=seed,
         seconds={name: round(value, 1) for name, value in seconds.items()},
-        limits=files.plain(limits),
-        findings=files.plain(findings),
-        training=training,
-        kernels=kernels,
+        **files.plain(optional),
     )
 
 
 @contextmanager
 def new_run(folder: Path, *, replaced: Collection[str] | None = None) -> Iterator[Path]:
-    """Give an empty folder to fill with a run's files; at the end they take the places of an earlier run's in `folder`.
+    """Yield an empty folder for a run's files, which in the end replace those of an earlier run in `folder`.
 
-    All together or none: `files.replace_files`. `replaced` names the earlier run's files that may go, if not all.
-    Raises ParameterError where another file is in the way.
+    All of them or none, by `files.replace_files`. `replaced` names the earlier run's files that may be removed; by
+    default all may. Raises ParameterError if another file is in the way.
     """
     ours = written_by_run(folder)
     with files.replace_files(folder, ours={name: ours[name] for name in ours if name in (replaced or ours)}) as new:
@@ -180,7 +172,7 @@ def new_run(folder: Path, *, replaced: Collection[str] | None = None) -> Iterato
 
 
 def written_by_run(folder: Path) -> dict[str, str]:
-    """Return the files that the run in `folder` wrote there, with their SHA-256; none where there is no run."""
+    """Return the files that the run in `folder` wrote there, with their SHA-256; none if there is no run."""
     files.finish_replacing(folder)
     path = folder / NAME
     try:
@@ -191,9 +183,9 @@ def written_by_run(folder: Path) -> dict[str, str]:
 
 
 def write(folder: Path, record: Record) -> Path:
-    """Write `metrics.json` into a `new_run`, last of its files, of which it keeps the digests.
+    """Write `metrics.json` into a `new_run` after all other files, whose digests it contains.
 
-    Absolute places of data go to another file: the record may be shown to anybody.
+    Absolute paths of data go to a separate file, since the record may be published.
     """
     known = {**(record.files or {}), **files.written_files(folder)}
     known.pop(NAME, None)
@@ -205,7 +197,7 @@ def write(folder: Path, record: Record) -> Path:
 
 
 def find(folder: Path) -> Path | None:
-    """Return the path of a run's record: in its folder, or one level up for one of several tasks; None without one."""
+    """Return the path of a run's record: in its folder, or for one of several tasks one level up; None if missing."""
     for place in (folder, folder.parent):
         files.finish_replacing(place)
         if os.path.lexists(place / NAME):
@@ -214,7 +206,7 @@ def find(folder: Path) -> Path | None:
 
 
 def read(folder: Path) -> Record:
-    """Read the record that `find` finds. Raises DataError when there is none, or a field is not what it should be."""
+    """Read the record that `find` finds. Raises DataError if there is none, or if a field has a wrong type."""
     path = find(folder)
     if path is None:
         raise DataError(f"no {NAME}; a run's folder has history.json, model and {NAME}", source=folder.name)
@@ -225,19 +217,19 @@ def read(folder: Path) -> Record:
 
 
 def check_run(folder: Path) -> None:
-    """Raise DataError unless a finished run left history and model in the folder."""
+    """Raise DataError unless the folder holds history and model of a finished run."""
     files.finish_replacing(folder)
     for name in ("history.json", "model"):
         if not (folder / name).exists():
             if (folder / "checkpoints").is_dir():
-                fix = "its training has not ended; give the same command again, it goes on"
+                fix = "its training has not ended; give the same command again to continue it"
             else:
                 fix = "a run's folder has history.json, model and metrics.json"
             raise DataError(f"no {name}", source=folder.name, fix=fix)
 
 
 def read_history(path: Path) -> list[dict[str, object]]:
-    """Read a run's history.json: what its Trainer logged. Raises DataError."""
+    """Read history.json, the log of a run's Trainer. Raises DataError."""
     return files.read_json(path, LOG)
 
 
@@ -248,8 +240,8 @@ def environment(precision: str) -> dict[str, str]:
 
 
 def device_name() -> str:
-    """Return the accelerator's name, or the number of CPU threads PyTorch uses."""
-    import torch  # takes a second, and a record is read without
+    """Return the name of the accelerator, or the number of CPU threads that PyTorch uses."""
+    import torch  # takes a second, and reading a record does not need it
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
@@ -259,7 +251,7 @@ def device_name() -> str:
 
 
 def describe_data(source: str, dataset: DatasetDict) -> dict[str, object]:
-    """Return where a run's data came from, its fingerprint, the rows of each split, and what was assumed of its files.
+    """Return the source of a run's data, its fingerprint, the rows of each split, and what was assumed about its files.
 
     Also the `place` of a local file on this machine, which `write` keeps out of the record.
     """
@@ -273,11 +265,11 @@ def describe_data(source: str, dataset: DatasetDict) -> dict[str, object]:
 
 
 def data_places(folder: Path, task: str, parameters: Mapping[str, object]) -> list[str]:
-    """List where the data of the run in `folder` may lie now, from its record's `parameters` of the task.
+    """List where the data of the run in `folder` may be now, given its record's `parameters` of the task.
 
-    Where the record says, seen from here, and from where the run lay then; next to the run; where it lay on this
-    machine. What is no path (the sample, a data set on the Hub) stays as it is. Raises DataError for a file that is
-    in none of these places.
+    That is the path in the record, relative to this folder and to the run's former one; the run's own folder; and the
+    former place on this machine. What is not a path (the sample, a data set on the Hub) stays as it is. Raises
+    DataError for a file that is in none of these places.
     """
     source, output = Path(str(parameters["DATA"])), Path(str(parameters["OUTPUT_DIR"]))
     run = find(folder).parent.resolve()
@@ -299,13 +291,8 @@ def _path(value: str) -> Path:
     return Path(os.path.abspath(files.base_folder() / files.local_path(value)))
 
 
-def _leads(value: str) -> bool:
-    """Return whether what the record keeps of a path leads there from the base folder."""
-    return _path(str(_portable(value))) == _path(value)
-
-
 def _without_places(data: Mapping[str, object]) -> dict[str, object]:
-    """Return descriptions of data without the places that their sources lead to anyway."""
+    """Return descriptions of data without the places that can be found from their sources."""
     if all(isinstance(part, dict) for part in data.values()):
         return {task: _without_places(part) for task, part in data.items()}
     leads = _path(str(data.get("source"))) == Path(str(data.get("place")))
@@ -313,9 +300,9 @@ def _without_places(data: Mapping[str, object]) -> dict[str, object]:
 
 
 def _portable(value: object) -> object:
-    """Return an absolute path as seen from the base folder, or of one outside the last part.
+    """Return an absolute path relative to the base folder, or, outside of it, only its last part.
 
-    The whole says where somebody's files lie.
+    The whole path would reveal where the user's files are.
     """
     if not (isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute())):
         return value

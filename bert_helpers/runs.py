@@ -1,6 +1,6 @@
-"""A whole run of any task from notebook parameters: in memory, or from the folder it left.
+"""A whole run of any task from notebook parameters, trained here or read from its folder.
 
-For comparing many runs, as notebook 2 does, and for the command line; notebooks 1, 3 and 4 show the steps one by one.
+For the comparison of many runs in notebook 2, and for the command line; notebooks 1, 3 and 4 show each step.
 """
 
 import os
@@ -28,7 +28,7 @@ from bert_helpers.tasks import base
 from bert_helpers.tasks.registry import TASKS
 
 FILES = ("history.json", "model/model.safetensors")
-# What decides, beside data and environment, which model a training ends with
+# The parameters that, besides data and environment, determine the trained model
 RECIPE = ("MODEL", "EPOCHS", "BATCH_SIZE", "GRADIENT_ACCUMULATION", "LEARNING_RATE", "MAX_LENGTH", "EARLY_STOPPING",
           "WEIGHT_DECAY", "LABEL_SMOOTHING", "CLASS_WEIGHTS", "POSITIVE_WEIGHTS", "THRESHOLDS",
           "DROPOUT", "TRUNCATION", "SEED")  # fmt: skip
@@ -36,7 +36,7 @@ RECIPE = ("MODEL", "EPOCHS", "BATCH_SIZE", "GRADIENT_ACCUMULATION", "LEARNING_RA
 
 @dataclass(frozen=True)
 class Run:
-    """What was trained on what, and what came out; predictions are made when they are first asked for."""
+    """A model with its data, training and results; predictions are computed when first needed."""
 
     task: str  # a key of `tasks.registry.TASKS`
     parameters: Mapping[str, object]
@@ -45,20 +45,20 @@ class Run:
     tokenizer: PreTrainedTokenizerBase
     trainer: Trainer
     log_history: list[dict[str, float]]
-    history: pd.DataFrame | None = None  # None: it has not trained
+    history: pd.DataFrame | None = None  # None: not trained
 
     @cached_property
     def validation(self) -> PredictionOutput:
-        """Of the validation rows, by the trained model."""
+        """The trained model's predictions for the validation rows."""
         return self.trainer.predict(self.encoded["validation"])
 
     @cached_property
     def test(self) -> PredictionOutput:
-        """Of the test rows, by the trained model."""
+        """The trained model's predictions for the test rows."""
         return self.trainer.predict(self.encoded["test"])
 
     def predictions_and_references(self) -> tuple[Sequence, Sequence]:
-        """Return those of the test rows, as the task's measure takes them: logits, numbers, tags, answers."""
+        """Return those of the test rows as the task's measure needs them: logits, numbers, tags or answers."""
         rows, config = self.dataset["test"], self.trainer.model.config
         return TASKS[self.task].predictions_and_references(self.test, self.encoded["test"], rows, config)
 
@@ -68,9 +68,9 @@ class Run:
 
 
 def prepare(dataset: DatasetDict, parameters: Mapping[str, object], *, task: str = "classification") -> Run:
-    """Encoded splits and a fresh `Trainer`; `parameters` are a notebook's, and may have those of a fix.
+    """Return a run that is ready to train, with encoded splits and a new `Trainer`.
 
-    Those are WEIGHT_DECAY, LABEL_SMOOTHING, DROPOUT, TRUNCATION and DATALOADER_WORKERS; other names are not used.
+    `parameters` are those of a notebook; any that are missing have their defaults.
     """
     p, spec = _complete(task, parameters), TASKS[task]
     tokenizer = models.load_tokenizer(p["MODEL"], words=spec.reads_words)
@@ -84,9 +84,9 @@ def prepare(dataset: DatasetDict, parameters: Mapping[str, object], *, task: str
 
 
 def output_folder(path: str) -> Path:
-    """Return OUTPUT_DIR as a folder, once it is known that a run can be saved there.
+    """Return OUTPUT_DIR as a folder in which a run can be saved.
 
-    Raises ParameterError when it cannot be written, or has files that no run wrote in the places of a run's.
+    Raises ParameterError if it cannot be written, or if files that no run wrote are in the way of a run's.
     """
     folder = files.check_writable(files.base_folder() / path)
     names = (*FILES, records.NAME, "predictions.csv", "predictions.json", "model/README.md", "model/config.json")
@@ -95,7 +95,7 @@ def output_folder(path: str) -> Path:
 
 
 def _complete(task: str, given: Mapping[str, object]) -> dict[str, object]:
-    """Return the parameters with the table's defaults for those that a notebook or an old record does not have."""
+    """Return the parameters, with defaults for those that a notebook or an old record lacks."""
     return {**of_training(task), **given}
 
 
@@ -108,9 +108,9 @@ def make_trainer(
     folder: Path,
     **arguments: object,
 ) -> Trainer:
-    """Return a `training.Trainer` over the splits `train` and `validation`, as notebook parameters say.
+    """Return a `training.Trainer` for the splits `train` and `validation`, set up by notebook parameters.
 
-    Its checkpoints go to `folder`; `arguments` are more of `TrainingArguments`, or others.
+    Its checkpoints go to `folder`; `arguments` add to, or replace, those of `TrainingArguments`.
 
     Raises ParameterError for a precision or tracker that cannot be used here.
     """
@@ -145,9 +145,9 @@ def make_trainer(
 
 
 def finish(run: Run, *, saved_later: bool = False) -> Run:
-    """Train it, predict the validation and test rows, and fit on the former what the task fits, such as a threshold.
+    """Train, predict the validation and test rows, and fit what the task fits on the former, such as thresholds.
 
-    With `saved_later` the trained model stays on disk until `save` has run, for a restart after a crash in between.
+    With `saved_later` the trained model stays on disk until `save`, in case of a crash in between.
     """
     run.trainer.train()
     if not saved_later:
@@ -158,15 +158,15 @@ def finish(run: Run, *, saved_later: bool = False) -> Run:
     options = base.options(spec.fitted_fields, run.parameters)
     config.update(spec.fitted_fields(done.validation, validation, run.dataset["validation"], config, **options))
     training.gather(done.trainer, spec.model_class)
-    # Adam keeps two numbers a weight; of many runs in memory only the models are needed.
+    # Adam keeps two numbers per weight; of the many runs in memory only the models are needed.
     done.trainer.optimizer = done.trainer.lr_scheduler = None
     return done
 
 
 def compare(first: Run, second: Run, *, names: tuple[str, str] = ("before", "after")) -> comparison.Comparison:
-    """`comparison.compare` of two runs of one task on the test rows, which must be the same.
+    """Compare two runs of one task on the same test rows, by `comparison.compare`.
 
-    Raises DataError when they are not.
+    Raises DataError if tasks or rows differ.
     """
     if first.task != second.task:
         raise DataError(f"{names[0]} is a run of {first.task}, {names[1]} of {second.task}.")
@@ -177,9 +177,9 @@ def compare(first: Run, second: Run, *, names: tuple[str, str] = ("before", "aft
 
 
 def scores(run: Run) -> pd.DataFrame:
-    """The task's metrics (rows) of the test rows with `value`, `low`, `high`: 95% intervals, as in notebooks 3 and 4.
+    """Return the metrics of the test rows with `value`, `low` and `high` (95% intervals), as in notebooks 3 and 4.
 
-    Entities also by type ("PER/f1").
+    Those of entities also by type ("PER/f1").
     """
     return _scores(run, *run.predictions_and_references())
 
@@ -201,10 +201,10 @@ def save(
 ) -> pd.DataFrame:
     """Write a finished run as the notebooks do: model/, history.json, predictions and metrics.json, all or none.
 
-    What its training left for a restart is removed then. The record has the `findings` of its diagnosis, if there was
-    one (`findings.summary`), and `more` metrics (rows with `value`, `low`, `high`), such as those on text of another
-    kind. `publish` writes it, with a model card where it is `cards.publish`. A regressor's scale moves into its weights
-    first. Returns `scores`. Raises ParameterError when `folder` cannot be written.
+    The files that its training left for a restart are then removed. The record contains the `findings` of a diagnosis
+    (`findings.summary`), if any, and `more` metrics (rows with `value`, `low`, `high`), such as those on another kind
+    of text. `publish` writes it; `cards.publish` adds a model card. A regressor's scale is first moved into its
+    weights. Returns `scores`. Raises ParameterError if `folder` cannot be written.
     """
     spec, p, model = TASKS[run.task], run.parameters, run.trainer.model
     predictions, references = run.predictions_and_references()
@@ -235,7 +235,7 @@ def save(
 
 
 def _limits(run: Run, table: pd.DataFrame) -> dict[str, dict]:
-    """Measure what the model card says besides the metrics."""
+    """Measure what the model card reports besides the metrics."""
     seed = run.parameters["SEED"]
     if run.measure().correct is not None:
         classes = list(run.trainer.model.config.id2label.values())
@@ -250,15 +250,14 @@ def _limits(run: Run, table: pd.DataFrame) -> dict[str, dict]:
 
 
 def read(folder: Path, *, source: str = "", model: str = "") -> Run:
-    """The finished run that a notebook left in `folder`: model, history.json, and metrics.json there or one level up.
+    """Read the finished run in `folder`: model, history.json, and metrics.json, which may be one level up.
 
-    `source` and `model` say where its data and the model that it started from lie, if not where they did: data is
-    looked for in `records.data_places`; of a model a record keeps only the last part of an absolute path.
+    `source` and `model` give the present place of its data and of the model that it started from. By default data is
+    looked for in `records.data_places`; of an absolute path of a model a record keeps only the last part.
 
-    Nothing is written: the trainer's folder is gone when this returns.
+    Nothing is written: the trainer's folder is removed before this returns.
 
-    Raises DataError when a file is missing or broken, or the data is not what it was; ModelError for a model of no
-    task.
+    Raises DataError if a file is missing or broken, or if the data has changed; ModelError for a model of no task.
     """
     records.check_run(folder)
     log_history = records.read_history(folder / "history.json")
@@ -270,8 +269,8 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
     if not {"MODEL", "OUTPUT_DIR"} <= record.parameters.keys():
         raise DataError("its metrics.json is not the record of a training", source=folder.name)
     p = _complete(task, record.parameters)
-    # The record may come from anywhere: it decides neither where to write nor how many processes start. And what is
-    # read is nobody's experiment.
+    # The record may come from anywhere, so it determines neither where to write nor how many processes to start; and
+    # trackers are not for a run that is only read.
     p |= {"MODEL": model or p["MODEL"], "REPORT_TO": "none", "DATALOADER_WORKERS": 0}
     places = [source] if source else records.data_places(folder, task, p)
     p["OUTPUT_DIR"] = os.path.relpath(folder, files.base_folder())
@@ -289,11 +288,11 @@ def read(folder: Path, *, source: str = "", model: str = "") -> Run:
 def _load_again(
     folder: Path, task: base.Task, parameters: dict[str, object], places: Sequence[str], record: Record
 ) -> DatasetDict:
-    """Load a run's data from the first of `places` that holds its rows, which becomes DATA. Raises DataError."""
+    """Load a run's data from the first of `places` that holds its rows, and set DATA to it. Raises DataError."""
     known, errors = record.data.get("fingerprint") or "unknown", []
     for place in places:
         try:
-            # Texts are split into words by its own tokenizer, which is here, not by that of the model it started from.
+            # Texts are split into words by the run's own tokenizer, not by that of the model it started from.
             options = base.options(task.load, {**parameters, "MODEL": str(folder / "model")})
             dataset = task.load(files.resolve(place), **options)
         except DataError as error:
@@ -308,7 +307,7 @@ def _load_again(
 
 
 def _checked(values: Mapping[str, object], task: base.Task, folder: Path) -> dict[str, object]:
-    """Return parameters of a record, each checked as one that is given is. Raises DataError."""
+    """Return the parameters of a record, checked like those of a user. Raises DataError."""
     try:
         known = of_training(task.name)
         return {name: check(name, value) if name in known else value for name, value in values.items()}
@@ -317,9 +316,9 @@ def _checked(values: Mapping[str, object], task: base.Task, folder: Path) -> dic
 
 
 def task_of(model: Path) -> str:
-    """The task that a saved model was trained for, by its class; one output makes a sequence classifier a regressor.
+    """Return the task that a saved model was trained for, as its config shows (`Task.fits`).
 
-    Raises ModelError when it is no fine-tuned encoder.
+    Raises ModelError if it is no fine-tuned encoder.
     """
     config = AutoConfig.from_pretrained(models.locate(str(model)))
     for name, task in TASKS.items():
@@ -330,10 +329,10 @@ def task_of(model: Path) -> str:
 
 
 def reusable(folder: Path, parameters: Mapping[str, object], dataset: DatasetDict) -> str:
-    """The model of the run in `folder` where training with `parameters` on `dataset` would end with the same; else "".
+    """Return the model in `folder` if training with `parameters` on `dataset` would end with the same; otherwise "".
 
-    The same are: recipe and seed, every row, precision, device and versions of the libraries. A model named by its
-    whole path is not known again.
+    Recipe and seed, every row, precision, device and library versions must be the same. A model that was given by its
+    absolute path is not recognized.
     """
     try:
         record = records.read(folder)
@@ -353,5 +352,5 @@ def reusable(folder: Path, parameters: Mapping[str, object], dataset: DatasetDic
 
 
 def _device(name: str | None) -> str:
-    """Return the device without its number of threads, which decides how fast it is and not what it computes."""
+    """Return the device without its number of threads, which affects its speed but not its results."""
     return (name or "").partition(",")[0]

@@ -1,4 +1,4 @@
-"""Rows to token ids. Nothing is padded here: the collator pads each batch to its own longest row."""
+"""From rows to token ids. Nothing is padded here: the collator pads each batch to its longest row."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:  # see tasks/base.py
 def encode_texts(
     dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, *, max_length: int, truncation: str = "head"
 ) -> DatasetDict:
-    """Token ids of `text`, and of `text_pair` where there is such a column; `label` becomes `labels`, the model's name.
+    """Return the token ids of `text`, and of `text_pair` if there is such a column; `label` is renamed to `labels`.
 
-    Rows of the result: `input_ids` and `attention_mask` (lists of `length` integers), `labels`, `length` (tokens,
-    [CLS] and [SEP] counted), `whole_length` (what that would be without a cut); of pairs `token_type_ids` too (0 for
-    the first text, 1 for the second) where the model has them. Of a pair longer than `max_length` tokens the longer
-    text is cut first. `truncation` says what is left of a text that is cut: "head", "tail", or "head+tail", a quarter
-    from its beginning and the rest from its end, which was best for film reviews (Sun et al. 2019).
-    Raises ParameterError when `max_length` is more than the model has positions for, or `truncation` is something else.
+    Rows of the result: `input_ids` and `attention_mask` (lists of `length` integers), `labels`, `length` (tokens
+    including [CLS] and [SEP]), `whole_length` (the same before truncation); for pairs also `token_type_ids` (0 for the
+    first text, 1 for the second) if the model has them. In a pair of more than `max_length` tokens, the longer text is
+    cut first. `truncation` is the part of a text that is kept: "head", "tail", or "head+tail", a quarter from its
+    beginning and the rest from its end, which was best for film reviews (Sun et al. 2019).
+    Raises ParameterError if `max_length` exceeds the model's positions, or for another `truncation`.
     """
     check_max_length(max_length, tokenizer)
     columns = next(iter(dataset.values())).column_names
@@ -46,11 +46,10 @@ def encode_texts(
         whole = list(zip(*sides, strict=True))
         kept = [list(map(cut, ids, kept_lengths(*map(len, ids), room=room))) for ids in whole]
         encoded = [[*around[0], *chain(*(chain(*part) for part in zip(ids, around[1:], strict=True)))] for ids in kept]
+        types = {}
         if len(fields) > 1 and "token_type_ids" in tokenizer.model_input_names:
             seconds = [len(ids[1]) + len(around[2]) for ids in kept]
             types = {"token_type_ids": [[0] * (len(e) - n) + [1] * n for e, n in zip(encoded, seconds, strict=True)]}
-        else:
-            types = {}
         return {
             "input_ids": encoded,
             **types,
@@ -60,13 +59,13 @@ def encode_texts(
             "whole_length": [sum(map(len, ids)) + max_length - room for ids in whole],
         }
 
-    return _map(dataset, encode)
+    return DatasetDict({name: map_rows(split, encode, desc=f"tokenize {name}") for name, split in dataset.items()})
 
 
 def kept_lengths(first: int, second: int | None = None, *, room: int) -> tuple[int, ...]:
-    """Return how many tokens stay of a text, or of two that share the room: of those the longer one is cut first.
+    """Return how many tokens of a text are kept, or of two that share the room, the longer of which is cut first.
 
-    As the tokenizers library does for truncation="longest_first".
+    The tokenizers library does the same with truncation="longest_first".
 
     >>> kept_lengths(90, 10, room=40), kept_lengths(90, 30, room=40)
     ((30, 10), (20, 20))
@@ -80,7 +79,7 @@ def kept_lengths(first: int, second: int | None = None, *, room: int) -> tuple[i
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase, *, texts: int = 1) -> list[list[int]]:
-    """Return the tokens that the tokenizer puts before, between and after one or two texts, such as [CLS] and [SEP]."""
+    """Return the tokens, such as [CLS] and [SEP], that the tokenizer puts before, between and after the texts."""
     text = tokenizer("a", add_special_tokens=False)["input_ids"]
     rest, around = tokenizer(*["a"] * texts)["input_ids"], []
     for _ in range(texts):
@@ -90,14 +89,10 @@ def special_ids(tokenizer: PreTrainedTokenizerBase, *, texts: int = 1) -> list[l
     return [*around, rest]
 
 
-def _map(dataset: DatasetDict, encode: Callable[..., dict[str, list]]) -> DatasetDict:
-    return DatasetDict({name: map_rows(split, encode, desc=f"tokenize {name}") for name, split in dataset.items()})
-
-
 def map_rows(split: Dataset, encode: Callable[..., dict[str, list]], **options: object) -> Dataset:
-    """Map rows as `split.map`, which hashes `encode` and its tokenizer to find the result on disk: some 0.12 s.
+    """Map rows like `split.map`, which hashes `encode` and its tokenizer to find the result on disk: some 0.12 s.
 
-    Of rows in memory nothing is cached, so they are spared that; 960 short sentences are predicted in 2 s.
+    Rows in memory are not cached, so they do without that; 960 short sentences are predicted in 2 s.
     """
     drawn = None if split.cache_files else uuid.uuid4().hex
     return split.map(encode, batched=True, remove_columns=split.column_names, new_fingerprint=drawn, **options)
@@ -111,7 +106,7 @@ def check_max_length(max_length: int, tokenizer: PreTrainedTokenizerBase) -> Non
 
 
 def padding_share(lengths: Sequence[int], *, batch_size: int, pad_to: int = 0) -> float:
-    """Share of a run's token positions that are padding, the rows batched in the order given.
+    """Return the share of token positions that are padding if the rows are batched in the given order.
 
     Each batch is padded to its longest row, or every row to `pad_to` tokens if that is not 0.
     """
@@ -122,6 +117,6 @@ def padding_share(lengths: Sequence[int], *, batch_size: int, pad_to: int = 0) -
 
 
 def stride_error(stride: int, max_length: int, highest: int) -> ParameterError:
-    """Return the error for windows that would share more tokens than leave room for progress."""
+    """Return the error for windows that share so many tokens that they would not advance."""
     at_most = f"with {parameter('MAX_LENGTH')} {max_length} it must lie in 0 to {highest}, such as {highest // 3}"
     return ParameterError(f"is {stride}", fix=at_most, parameter="STRIDE")

@@ -1,4 +1,4 @@
-"""`TrainingArguments` for the hardware at hand, and a `Trainer` whose loss is right."""
+"""`TrainingArguments` for the available hardware, and a `Trainer` whose loss is right."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 import transformers
+from accelerate.utils import recursively_apply
 from datasets import Dataset
 from torch.utils.data import SequentialSampler
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerCallback, TrainingArguments
@@ -25,10 +26,10 @@ from bert_helpers.machine.precision import multiplies_bf16
 
 
 def resolve_precision(precision: str = "auto") -> str:
-    """Name the precision to compute in, "bf16", "fp16" or "fp32": the one asked for, or for "auto" this machine's best.
+    """Return the precision to compute in, "bf16", "fp16" or "fp32"; for "auto" the best one on this machine.
 
-    bf16 where it is the faster one: on a CPU for which `multiplies_bf16` says so (a training step takes 0.6 times as
-    long as in fp32 on an AMD EPYC), on a GPU from Ampere on; fp16 on older GPUs; fp32 elsewhere.
+    That is bf16 where it is faster: on a CPU that passes `multiplies_bf16` (a training step on an AMD EPYC takes 0.6
+    times as long as in fp32), and on a GPU from Ampere on; fp16 on older GPUs; fp32 elsewhere.
 
     Raises ParameterError for fp16 without a GPU.
     """
@@ -44,11 +45,11 @@ def resolve_precision(precision: str = "auto") -> str:
 def for_this_machine(*, precision: str = "auto", report_to: str = "none", early_stopping: int = 0) -> dict[str, object]:
     """Return keyword arguments of `TrainingArguments` that suit this machine and the `Trainer` below.
 
-    `precision` as in `resolve_precision`; `report_to` names experiment trackers as in `parameters.trackers`.
-    `early_stopping` (epochs without a better validation loss; 0 = off) keeps a checkpoint an epoch and ends with the
-    best one; `StopEarly` counts. Losses and metrics are evaluated after every epoch.
+    `precision` is as in `resolve_precision`; `report_to` names experiment trackers as in `parameters.trackers`.
+    `early_stopping` (epochs without a lower validation loss; 0 = off) saves one checkpoint per epoch and ends with the
+    best; `StopEarly` counts. Losses and metrics are evaluated after every epoch.
 
-    Raises ParameterError for fp16 without a GPU, and when a tracker cannot be used.
+    Raises ParameterError for fp16 without a GPU, and for a tracker that cannot be used.
     """
     precision = resolve_precision(precision)
     return {
@@ -56,12 +57,12 @@ def for_this_machine(*, precision: str = "auto", report_to: str = "none", early_
         "fp16": precision == "fp16",
         "use_cpu": not (torch.cuda.is_available() or torch.backends.mps.is_available()),
         "dataloader_pin_memory": torch.cuda.is_available(),
-        # Texts of like length share a batch: IMDb at 512 tokens then trains 2.4 times as fast on a CPU.
+        # Texts of similar length share a batch: IMDb at 512 tokens then trains 2.4 times as fast on a CPU.
         "train_sampling_strategy": "group_by_length",
         "eval_strategy": "epoch",
         "logging_nan_inf_filter": False,  # on, NaN weights are logged as a loss of 0
         "save_strategy": "epoch" if early_stopping else "no",
-        "restore_callback_states_from_checkpoint": bool(early_stopping),  # how long it has waited, for one
+        "restore_callback_states_from_checkpoint": bool(early_stopping),  # such as how long it has waited
         "load_best_model_at_end": bool(early_stopping),
         "metric_for_best_model": "eval_validation_loss",
         "greater_is_better": False,
@@ -70,9 +71,9 @@ def for_this_machine(*, precision: str = "auto", report_to: str = "none", early_
 
 
 def gather(trainer: Trainer, model_class: type[PreTrainedModel]) -> None:
-    """Put the whole model together in the first process, which writes; all processes have to call it.
+    """Gather the whole model in the first process, which saves it; all processes must call this.
 
-    For a model that PyTorch's FSDP (`accelerate launch --use_fsdp`) has left in parts on all of them.
+    Needed for a model that PyTorch's FSDP (`accelerate launch --use_fsdp`) has split among them.
     """
     if trainer.is_fsdp_enabled:
         state = trainer.accelerator.get_state_dict(trainer.model)
@@ -82,19 +83,18 @@ def gather(trainer: Trainer, model_class: type[PreTrainedModel]) -> None:
 
 
 class Trainer(transformers.Trainer):
-    """Transformers' `Trainer`, to be imported in its place: it takes the same arguments, and differs in seven ways.
+    """A drop-in replacement of Transformers' `Trainer`: it takes the same arguments and differs in seven ways.
 
     - The loss is right under gradient accumulation.
-    - The model computes on a CPU what it computed before, but for dropout inside attention, in less time:
-      `kernels.quicken`.
+    - On a CPU the model computes the same, except for dropout inside attention, in less time: `kernels.quicken`.
     - With `train_sampling_strategy="group_by_length"` batches come in random order: `SeededLengthGroups`.
-    - An evaluation is one of the rows of `eval_dataset` and one of `rows_scored` training rows, the same each time and
-      both without dropout, so that the two curves can be compared; metrics are named `eval_validation_loss`,
-      `eval_train_loss` and so on. (An `eval_dataset` that is a dict is evaluated as Transformers does.)
-    - `train` goes on from the newest valid checkpoint of the same run, and writes one every `checkpoint_minutes`. It
-      ends at the first logged loss that is not finite. The trained model stays on disk until it is saved: `save_model`.
-    - With `halve_batches` it goes on with smaller batches when memory runs out: `out_of_memory.Halving`.
-      (`auto_find_batch_size` starts the training over, with another effective batch.)
+    - Each evaluation measures the rows of `eval_dataset` and `rows_scored` training rows, always the same ones and both
+      without dropout, so that the two curves can be compared; metrics are named `eval_validation_loss`,
+      `eval_train_loss` and so on. (An `eval_dataset` that is a dict is evaluated as in Transformers.)
+    - `train` continues from the newest valid checkpoint of the same run, and writes one every `checkpoint_minutes`. It
+      ends at the first logged loss that is not finite. The trained model stays on disk until `save_model`.
+    - With `halve_batches` it continues with smaller batches when memory runs out: `out_of_memory.Halving`.
+      (`auto_find_batch_size` restarts the training, with another effective batch.)
     - `predict` returns rows in the order of the dataset.
     """
 
@@ -106,11 +106,11 @@ class Trainer(transformers.Trainer):
         self.args.run_name = self.args.run_name or trackers.run_name(Path(self.args.output_dir))
         self.checkpoint_minutes, self.halve_batches, self.halving = checkpoint_minutes, halve_batches, None
         self.identity, self.checkpoint_folder = None, None  # of the training: `checkpoints.resume`
-        # The model's forward takes **kwargs, from which Transformers concludes that it divides its loss by the number
-        # of items of all accumulated batches. It does not: loss and gradients would be that many times too large.
+        # The model's forward takes **kwargs, from which Transformers infers that it divides its loss by the number of
+        # items in all accumulated batches. It does not: loss and gradients would be that many times too large.
         self.model_accepts_loss_kwargs = False
         self.remove_callback(PrinterCallback)
-        self.callback_handler.callbacks.insert(0, ShowScoresOnly())  # before the table that it is for
+        self.callback_handler.callbacks.insert(0, ShowScoresOnly())  # before the callback that shows the table
         train, validation = self.train_dataset, self.eval_dataset
         if isinstance(train, Dataset) and isinstance(validation, Dataset):
             count = rows_scored(len(train), len(validation))
@@ -123,13 +123,13 @@ class Trainer(transformers.Trainer):
         trial: object = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
-        """Train as `checkpoints.resume` describes; with other arguments, or other than `Dataset` rows, as Transformers.
+        """Train by `checkpoints.resume`; with arguments, or with rows that are no `Dataset`, as Transformers does.
 
-        Raises TrainingError when a loss is not finite, when a row does not fit into memory, after a signal, and when
-        another process trains in the same folder; ParameterError when there is no room for a checkpoint.
+        Raises TrainingError if a loss is not finite, if a single row does not fit into memory, after a signal, and if
+        another process trains in the same folder; ParameterError if there is no room for a checkpoint.
         """
         self.halving = Halving(self.args) if self.halve_batches else None
-        # Saved with the model: a learning rate is too high or low compared with the weights that it begins with.
+        # Saved with the model: whether a learning rate is too high or too low depends on the initial weights.
         self.model.config.initial_weight_size = models.weight_size(self.model)
         if resume_from_checkpoint is not None or trial is not None or not isinstance(self.train_dataset, Dataset):
             return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
@@ -142,7 +142,7 @@ class Trainer(transformers.Trainer):
         inputs: dict[str, torch.Tensor],
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """Return the loss of one batch, after its backward pass."""
+        """Compute the gradients of one batch and return its loss."""
         step = super().training_step
         if self.halving is None:
             return step(model, inputs, num_items_in_batch)
@@ -151,26 +151,27 @@ class Trainer(transformers.Trainer):
     def predict(
         self, test_dataset: Dataset, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
     ) -> PredictionOutput:
-        """Predict rows, computed from long to short, and return them in the order of `test_dataset`.
+        """Predict rows from long to short, and return the predictions in the order of `test_dataset`.
 
         Under `group_by_length` Transformers returns them in the sampler's order.
         """
         order = np.argsort(-np.asarray(self._lengths(test_dataset)), kind="stable")
-        with self.accelerator.autocast():  # around all batches: weights are cast once, not once a batch
+        with self.accelerator.autocast():  # around all batches, so that weights are cast only once
             output = super().predict(test_dataset.select(order), ignore_keys, metric_key_prefix)
         # Set by a prediction before training; every later evaluation would report it as a metric.
         vars(self).pop("model_preparation_time", None)
         back = np.argsort(order)
-        return PredictionOutput(*(_rows(side, back) for side in output[:2]), output.metrics)
+        arrays = recursively_apply(lambda rows: rows[back], output[:2], test_type=lambda part: part is not None)
+        return PredictionOutput(*arrays, output.metrics)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save as Transformers does, and remove what the training left for a restart."""
+        """Save as Transformers does, and remove the files that the training left for a restart."""
         super().save_model(output_dir, _internal_call)
         if not _internal_call:
             checkpoints.discard(self)
 
     def get_test_dataloader(self, test_dataset: Dataset) -> torch.utils.data.DataLoader:
-        """Return the loader of `predict`: rows as they come, whatever the sampling strategy of training."""
+        """Return the loader of `predict`, with rows in their order whatever the sampling strategy of training."""
         return self._get_dataloader(test_dataset, "test", self.args.eval_batch_size, SequentialSampler)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -184,7 +185,7 @@ class Trainer(transformers.Trainer):
                 )
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler | None:
-        args, rows = self.args, self.train_dataset  # all columns: the argument has those of the model only
+        args, rows = self.args, self.train_dataset  # all columns; the argument has only those of the model
         if args.train_sampling_strategy != "group_by_length" or not isinstance(rows, Dataset):
             return super()._get_train_sampler(train_dataset)
         size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
@@ -198,34 +199,28 @@ class Trainer(transformers.Trainer):
         return str(self.checkpoint_folder or super()._get_output_dir(trial))
 
     def _lengths(self, rows: Dataset) -> Sequence[int]:
-        """Tokens of each row, from the column that is named in the arguments, or else counted."""
+        """Return the number of tokens of each row, from the column that the arguments name, or by counting."""
         name = self.args.length_column_name
         return list(rows[name]) if name in rows.column_names else [len(ids) for ids in rows["input_ids"]]
 
 
-def _rows(
-    arrays: np.ndarray | tuple[np.ndarray, ...] | None, index: np.ndarray
-) -> np.ndarray | tuple[np.ndarray, ...] | None:
-    if arrays is None:
-        return None
-    return tuple(a[index] for a in arrays) if isinstance(arrays, tuple) else arrays[index]
-
-
 def rows_scored(train: int, validation: int) -> int:
-    """How many training rows are evaluated after every epoch: 100, or a tenth if that is more; at most as many as there
-    are validation rows. A tenth costs 3% of an epoch, because a forward pass is a third of a training step.
+    """Return how many training rows are evaluated after every epoch: at least 100, or a tenth.
+
+    But at most as many as there are validation rows. A tenth costs 3% of an epoch, because a forward pass is a third
+    of a training step.
     """
     return min(train, validation, max(100, train // 10))
 
 
 class SeededLengthGroups(LengthGroupedSampler):
-    """Transformers' batches of rows of similar length, in random order, which depends on seed and epoch alone.
+    """Transformers' batches of rows of similar length, in a random order that depends on seed and epoch alone.
 
-    As it is, `LengthGroupedSampler` leaves the batches of each stretch (50 of them, or a quarter of an epoch) sorted
-    from long to short: a model then learns from long texts first and from short ones last, again and again, and short
-    trainings end worse for it (benchmarks/quality.py; docs/speed.md has the figures). Here the longest batch stays
-    first, so that memory runs out at the first step or not at all, and the others are shuffled. The random numbers are
-    the sampler's own: from the global ones an interrupted run would go on with other rows than it had begun with.
+    By itself, `LengthGroupedSampler` leaves the batches of each stretch (50 of them, or a quarter of an epoch) sorted
+    from long to short: again and again a model learns from long texts first and from short ones last, and short
+    trainings end with worse models (benchmarks/quality.py; docs/speed.md has the figures). Here the longest batch stays
+    first, so that memory runs out at the first step or not at all, and the others are shuffled. The sampler has its own
+    random numbers: with the global ones, an interrupted run would continue with other rows.
     """
 
     def __init__(self, batch_size: int, lengths: Sequence[int], seed: int) -> None:
@@ -234,7 +229,7 @@ class SeededLengthGroups(LengthGroupedSampler):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before each epoch."""
+        """Set the epoch, as the Trainer does before each one."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -242,26 +237,26 @@ class SeededLengthGroups(LengthGroupedSampler):
         rows = list(super().__iter__())
         batches = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
         first, others = batches[:1], batches[1:]
-        # A last batch that is not full has to stay last: whoever cuts this order into batches counts rows.
+        # An incomplete batch has to stay last, because this order is cut into batches by counting rows.
         short = [others.pop()] if others and len(others[-1]) < self.batch_size else []
         shuffled = [others[place] for place in torch.randperm(len(others), generator=self.generator)]
         return (row for batch in (*first, *shuffled, *short) for row in batch)
 
 
 class StopEarly(EarlyStoppingCallback):
-    """Judge evaluations of the validation rows only; of the others the parent warns that they lack its metric."""
+    """Consider only evaluations of the validation rows; for others the parent would warn that they lack its metric."""
 
     def on_evaluate(self, args: TrainingArguments, *state: object, metrics: dict[str, float], **kwargs: object) -> None:
-        """Count an epoch without a better validation loss."""
+        """Count epochs without a lower validation loss."""
         if args.metric_for_best_model in metrics:
             super().on_evaluate(args, *state, metrics, **kwargs)
 
 
 class ShowScoresOnly(TrainerCallback):
-    """Leave seconds and rows per second out of the table that Trainer shows in notebooks; the history keeps them."""
+    """Omit seconds and rows per second from the table that Trainer shows in notebooks; the history keeps them."""
 
     def on_evaluate(self, *state: object, metrics: dict[str, float], **kwargs: object) -> None:
-        """Remove them from what the callbacks after this one see."""
+        """Remove them from the metrics that later callbacks see."""
         for name in [name for name in metrics if name.endswith(("_runtime", "_per_second"))]:
             del metrics[name]
 

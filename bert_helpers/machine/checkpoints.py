@@ -1,4 +1,4 @@
-"""A run that is interrupted goes on: sealed checkpoints, the newest valid one found, nothing else believed."""
+"""Continue interrupted runs from the newest of their sealed checkpoints; no other file is trusted."""
 
 import hashlib
 import inspect
@@ -40,34 +40,34 @@ from bert_helpers.files import (
 )
 
 SEAL = "seal.json"
-KEPT = 2  # checkpoints, besides the best
+KEPT = 2  # checkpoints that are kept, besides the best
 FINISHED = "finished"  # the trained model, until it is saved
-NAME_LENGTH = 16  # characters of the identity that name a run's folder
+NAME_LENGTH = 16  # characters of the identity that are the name of a run's folder
 OTHER = "it has other parameters, rows, loss, first weights or versions"
 PLAIN = (bool, int, float, str, type(None))
-# Without these a run would go on, but not as it would have gone on.
+# Without these a run would continue, but with another result.
 NEEDED = ("model.safetensors", "trainer_state.json")
-OPTIMIZERS = ("optimizer.pt", "optimizer.bin")  # one of them; the second under FSDP
-# Arguments that change nothing of what is computed
+OPTIMIZERS = ("optimizer.pt", "optimizer.bin")  # one of these; the second under FSDP
+# Arguments that do not affect what is computed
 IRRELEVANT = ("output_dir", "logging_dir", "run_name", "disable_tqdm", "report_to", "save_total_limit", "log_level")
 
 
 def resume(trainer: Trainer, start: Callable[[str | None], TrainOutput], *, minutes: float = 10.0) -> TrainOutput:
-    """Train, going on from the newest valid checkpoint of the same run, if it was interrupted before.
+    """Train, continuing from the newest valid checkpoint of the same run if it was interrupted.
 
-    `start` is Transformers' own `Trainer.train`, which takes the checkpoint's folder, or None. Checkpoints lie in a
-    folder of `output_dir` that is named after the run's identity, so that no other run's are gone on from, replaced or
-    removed. One is written at least every `minutes`, besides those that the arguments ask for, and sealed with the
-    digest of each file. One that does not match its seal is passed over with a warning that says why; so the weights
-    at the end are those of an undisturbed run, to the bit. Ctrl-C, SIGTERM and SIGHUP end the step, save, and raise
-    Interrupted with how to go on. At a good end the trained model takes the checkpoints' place, until `discard`: the
-    same training, started again before that, gives it back.
+    `start` is Transformers' own `Trainer.train`, which takes the checkpoint's folder, or None. Checkpoints are in a
+    folder of `output_dir` that is named after the run's identity, so that those of other runs are neither used nor
+    replaced nor removed. One is written at least every `minutes`, besides those that the arguments ask for, and sealed
+    with the digest of each file. One that does not match its seal is skipped, with a warning that gives the reason; so
+    the weights at the end are those of an undisturbed run, to the bit. Ctrl-C, SIGTERM and SIGHUP end the step, save,
+    and raise Interrupted, which says how to continue. At the end the trained model replaces the checkpoints until
+    `discard`; starting the same training again before that returns it.
 
-    Raises TrainingError at once when another process trains in the same folder, ParameterError when there is no room
-    for a checkpoint; the ones before it stay.
+    Raises TrainingError at once if another process trains in the same folder, and ParameterError if there is no room
+    for a checkpoint; earlier ones stay.
 
-    Of several processes (torchrun) the first holds the folder, chooses the checkpoint for all, seals and removes; all
-    save when one of them has to.
+    Of several processes (torchrun), the first locks the folder, chooses the checkpoint, seals and removes; all of them
+    save when one has to.
     """
     folder, first = check_writable(Path(trainer.args.output_dir)), trainer.is_world_process_zero()
     with _alone_in(folder) if first else nullcontext():
@@ -82,7 +82,7 @@ def resume(trainer: Trainer, start: Callable[[str | None], TrainOutput], *, minu
         try:
             with callback.listening():
                 output = start(None if newest is None else str(newest))
-                if not trainer.is_fsdp_enabled:  # whose parts only a training puts together
+                if not trainer.is_fsdp_enabled:  # whose parts only a training can put together
                     _keep(trainer, output)
         finally:
             trainer.args.save_total_limit = limit
@@ -96,7 +96,7 @@ def resume(trainer: Trainer, start: Callable[[str | None], TrainOutput], *, minu
 
 
 def _choose(trainer: Trainer, folder: Path) -> tuple[str, Path | None]:
-    """Return the run's identity and the checkpoint to go on from, and say what is passed over or of other runs."""
+    """Return the run's identity and the checkpoint to continue from; warn of skipped ones and of other runs."""
     identity = run_identity(trainer)
     own = folder / identity[:NAME_LENGTH]
     newest, skipped = newest_valid(own, identity, processes=trainer.args.world_size)
@@ -110,16 +110,16 @@ def _choose(trainer: Trainer, folder: Path) -> tuple[str, Path | None]:
 
 
 def discard(trainer: Trainer) -> None:
-    """Remove what a finished training has left for a restart: its model is saved, or not needed."""
+    """Remove the files that a finished training left for a restart; its model is saved, or not needed."""
     if trainer.checkpoint_folder is not None and trainer.is_world_process_zero():
         for path in (*_checkpoints(trainer.checkpoint_folder), trainer.checkpoint_folder / FINISHED):
             shutil.rmtree(path, ignore_errors=True)
-        with suppress(OSError):  # somebody else's file is in it
+        with suppress(OSError):  # it contains a file of the user
             trainer.checkpoint_folder.rmdir()
 
 
 def _keep(trainer: Trainer, output: TrainOutput) -> None:
-    """Save the trained model and what a `Trainer` says of its training: a third of a checkpoint."""
+    """Save the trained model with state and output of its `Trainer`: a third of a checkpoint."""
     if trainer.is_world_process_zero():
         with whole_or_removed(trainer.checkpoint_folder / FINISHED) as finished:
             finished.mkdir(parents=True)
@@ -136,14 +136,14 @@ def _restore(trainer: Trainer, finished: Path) -> TrainOutput:
 
 
 def _size_on_disk(trainer: Trainer) -> int:
-    """Return the bytes that a training writes at least: its model twice, and a checkpoint where one is asked for."""
+    """Return the least bytes that a training writes: its model twice, and a checkpoint if one is asked for."""
     weights = 4 * sum(parameter.numel() for parameter in trainer.model.parameters())
-    return weights * (2 if trainer.args.save_strategy == "no" else 5)  # AdamW keeps two numbers a weight
+    return weights * (2 if trainer.args.save_strategy == "no" else 5)  # AdamW keeps two numbers per weight
 
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system takes back from a process that dies."""
+    """Hold the folder's lock, which the system releases if the process dies."""
     owner, lock = folder / ".owner", folder / ".lock"
     if lock.is_symlink() or (lock.exists() and not lock.is_file()):
         raise ParameterError("is no file", source=str(lock), fix="remove it")
@@ -161,7 +161,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def whole_or_removed(checkpoint: Path) -> Iterator[Path]:
-    """Remove a checkpoint for which there is no room while it is written, and name it in a ParameterError."""
+    """Remove a checkpoint that cannot be written completely, and name it in a ParameterError."""
     if checkpoint.is_symlink():
         raise ParameterError("is a link", source=str(checkpoint), fix="remove it")
     try:
@@ -173,10 +173,10 @@ def whole_or_removed(checkpoint: Path) -> Iterator[Path]:
 
 
 def run_identity(trainer: Trainer) -> str:
-    """Return the SHA-256 of all that decides what a training computes.
+    """Return the SHA-256 of everything that determines the result of a training.
 
-    Its arguments, model and first weights, rows (of validation too, where they decide which model is kept), loss, the
-    source of model and Trainer, and the versions of the libraries that compute.
+    That is: arguments, model and initial weights, rows (also those of validation, if they determine which model is
+    kept), loss, the source code of model and Trainer, and the versions of the libraries that compute.
     """
     digest = hashlib.sha256()
     args, model = trainer.args.to_dict(), trainer.model
@@ -184,7 +184,7 @@ def run_identity(trainer: Trainer) -> str:
     plain = {name: value for name, value in vars(collate).items() if isinstance(value, PLAIN)}  # not the tokenizer
     described = {
         "arguments": {name: value for name, value in args.items() if name not in IRRELEVANT},
-        "config": {**model.config.to_dict(), "initial_weight_size": None},  # which a training sets from the weights
+        "config": {**model.config.to_dict(), "initial_weight_size": None},  # which training derives from the weights
         "loss": Hasher.hash(trainer.compute_loss_func),
         "collator": [getattr(collate, "__qualname__", type(collate).__qualname__), plain],
         "source": [_source(type(model)), _source(type(trainer))],
@@ -206,14 +206,14 @@ def run_identity(trainer: Trainer) -> str:
 def _source(kind: type) -> str:
     try:
         return inspect.getsource(kind)
-    except (OSError, TypeError):  # written in an interpreter
+    except (OSError, TypeError):  # defined in an interpreter
         return kind.__qualname__
 
 
 def newest_valid(folder: Path, identity: str, *, processes: int = 1) -> tuple[Path | None, dict[str, str]]:
-    """Return the newest checkpoint in a run's folder that is whole; and of newer ones, by name, what is wrong.
+    """Return the newest complete checkpoint in a run's folder, and the problems of newer ones by name.
 
-    The trained model, if it is there, is the newest.
+    The trained model, if there is one, is the newest.
     """
     skipped: dict[str, str] = {}
     finished = folder / FINISHED
@@ -226,20 +226,20 @@ def newest_valid(folder: Path, identity: str, *, processes: int = 1) -> tuple[Pa
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Newest first, by step."""
+    """Return the checkpoints, those of the latest steps first."""
     steps = {path: re.fullmatch(r"checkpoint-([0-9]{1,18})", path.name) for path in folder.glob("checkpoint-*")}
     found = [path for path, step in steps.items() if step and path.is_dir() and not path.is_symlink()]
     return sorted(found, key=lambda path: -int(steps[path][1]))
 
 
 def _other_runs(folder: Path, own: Path) -> list[Path]:
-    """Return the folders of other runs, whose names are their identities, and checkpoints of other programs."""
+    """Return the folders of other runs, which have identities as names, and a checkpoint of other programs."""
     runs = [path for path in folder.iterdir() if re.fullmatch(f"[0-9a-f]{{{NAME_LENGTH}}}", path.name) and path != own]
     return [path for path in runs if path.is_dir() and any(path.iterdir())] + _checkpoints(folder)[:1]
 
 
 def what_is_wrong(checkpoint: Path, identity: str, *, processes: int = 1) -> str | None:
-    """Return why a checkpoint cannot be gone on from by so many processes; None if it can."""
+    """Return why this number of processes cannot continue from a checkpoint; None if they can."""
     states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
     needed = (*NEEDED, *(["output.json"] if checkpoint.name == FINISHED else ["scheduler.pt", *states]))
     if not (checkpoint / SEAL).exists():
@@ -265,25 +265,25 @@ def what_is_wrong(checkpoint: Path, identity: str, *, processes: int = 1) -> str
 
 
 def seal(checkpoint: Path, identity: str) -> Path:
-    """Write down the digest of every file, last of all: a checkpoint without seal is not believed."""
+    """Write the digests of all files, after everything else: a checkpoint without a seal is not trusted."""
     files = {name: digest for name, digest in written_files(checkpoint).items() if name != SEAL}
     return write_json(checkpoint / SEAL, {"run": identity, "files": files})
 
 
 class CheckpointCallback(TrainerCallback):
-    """Save by the clock and on a signal, and seal what was saved."""
+    """Save at intervals and on signals, and seal what was saved."""
 
     def __init__(self, trainer: Trainer, minutes: float) -> None:
         self.trainer, self.seconds, self.saved, self.stopped_by = trainer, 60 * minutes, time.monotonic(), ""
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Have Ctrl-C, SIGTERM and SIGHUP end the step under way; a second one ends the process as ever."""
-        if threading.current_thread() is not threading.main_thread():  # signals come to the main thread only
+        """Let Ctrl-C, SIGTERM and SIGHUP stop training after the current step; a second one acts as usual."""
+        if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
             yield
             return
         numbers = [signal.SIGINT, signal.SIGTERM]
-        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # unless under nohup
             numbers.append(signal.SIGHUP)
         before = {number: signal.getsignal(number) for number in numbers}
 
@@ -301,14 +301,14 @@ class CheckpointCallback(TrainerCallback):
 
     def _save_if_due(self, args: TrainingArguments, control: TrainerControl) -> None:
         due = bool(self.stopped_by) or time.monotonic() - self.saved >= self.seconds
-        if args.world_size > 1:  # or one process would wait for the others in a checkpoint that they do not write
+        if args.world_size > 1:  # otherwise one would wait for the others in a checkpoint that they do not write
             due = bool(reduce(torch.tensor(float(due), device=args.device), reduction="sum"))
         control.should_save |= due
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Save amid an epoch.
+        """Save within an epoch.
 
-        At its end the evaluation comes first: a run that goes on from here would not make up for it.
+        At its end the evaluation comes first, because a run that continues from here would not make up for it.
         """
         if state.global_step % max(1, round(state.max_steps / args.num_train_epochs)):
             self._save_if_due(args, control)
@@ -331,6 +331,6 @@ class CheckpointCallback(TrainerCallback):
             self.interrupt(f"at step {state.global_step} of {state.max_steps}")
 
     def interrupt(self, when: str) -> None:
-        """Raise Interrupted for the signal that came."""
+        """Raise Interrupted for the signal that was received."""
         message = f"stopped by {self.stopped_by} {when}, and saved; the same command goes on from there."
         raise Interrupted(message, signal.Signals[self.stopped_by])

@@ -1,8 +1,8 @@
-"""What a CPU computes quicker another way, to the same result: attention, the last layer, the masks of dropout.
+"""Faster ways to compute the same on a CPU: attention, the last layer, the masks of dropout.
 
-Importing this module registers an attention function of Transformers' own interface under the name `BY_LENGTH`;
-nothing else in Transformers changes. `quicken` puts it into a model in place of SDPA, Transformers' default; a model
-that was loaded with another `attn_implementation` keeps it. On a GPU attention is SDPA, and dropout is PyTorch's.
+Importing this module registers an attention function in Transformers' own interface under the name `BY_LENGTH`;
+nothing else in Transformers changes. `quicken` sets it in a model in place of SDPA, Transformers' default; a model
+that was loaded with another `attn_implementation` keeps that. On a GPU attention is SDPA, and dropout is PyTorch's.
 """
 
 import ctypes
@@ -10,19 +10,14 @@ import platform
 
 import torch
 from torch import nn
-from transformers import (
-    AttentionInterface,
-    AttentionMaskInterface,
-    BertForSequenceClassification,
-    PreTrainedModel,
-)
+from transformers import AttentionInterface, AttentionMaskInterface, BertForSequenceClassification, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.models.bert.modeling_bert import BertLayer
 
 BY_LENGTH = "by_length"
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-# Step of 16 texts in ms, batch at once : text by text, bf16, 2 cores (AMD EPYC with avx512_bf16), 22.7M parameters:
+# One step of 16 texts in ms, whole batch : text by text, bf16, 2 cores (AMD EPYC with avx512_bf16), 22.7M parameters:
 # 32 tokens 164 : 198, 64 288 : 329, 128 531 : 595, 192 816 : 862, 256 1346 (SDPA) : 1126, 512 3296 (SDPA) : 2846.
 TOGETHER_UP_TO = 192
 
@@ -35,23 +30,23 @@ def attention_by_length(
     attention_mask: torch.Tensor | None,
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
-    """Plain matrix products on a CPU: of short texts all at once, of longer ones text by text, padding left out.
+    """Compute attention on a CPU by plain matrix products: short texts together, longer ones singly without padding.
 
     The scores of one text stay in the processor's cache, those of a batch do not: with texts of 120 to 512 tokens a
     training step takes 0.85 times as long as with SDPA for the longer ones, whose backward pass is slow on a CPU.
 
     `query`, `key`, `value`: (batch, heads, tokens, head size); `attention_mask`: boolean (batch, 1, tokens, tokens),
-    True = attend. Returns (batch, tokens, heads, head size). Attention dropout is left out: see `quicken`. SDPA does
-    what this does not: GPUs, masks that are not the same for every query (causal, local), padding before the text.
+    True = attend. Returns (batch, tokens, heads, head size). There is no attention dropout: see `quicken`. SDPA takes
+    over in all other cases: GPUs, masks that differ between queries (causal, local), padding before the text.
     """
     kwargs["dropout"] = 0.0
     seen = None if attention_mask is None else attention_mask[:, 0, 0]
-    # The mask is read last: on a GPU that would be a wait in every layer.
+    # The mask is read last, because on a GPU every layer would wait for it.
     if query.device.type != "cpu" or query.shape != key.shape or not _is_of_padding(attention_mask):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     batch, heads, length, size = query.shape
     query = query * (kwargs.get("scaling") or size**-0.5)
-    with torch.autocast("cpu", enabled=False):  # or the softmax would be computed and kept in fp32
+    with torch.autocast("cpu", enabled=False):  # which would compute and keep the softmax in fp32
         if length <= TOGETHER_UP_TO:
             bias = None if seen is None else torch.zeros_like(seen, dtype=query.dtype)
             if bias is not None:
@@ -64,7 +59,7 @@ def attention_by_length(
 
 
 def _is_of_padding(mask: torch.Tensor | None) -> bool:
-    """Return whether a mask leaves out padding at the end, for every query (the first and the last) the same."""
+    """Return whether a mask only hides padding at the end, the same for every query (the first and the last)."""
     if mask is None:
         return True
     if mask.dtype != torch.bool or mask.shape[1] != 1:
@@ -87,11 +82,11 @@ def _attend(
 
 
 class FirstTokenLayer(BertLayer):
-    """The last layer of a classifier of whole texts, which looks at the first token only: no other is computed.
+    """The last layer of a classifier of whole texts, which uses the first token only: no other is computed.
 
-    Exact. Of the layer stay the keys and values of all tokens, 2 of 12 parts of its matrix products; of all six layers
-    a training step leaves out 14% of them. Returns (batch, 1, hidden size); or all tokens, if it is not the classifier
-    that asks (`classifier.bert(…)`), or hidden states or attentions are asked for.
+    This is exact. Only keys and values are computed for all tokens, 2 of 12 parts of the layer's matrix products; a
+    training step saves 14% of those of all six layers. Returns (batch, 1, hidden size); or all tokens, if the caller is
+    not the classifier (`classifier.bert(…)`), or if hidden states or attentions are requested.
     """
 
     def forward(
@@ -116,17 +111,17 @@ class FirstTokenLayer(BertLayer):
 def _ask_for_first_token(
     model: BertForSequenceClassification, args: tuple[object, ...], kwargs: dict[str, object]
 ) -> tuple[tuple[object, ...], dict[str, object]]:
-    """Set `first_token_only`, unless hidden states or attentions are to be returned, by an argument or the config."""
+    """Set `first_token_only`, unless an argument or the config requests hidden states or attentions."""
     asked = ("output_hidden_states", "output_attentions")
     all_tokens = any(kwargs.get(name, getattr(model.config, name)) for name in asked)
     return args, kwargs if all_tokens else {**kwargs, "first_token_only": True}
 
 
 class ByteDropout(nn.Dropout):
-    """Dropout whose mask costs a byte of random numbers an element: on a CPU 2 ms for 8,192 x 384, PyTorch's own 20.
+    """Dropout that needs one random byte per element: on a CPU 2 ms for 8,192 x 384, PyTorch's own 20.
 
-    `p` is taken to the nearest 1/256 (0.1 is 0.1016), and what stays is scaled by just that. Training steps take
-    0.94 to 0.95 times as long.
+    `p` is rounded to the nearest 1/256 (0.1 is 0.1016), and the remaining elements are scaled accordingly. Training
+    steps take 0.94 to 0.95 times as long.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -141,13 +136,13 @@ class ByteDropout(nn.Dropout):
 
 
 class ExactHead(nn.Linear):
-    """The last layer of a regressor, in float32 once it is trained, also under autocast; a layer of one number is free.
+    """The last layer of a regressor, which predicts in float32 also under autocast; for one output this costs nothing.
 
-    In bfloat16 scores from 4 to 8 lie 1/32 apart, and the same model says others before its scale is folded in.
+    In bfloat16, scores from 4 to 8 are 1/32 apart, and a model's scores would change when its scale is folded in.
     """
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Scores (batch, 1)."""
+        """Return scores (batch, 1)."""
         if self.training:
             return super().forward(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
@@ -155,14 +150,14 @@ class ExactHead(nn.Linear):
 
 
 def quicken(model: PreTrainedModel) -> None:
-    """Have attention by length for SDPA, a `ByteDropout` for every `nn.Dropout`, a `FirstTokenLayer` where it will do.
+    """Replace SDPA by attention by length, every `nn.Dropout` by `ByteDropout`, and a last layer by `FirstTokenLayer`.
 
-    Freed memory is kept, and a regressor has an `ExactHead`. Weights, their names and the config stay as they are:
-    what is saved is Transformers' own model.
+    Freed memory is kept, and a regressor gets an `ExactHead`. Weights, their names and the config do not change: what
+    is saved is Transformers' own model.
 
-    Attention by length has no dropout of its own: the masks cost more than attention itself on a CPU (at 512 tokens a
-    step took 3.3 s without, 12.7 s with; 2 cores, 22.7M parameters) and moved no metric here. A model that was loaded
-    with `attn_implementation="eager"` keeps it.
+    Attention by length has no dropout: on a CPU the masks cost more than attention itself (at 512 tokens a step took
+    3.3 s without, 12.7 s with; 2 cores, 22.7M parameters) and changed no metric here. A model that was loaded with
+    `attn_implementation="eager"` keeps it.
     """
     keep_freed_memory()
     by_length = model.config._attn_implementation == "sdpa"
@@ -181,7 +176,7 @@ def quicken(model: PreTrainedModel) -> None:
 
 
 def used(model: PreTrainedModel) -> list[str]:
-    """Name what of this module a model computes with, for the record; on another device than a CPU it is PyTorch's."""
+    """Name the parts of this module that a model uses, for the record; on another device than a CPU there are none."""
     if model.device.type != "cpu":
         return []
     kinds = {type(module) for module in model.modules()}
@@ -191,10 +186,10 @@ def used(model: PreTrainedModel) -> list[str]:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library reuse large blocks (gradients, activations), not return each to the system and clear it anew.
+    """Let the C library reuse large blocks (gradients, activations) instead of returning them to the system.
 
     Training on CoNLL-2003 takes 0.82 to 0.86 times as long, on IMDb as long as before (2 interleaved pairs each). Only
-    glibc has such a switch; on other systems nothing is done.
+    glibc has such a switch; on other systems this does nothing.
     """
     if not any(platform.libc_ver()):
         return

@@ -1,4 +1,4 @@
-"""Going on after memory has run out: smaller batches, the same optimizer steps."""
+"""Continue after memory has run out: smaller batches, the same optimizer steps."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -19,20 +19,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Halving:
-    """What a training computes with: batches, halved and accumulated twice as many when memory runs out.
+    """Halve batches when memory runs out, and accumulate twice as many.
 
-    The optimizer step under way starts over from its first batch, so nothing is lost and nothing counted twice: order
-    of the rows, effective batch, losses and schedule stay those of a run with enough memory, up to rounding (dropout
-    draws other masks). Each halving is an entry of the log history, `micro_batch_size` rows and `parts`.
+    The current optimizer step restarts from its first batch, so nothing is lost or counted twice: row order, effective
+    batch, losses and schedule stay those of a run with enough memory, up to rounding (dropout draws other masks). Each
+    halving is an entry in the log history, with `micro_batch_size` rows and `parts`.
 
-    Raises TrainingError for several processes, whose gradients would be summed in different numbers of parts.
+    Raises TrainingError for several processes, whose gradients would be sums of different numbers of parts.
     """
 
     def __init__(self, args: TrainingArguments) -> None:
         if args.world_size > 1 or args.n_gpu > 1:
             raise TrainingError("batches cannot be halved by one of several processes; lower BATCH_SIZE.")
         self.size = args.per_device_train_batch_size
-        self.done: list[Batch] = []  # batches of the optimizer step under way
+        self.done: list[Batch] = []  # batches of the current optimizer step
 
     def training_step(
         self,
@@ -44,7 +44,7 @@ class Halving:
     ) -> torch.Tensor:
         """Return the loss of `step`, Transformers' own `training_step`, on the batch or its parts.
 
-        Raises TrainingError when a single row does not fit.
+        Raises TrainingError if a single row does not fit.
         """
         self.done.append(inputs)
         todo = [inputs]
@@ -57,7 +57,7 @@ class Halving:
                     raise
                 if self.size == 1:
                     raise TrainingError("memory is too small for a single row: lower MAX_LENGTH.") from error
-            # Outside of the except block the failed pass is no longer referred to, and its memory comes back.
+            # Outside the except block nothing refers to the failed pass any more, so its memory is released.
             self.size, todo = (self.size + 1) // 2, list(self.done)
             model.zero_grad()
             self._release(trainer)
@@ -75,7 +75,7 @@ class Halving:
 
 @contextmanager
 def room_for(trainer: Trainer, *, rows: int) -> Iterator[None]:
-    """For lessons and tests: while training, a forward pass over more than `rows` rows runs out of memory."""
+    """Let forward passes over more than `rows` rows run out of memory in training, for lessons and tests."""
 
     def check(model: torch.nn.Module, args: tuple[object, ...], kwargs: Batch) -> None:
         if model.training and len(kwargs["input_ids"]) > rows:
@@ -96,9 +96,9 @@ def _in_parts(
     size: int,
     items: torch.Tensor | int | None,
 ) -> torch.Tensor:
-    """The Trainer's step on parts of at most `size` rows, each weighted by its share of the batch's labels.
+    """Take the Trainer's step on parts of at most `size` rows, each weighted by its share of the batch's labels.
 
-    The Trainer divides a loss by the batches accumulated; a part of half a batch is divided by twice as many.
+    The Trainer divides a loss by the number of accumulated batches; for half a batch, that number is doubled.
     """
     whole, total = trainer.current_gradient_accumulation_steps, _labels(batch)
     loss = 0.0
@@ -113,6 +113,6 @@ def _in_parts(
 
 
 def _labels(batch: Batch) -> int:
-    """What the loss is the mean of: rows, or words with a label."""
+    """Count what the loss is the mean of: rows, or words with a label."""
     labels = batch.get("labels", batch.get("start_positions"))
     return int((labels != -100).sum()) if not labels.is_floating_point() else len(labels)

@@ -1,4 +1,4 @@
-"""Which precision the processor is fast in."""
+"""The precision in which the processor is fast."""
 
 import time
 from functools import lru_cache
@@ -8,12 +8,12 @@ import torch
 
 @lru_cache
 def multiplies_bf16() -> bool:
-    """Find out whether PyTorch multiplies bf16 matrices on this CPU faster than fp32 ones, by doing so (15 ms).
+    """Measure whether PyTorch multiplies bf16 matrices on this CPU faster than fp32 ones (15 ms).
 
-    What the processor has (AVX512-BF16 or AMX) does not decide it: PyTorch and oneDNN may be limited to less, by
-    ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA or at their build, and then emulate bf16. Measured on one core of an AMD
-    EPYC with AVX512-BF16, 256 x 256, bf16 : fp32 in GFLOPS: 205 : 103; limited to AVX512 without BF16, which oneDNN
-    still counts as support of bf16, 37 : 103; limited to AVX2 2 : 104.
+    The processor's features (AVX512-BF16 or AMX) are not enough: PyTorch and oneDNN may be limited to less, by
+    ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA or when they are built, and then emulate bf16. Measured on one core of an
+    AMD EPYC with AVX512-BF16, 256 x 256, bf16 : fp32 in GFLOPS: 205 : 103; limited to AVX512 without BF16, which oneDNN
+    still counts as support of bf16, 37 : 103; limited to AVX2, 2 : 104.
     """
     processor = torch.cpu.get_capabilities()
     if not (processor.get("avx512_bf16") or processor.get("amx_bf16")) or not torch.backends.mkldnn.is_available():
@@ -21,7 +21,7 @@ def multiplies_bf16() -> bool:
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # with several, the time of so small a product is that of waiting for a busy core
+    torch.set_num_threads(1)  # with several, so small a product mostly waits for a busy core
     try:
         bf16, fp32 = (_seconds_of_product(dtype) for dtype in (torch.bfloat16, torch.float32))
     finally:
@@ -31,7 +31,7 @@ def multiplies_bf16() -> bool:
 
 def _seconds_of_product(dtype: torch.dtype, size: int = 256) -> float:
     matrix, times = torch.ones(size, size, dtype=dtype), []
-    for _ in range(10):  # the first one is slow, and others where the core is taken away
+    for _ in range(10):  # the first is slow, and so are those during which the core is taken away
         start = time.perf_counter()
         matrix @ matrix
         times.append(time.perf_counter() - start)
