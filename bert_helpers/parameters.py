@@ -81,11 +81,7 @@ PARAMETERS: dict[str, Parameter] = {
     "DATA": Parameter("sample", "sample, a file, a folder with a file per split, or a Hub id", required=True),
     "TEXT_COLUMN": Parameter("text", "column of the text", tasks=TEXTS, predicts=True),
     "PAIR_COLUMN": Parameter(
-        "",
-        "column of the second text, if rows have two",
-        tasks=TEXTS,
-        defaults={"regression": "text_pair"},
-        predicts=True,
+        "", "column of a second text, if any", tasks=TEXTS, defaults={"regression": "text_pair"}, predicts=True
     ),
     "LABEL_COLUMN": Parameter(
         "label",
@@ -166,7 +162,7 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "POSITIVE_WEIGHTS": Parameter(
         "none",
-        "balanced: rows with a label count as much as those without it",
+        "balanced: rows with a label weigh as much as those without",
         choices=("none", "balanced"),
         tasks=("multilabel",),
     ),
