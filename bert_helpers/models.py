@@ -58,7 +58,7 @@ def load_tokenizer(name: str, *, words: bool = False) -> PreTrainedTokenizerBase
     folder = locate(name, weights=False)
     found = [file for file in TOKENIZER_FILES if (folder / file).is_file()]
     if not found:  # Transformers would invent a vocabulary of 5 tokens
-        fix = f"one of {', '.join(TOKENIZER_FILES[:3])} is needed; a model of bytes has none: {OTHERS}"
+        fix = f"one of {', '.join(TOKENIZER_FILES[:3])} is needed; models of characters or bytes have none: {OTHERS}"
         raise ModelError("no tokenizer here", source=name, fix=fix)
     if found[0] in SENTENCEPIECE and not find_spec("sentencepiece"):  # Transformers would ask for tiktoken
         fix = "pip install sentencepiece protobuf; the saved model then has tokenizer.json and does not need it"

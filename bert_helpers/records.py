@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -111,12 +112,9 @@ class Record:
 
     def headline(self) -> dict[str, Score]:
         """Return the first three metrics; in a record of several tasks, the first of each."""
-        if plain := [name for name in self.metrics if "/" not in name]:
-            return {name: self.metrics[name] for name in plain[:3]}
-        firsts: dict[str, str] = {}
-        for name in self.metrics:
-            firsts.setdefault(name.split("/")[0], name)
-        return {name: self.metrics[name] for name in firsts.values()}
+        plain = [name for name in self.metrics if "/" not in name]
+        of_tasks = groupby(self.metrics, key=lambda name: name.split("/")[0])
+        return {name: self.metrics[name] for name in plain[:3] or [next(names) for _, names in of_tasks]}
 
 
 def make(

@@ -301,7 +301,7 @@ def _load_again(
         if (found := fingerprint(dataset)) == known:
             parameters["DATA"] = place
             return dataset
-        which = f"their fingerprint is {found[:12]}, that of the run's {known[:12]}"
+        which = f"their fingerprint is {found[:12]}, the run's is {known[:12]}"
         errors.append(DataError(f"{folder.name}: {place} does not hold the rows of this run: {which}. {records.ASK}"))
     raise errors[0]
 

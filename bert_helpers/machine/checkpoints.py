@@ -74,7 +74,7 @@ def resume(trainer: Trainer, start: Callable[[str | None], TrainOutput], *, minu
         identity, newest = broadcast_object_list([*_choose(trainer, folder)] if first else [None, None])
         trainer.identity, trainer.checkpoint_folder = identity, folder / identity[:NAME_LENGTH]
         if newest is not None and newest.name == FINISHED:
-            warnings.warn(f"this run has been trained before and was not saved: {newest} is taken", stacklevel=3)
+            warnings.warn(f"this run has been trained before and was not saved: {newest} is used", stacklevel=3)
             return _restore(trainer, newest)
         callback = CheckpointCallback(trainer, minutes)
         trainer.add_callback(callback)

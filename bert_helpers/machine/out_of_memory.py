@@ -1,11 +1,10 @@
 """Continue after memory has run out: smaller batches, the same optimizer steps."""
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import Trainer, TrainingArguments
 
 from bert_helpers.errors import TrainingError
@@ -60,17 +59,12 @@ class Halving:
             # Outside the except block nothing refers to the failed pass any more, so its memory is released.
             self.size, todo = (self.size + 1) // 2, list(self.done)
             model.zero_grad()
-            self._release(trainer)
+            clear_device_cache(garbage_collection=True)
+            parts = -(-trainer.args.per_device_train_batch_size // self.size)
+            trainer.log({"micro_batch_size": self.size, "parts": trainer.args.gradient_accumulation_steps * parts})
         if trainer.accelerator.sync_gradients:  # the optimizer steps next
             self.done.clear()
         return losses[-1]
-
-    def _release(self, trainer: Trainer) -> None:
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        parts = -(-trainer.args.per_device_train_batch_size // self.size)
-        trainer.log({"micro_batch_size": self.size, "parts": trainer.args.gradient_accumulation_steps * parts})
 
 
 @contextmanager
