@@ -98,7 +98,7 @@ class Record:
         return replace(
             self,
             tasks=[task],
-            metrics={name.removeprefix(start): of for name, of in self.metrics.items() if name.startswith(start)},
+            metrics={name.removeprefix(start): score for name, score in self.metrics.items() if name.startswith(start)},
             parameters={**self.parameters, **own},
             data=self.data.get(task, {}),
             findings=self._findings_by_task.get(task),

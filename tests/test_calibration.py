@@ -10,7 +10,7 @@ from bert_helpers.evaluation import calibration
 
 
 def two_class(confidence, correct):
-    """Logits and labels of a model that says class 1 with the given confidences, right where `correct`."""
+    """Logits and labels of a model that predicts class 1 with the given confidences, right where `correct`."""
     confidence = np.asarray(confidence, dtype=float)
     logits = np.column_stack([np.zeros(len(confidence)), np.log(confidence / (1 - confidence))])
     return logits, np.asarray(correct, dtype=int)
@@ -28,7 +28,7 @@ def draw(seed, rows, *, classes=3, temperature=1.0):
 
 
 def test_reliability_by_hand():
-    # Most confident first on purpose: bins go by confidence, not by row.
+    # Most confident first on purpose: bins depend on confidence, not on row order.
     table = calibration.reliability(*two_class([0.95, 0.85, 0.75, 0.6, 0.55, 0.65], [1, 1, 0, 1, 0, 0]), bins=2)
     assert table["rows"].tolist() == [3, 3]
     assert table["confidence"].tolist() == pytest.approx([0.6, 0.85])
@@ -67,7 +67,7 @@ def test_the_calibration_error_by_hand():
     logits, labels = two_class([0.95, 0.85, 0.75, 0.6, 0.55, 0.65], [1, 1, 0, 1, 0, 0])
     table = calibration.calibration_error(logits, labels, bins=2)
     assert table.loc["ece", "value"] == pytest.approx((0.6 - 1 / 3) / 2 + (0.85 - 2 / 3) / 2)
-    # Bins of different size weigh by their rows: 6 rows with a gap of 0.1, 2 with one of 0.4.
+    # Bins are weighted by their rows: 6 rows with a gap of 0.1, 2 with one of 0.4.
     logits, labels = two_class([0.6] * 6 + [0.9] * 2, [1, 1, 1, 0, 0, 0, 1, 0])
     assert calibration.calibration_error(logits, labels, bins=4).loc["ece", "value"] == pytest.approx(
         6 / 8 * 0.1 + 2 / 8 * 0.4
@@ -86,12 +86,12 @@ def test_a_calibrated_model_shows_the_error_that_chance_makes():
     logits, _ = draw(0, 300)
     table = calibration.calibration_error(logits, np.zeros(300, int), bins=5, n_draws=4000)
     by_chance = table.loc["ece_by_chance"]
-    # 5000 test sets of a calibrated model: only the labels are drawn anew, their errors computed here.
+    # 5000 test sets of a calibrated model: only the labels are redrawn, and their errors computed here.
     confidence = np.sort(softmax(logits, axis=1).max(axis=1))
     right = np.random.default_rng(1).random((5000, 300)) < confidence
     errors = np.abs((right - confidence).reshape(5000, 5, 60).mean(axis=2)).mean(axis=1)
     inside = np.mean((by_chance["low"] <= errors) & (errors <= by_chance["high"]))
-    assert 0.94 <= inside <= 0.97  # 95% by construction; bins' mean confidences make it a little more
+    assert 0.94 <= inside <= 0.97  # 95% by construction; slightly more because of the bins' mean confidences
     assert by_chance["value"] == pytest.approx(errors.mean(), rel=0.03)
 
 
@@ -101,7 +101,7 @@ def test_the_bounds_of_a_calibrated_models_error_begin_at_zero():
     low = np.array([table.loc["ece", "low"] for table in tables])
     assert np.mean(low == 0) >= 0.9
     assert low.max() < 0.02
-    assert np.mean([table.loc["ece", "value"] for table in tables]) > 0.03  # while the plain estimate never is 0
+    assert np.mean([table.loc["ece", "value"] for table in tables]) > 0.03  # while the plain estimate is never 0
 
 
 def test_the_bounds_of_an_overconfident_models_error_hold_the_true_one():
@@ -113,7 +113,7 @@ def test_the_bounds_of_an_overconfident_models_error_hold_the_true_one():
         gap = chances.max(axis=1) - softmax(logits / 2, axis=1)[np.arange(400), predicted]
         true = np.abs(gap[order].reshape(5, 80).mean(axis=1)).mean()
         row = calibration.calibration_error(logits, labels, bins=5, n_draws=100).loc["ece"]
-        assert row["low"] > 0  # 400 rows are plenty to see it
+        assert row["low"] > 0  # 400 rows are enough to show it
         held.append(row["low"] <= true <= row["high"])
     assert np.mean(held) >= 0.8  # 84-91% in 700 others, short of 95: the gaps it scales are estimates
 

@@ -53,7 +53,7 @@ def undisturbed(tiny_bert, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def interrupted(tiny_bert, tmp_path_factory):
-    """A folder with the checkpoints of steps 10 and 11 of 69."""
+    """Return a folder with the checkpoints of steps 10 and 11 of 69."""
     folder = tmp_path_factory.mktemp("interrupted")
     trainer = make(tiny_bert, folder, minutes=0)
     trainer.add_callback(At(12, lambda: raise_(KeyError("as if killed"))))
@@ -64,7 +64,7 @@ def interrupted(tiny_bert, tmp_path_factory):
 
 
 def own(folder):
-    """The folder of its only run."""
+    """Return the folder of the only run."""
     (found,) = folder.glob("[0-9a-f]" * checkpoints.NAME_LENGTH)
     return found
 
@@ -144,7 +144,7 @@ def test_the_batches_are_those_of_transformers_in_random_order_with_the_longest_
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-@pytest.mark.parametrize("step", [7, 23, 69])  # amid an epoch; its last; the very last
+@pytest.mark.parametrize("step", [7, 23, 69])  # within an epoch; its last; the very last
 def test_a_signal_saves_and_says_how_to_go_on(number, step, undisturbed, tiny_bert, tmp_path):
     before = signal.getsignal(number)
     trainer = make(tiny_bert, tmp_path)
@@ -265,7 +265,7 @@ def test_another_loss_or_library_and_the_validation_rows_that_choose_are_another
     even, odd = (weighted_loss(weights) for weights in ([1.0, 1.0], [1.0, 2.0]))
     assert identity(even) == identity(weighted_loss([1.0, 1.0]))
     assert len({identity(), identity(even), identity(odd)}) == 3
-    assert identity(validation=7) == identity()  # they are looked at, no more
+    assert identity(validation=7) == identity()  # they are only evaluated
     stop = {"early_stopping": 1}
     assert identity(validation=7, **stop) != identity(**stop)
     before = identity()
@@ -302,7 +302,7 @@ except ParameterError as error:
 """
 
 
-@pytest.mark.parametrize("room", [100, 3_000_000, 6_000_000])  # for no config, no model, no optimizer's state
+@pytest.mark.parametrize("room", [100, 3_000_000, 6_000_000])  # too little for config, model, optimizer state
 def test_no_room_for_a_checkpoint_is_one_error_and_the_ones_before_stay(
     room, interrupted, undisturbed, tiny_bert, tmp_path
 ):
@@ -334,7 +334,7 @@ def test_of_two_runs_in_one_folder_the_second_is_refused_until_the_first_is_gone
     trainer = make(tiny_bert, tmp_path)
     with pytest.raises(TrainingError, match=f"process {child.pid} on .* is training here; wait for it"):
         trainer.train()
-    child.kill()  # a lock that a crash does not leave behind
+    child.kill()  # a crash does not leave the lock behind
     child.wait()
     trainer.train()
     assert equal(weights(trainer), undisturbed[0])

@@ -31,7 +31,7 @@ SENTENCES = [
 ]
 
 
-ORDERS = "\x1b]0;owned\x07\x1b[2J\x9b2J\r\u202egpj.exe\udcff"  # title, clear twice, turn the writing
+ORDERS = "\x1b]0;owned\x07\x1b[2J\x9b2J\r\u202egpj.exe\udcff"  # set the title, clear twice, reverse the text
 
 
 @pytest.mark.parametrize("field", ["problem", "source", "row", "column", "fix"])

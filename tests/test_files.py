@@ -58,7 +58,7 @@ def test_what_a_killed_process_left_is_removed_and_what_another_writes_stays(tmp
     assert set(os.listdir(tmp_path)) == left
 
 
-# What the child writes beyond 200 kB fails, as on a full disk.
+# The child can write no more than 200 kB, as on a full disk.
 LIMITED = """
 import resource, sys
 from pathlib import Path
@@ -106,7 +106,7 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_partial(before, tiny_bert
 @pytest.mark.parametrize("folder", ["file", "file/below", "readonly/deep"])
 def test_an_output_folder_that_cannot_be_written_is_refused_before_training(folder, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
-    if folder.startswith("readonly"):  # root may write anywhere, so the refusal is put in
+    if folder.startswith("readonly"):  # root may write anywhere, so the refusal is simulated
 
         def refuse(*args, **kwargs):
             raise PermissionError(13, "Permission denied")

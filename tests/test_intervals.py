@@ -27,7 +27,7 @@ def draw(seed, rows, classes, *, tied=False):
 
 
 def scikit_learns(logits, labels, weights=None):
-    """The full set by scikit-learn."""
+    """All metrics by scikit-learn."""
     classes, predicted, chances = logits.shape[1], logits.argmax(axis=1), softmax(logits, axis=1)
     given = {"sample_weight": weights}
     one_hot = np.eye(classes)[labels]
@@ -72,7 +72,7 @@ def test_the_full_set_equals_scikit_learns(rows, classes, tied):
 def test_weighted_metrics_equal_scikit_learns_with_sample_weights(classes, tied):
     logits, labels = draw(3, 150, classes, tied=tied)
     measure = metrics.ClassificationMeasure(logits, labels)
-    weights = np.random.default_rng(0).integers(0, 4, (6, 150)).astype(float)  # as resampling draws them, zeros too
+    weights = np.random.default_rng(0).integers(0, 4, (6, 150)).astype(float)  # as in resampling, including zeros
     together = measure.statistic(weights)
     for position, row in enumerate(weights):
         expected = scikit_learns(logits, labels, row)
@@ -206,7 +206,7 @@ def test_ranks_in_a_resample_are_those_of_the_drawn_rows():
 
 # --- coverage ----------------------------------------------------------------------------------------------
 
-# Do 95% intervals hold the truth in 95% of test sets? 3000 simulated test sets a metric: the Monte Carlo error of
+# Do 95% intervals contain the truth in 95% of test sets? 3000 simulated test sets per metric: the Monte Carlo error of
 # the share is 0.4 points, hardly more for the resamples that 100 test sets share; 93-97% is 4 of them to either side.
 # Each metric is written for a whole group at once, since one at a time they would take ten minutes; the first two
 # tests tie these forms to the public functions.
@@ -264,7 +264,7 @@ def correlated(rng, rows, sets):
 
 
 def grouped(metric, sides, **options):
-    """Intervals of a metric of every test set: a table with a row a set."""
+    """Intervals of a metric for every test set, one row per set."""
     of_weights = metric(*sides)
 
     def statistic(weights):

@@ -1,4 +1,4 @@
-"""Attention and dropout on a CPU against PyTorch's and Transformers' own."""
+"""Attention and dropout on a CPU, compared with those of PyTorch and Transformers."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def batch(length, *, left=False):
 def logits_and_gradients(model, rows):
     model.zero_grad()
     logits = model(**rows).logits
-    if logits.ndim == 3:  # of every token
+    if logits.ndim == 3:  # for every token
         logits = logits[rows["attention_mask"].bool()]
     (logits.square().sum() / logits.numel()).backward()
     return logits.detach(), {name: w.grad.clone() for name, w in model.named_parameters() if w.grad is not None}
@@ -105,7 +105,7 @@ def test_attention_by_length_is_without_dropout_and_eager_attention_keeps_it(tin
             tiny_bert, attn_implementation=attention, attention_probs_dropout_prob=0.25, hidden_dropout_prob=0.0
         )
         kernels.quicken(model)
-        for rows in (batch(7), batch(7, left=True)):  # the second is left to SDPA
+        for rows in (batch(7), batch(7, left=True)):  # SDPA computes the second
             one, other = (model.train()(**rows).logits for _ in range(2))
             assert torch.equal(one, other) == same
 

@@ -102,13 +102,13 @@ def test_an_interval_reads_as_text():
 
 
 def noisy_logits(rng, labels, share):
-    """Logits that are sure of the label, and for about a share of the rows of another one, or less sure."""
+    """Logits that favour the label; for about a share of the rows they favour another one, or are less sure."""
     logits = 4 * np.eye(3)[np.where(rng.random(len(labels)) < share, (labels + 1) % 3, labels)]
     return logits + rng.normal(size=logits.shape) * share
 
 
 def noisy_tags(rng, tags, share):
-    """The tags, about a share of them O or of another type."""
+    """The tags, of which about a share are O or of another type."""
     return [[rng.choice(["O", "B-PER"]) if rng.random() < share else tag for tag in row] for row in tags]
 
 
@@ -130,7 +130,7 @@ each_measure = pytest.mark.parametrize("kind", MEASURES, ids=lambda kind: kind._
 
 
 def measured(kind, share, rows=None, seed=0):
-    """The measure of predictions with that share of mistakes; of some rows, which may repeat."""
+    """The measure of predictions with that share of mistakes, on the given rows, which may repeat."""
     references, draw_predictions = MEASURES[kind]
     predictions = draw_predictions(np.random.default_rng(seed), share)
     if rows is None:
@@ -186,7 +186,7 @@ def test_shares_where_all_agree_have_the_exact_bound_and_other_metrics_none(kind
     for name, row in table[table.value.isin([0.0, 1.0])].iterrows():
         if measure.shares.get(name):
             assert (row.low, row.high) == pytest.approx((exact.low, exact.high)), name
-        elif name in measure.shares and name not in macro:  # of those rows that hold an entity
+        elif name in measure.shares and name not in macro:  # a share of the rows that contain an entity
             assert exact.low * 0.8 < row.low <= exact.low * (1 + 1e-9), name
         else:  # no bound, or one that differs by rounding
             assert np.isnan(row.low) or row.low == pytest.approx(row.value), name

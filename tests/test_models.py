@@ -194,18 +194,18 @@ def test_an_unknown_hub_id_is_named():
         load("nobody/nothing")
 
 
-# --- folders as people have them ---------------------------------------------------------------------------
+# --- unusual folders ---------------------------------------------------------------------------------------
 
 
 def vocabulary_only(folder, change=lambda words: words):
-    """Leave vocab.txt alone of a tokenizer's files."""
+    """Remove all files of a tokenizer except vocab.txt."""
     words = change(sorted(models.load_tokenizer(str(folder)).get_vocab().items(), key=lambda item: item[1]))
     for file in folder.glob("*token*.json"):
         file.unlink()
     (folder / "vocab.txt").write_text("\n".join(word for word, _ in words), encoding="utf-8")
 
 
-CASINGS = {  # what is done to the vocabulary's words: what becomes of "Ärger"
+CASINGS = {  # change of the vocabulary's entries: tokens of "Ärger"
     "uncased": (lambda words: words, "arger"),
     "cased": (lambda words: [(f"{word[0].upper()}{word[1:]}" if i % 2 else word, i) for word, i in words], "Ärger"),
     "uncased, with accents": (lambda words: [(word.replace("zu", "zü"), i) for word, i in words], "ärger"),
@@ -274,12 +274,12 @@ def test_added_tokens_get_embeddings_and_another_models_tokenizer_is_refused(cop
 def test_padding_is_the_models_where_the_tokenizers_settings_are_missing(copy):
     for file in ("tokenizer_config.json", "special_tokens_map.json"):
         (copy / file).unlink(missing_ok=True)
-    config = {"model_type": "modernbert", "pad_token_id": 0}  # of a family without a tokenizer class of its own
+    config = {"model_type": "modernbert", "pad_token_id": 0}  # a family without its own tokenizer class
     (copy / "config.json").write_text(json.dumps(config))
     assert models.load_tokenizer(str(copy)).pad_token == "[PAD]"
 
 
-SENTENCEPIECE = {  # model type: its file, and the names of the signs in it
+SENTENCEPIECE = {  # model type: its file, and the names of its special tokens
     "deberta-v2": ("spm.model", {"pad_piece": "[PAD]", "bos_piece": "[CLS]", "eos_piece": "[SEP]", "unk_piece": "[UNK]",
                                  "pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3}),
     "albert": ("spiece.model", {"pad_piece": "<pad>", "unk_piece": "<unk>", "pad_id": 0, "unk_id": 1, "bos_id": -1,
@@ -333,7 +333,7 @@ def test_a_saved_model_comes_back_with_its_logits_and_names(tiny_bert, tokenizer
     again = models.load_model(str(folder), BertForSequenceClassification).eval()
     ids = torch.tensor([[101, 2023, 2003, 102]])
     with torch.no_grad():
-        # Where the file's weights lie in memory decides the order in which products are summed: not to the last bit.
+        # The address of the file's weights affects the order of summation, so results may differ in the last bit.
         torch.testing.assert_close(model(ids).logits, again(ids).logits, atol=1e-6, rtol=1e-5)
     weights = again.state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())

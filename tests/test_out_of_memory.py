@@ -1,4 +1,4 @@
-"""Memory runs out in mid-run: the run ends as it would have with enough of it."""
+"""A run in which memory runs out ends like one with enough memory."""
 
 import os
 import sys
@@ -57,7 +57,7 @@ def fails_over(trainer, rows, *, from_step=0, late=False, spared=0):
     forward = trainer.model.forward
     failures, left = [], spared
 
-    @wraps(forward)  # the Trainer reads from its signature which columns to keep
+    @wraps(forward)  # its signature tells the Trainer which columns to keep
     def limited(*args, **kwargs):
         nonlocal left
         output = forward(*args, **kwargs)
@@ -94,7 +94,7 @@ def curve(trainer):
 
 @pytest.mark.parametrize(
     ("rows", "from_step", "late", "accumulation", "spared"),
-    # the last: of two accumulated batches the second fails, so the first has to be done again as well
+    # last case: the second of two accumulated batches fails, so the first has to be repeated as well
     [(8, 2, False, 1, 0), (5, 0, True, 1, 0), (4, 1, False, 2, 0), (4, 1, False, 2, 1)],
 )
 def test_losses_and_gradients_are_those_of_the_untroubled_run(
@@ -109,7 +109,7 @@ def test_losses_and_gradients_are_those_of_the_untroubled_run(
     troubled, troubled_norms = curve(trainer)
     assert failures
     assert set(failures) == {from_step}  # remembered: later steps do not fail again
-    assert trainer.state.global_step == len(losses) == 6  # 48 rows, 16 a step, 2 epochs: the effective batch is kept
+    assert trainer.state.global_step == len(losses) == 6  # 48 rows, 16 per step, 2 epochs: the effective batch is kept
     np.testing.assert_allclose(troubled, losses, atol=1e-3)
     np.testing.assert_allclose(troubled_norms, norms, rtol=1e-2)
     for ours, theirs in zip(trainer.model.parameters(), untroubled.model.parameters(), strict=True):
@@ -184,7 +184,7 @@ LIMITED = """
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a limit on a process's memory")
 def test_an_allocation_that_really_fails(tmp_path):
-    """A child process with 300 MiB to spare, and a batch of 32 whose attention alone takes more."""
+    """A child process with 300 MiB left, and a batch of 32 whose attention alone takes more."""
     child = run(
         [sys.executable, "-c", textwrap.dedent(LIMITED), str(tmp_path)],
         capture_output=True,

@@ -31,7 +31,7 @@ def test_good_parameters_come_back_in_order():
 
 
 def test_annotations_are_found_where_python_evaluates_them_late():
-    namespace = {"__annotate__": lambda form: {1: {"EPOCHS": int}}[form], "EPOCHS": 3}  # as Python 3.14 leaves them
+    namespace = {"__annotate__": lambda form: {1: {"EPOCHS": int}}[form], "EPOCHS": 3}  # as in Python 3.14
     assert check_parameters(namespace) == {"EPOCHS": 3}
     with pytest.raises(ParameterError):
         check_parameters({**namespace, "EPOCH": 3})

@@ -18,7 +18,7 @@ def test_the_epochs_of_learning_curves_are_whole_and_were_all_trained(epochs):
         first, last = axis.get_xlim()
         ticks = [tick for tick in axis.get_xticks() if first <= tick <= last]
         assert ticks
-        assert set(ticks) <= set(range(epochs <= 18, epochs + 1))  # the margin of a long axis reaches over 0
+        assert set(ticks) <= set(range(epochs <= 18, epochs + 1))  # the margin of a long axis extends below 0
 
 
 def test_a_reliability_diagram_has_the_bins_of_two_tables_in_one_panel_and_their_rows_below():
@@ -51,7 +51,7 @@ def test_each_label_s_threshold_is_marked_on_its_curve():
     (axis,) = plots.label_thresholds(logits, labels, [0.5, 0.05], ["a", "$b"]).axes
     curve, dot = axis.lines[2:4]
     assert dot.get_xydata().tolist() == [[0.05, 1.0]]
-    assert curve.get_ydata()[50:].max() == 0  # at a half "b" is never said
+    assert curve.get_ydata()[50:].max() == 0  # above a half, "b" is never predicted
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", r"\$b"]
 
 

@@ -50,7 +50,7 @@ def test_a_record_says_what_produced_it_and_no_absolute_path(small_dataset, tmp_
     assert len(content["data"]["fingerprint"]) == 64
     assert content["seconds"] == {"train": 1.2}
     assert (content["tasks"], content["model"]) == (["classification"], "bert")
-    # a column may have any name; a path is cut to its last part
+    # a column may have any name; of a path only the last part is kept
     given = {"DATA": "reviews.csv", "QA_TRAINED": "model", "OUTPUT_DIR": "results/a", "TEXT_COLUMN": "/text"}
     assert content["parameters"] == given
     assert "somebody" not in path.read_text()
@@ -193,7 +193,7 @@ STEPS = ("replace", "fsync", "unlink", "rmdir", "mkdir")
 
 @pytest.mark.parametrize("name", STEPS)
 def test_a_run_that_is_killed_while_it_is_saved_is_the_old_one_or_the_new_one(name, tmp_path, monkeypatch):
-    """After each call of a function of the system in turn the process ends; the next one looks at the folder."""
+    """The process ends after each system call in turn; the next one examines the folder."""
     call, survived = getattr(os, name), 0
     for last in range(100):
         folder = tmp_path / str(last)
@@ -224,4 +224,4 @@ def test_a_run_that_is_killed_while_it_is_saved_is_the_old_one_or_the_new_one(na
 
 
 class Killed(BaseException):
-    """As if the process had ended: no handler runs."""
+    """Behave as if the process had ended, so that no handler runs."""

@@ -39,7 +39,7 @@ def run(tiny_bert, tmp_path):
 
 
 def leave(run, folder, name=""):
-    """What a notebook writes; with a `name`, as notebook 3: a record of several tasks above their folders."""
+    """Write what a notebook does; with a `name`, as notebook 3: one record of several tasks above their folders."""
     (folder / name).mkdir(parents=True, exist_ok=True)
     if run.task == "regression":
         regression.fold_scale(run.trainer.model)
@@ -48,7 +48,7 @@ def leave(run, folder, name=""):
     prefix = TASKS[run.task].prefix
     common = ("MODEL", "BATCH_SIZE", "SEED", "PRECISION", "OUTPUT_DIR")
     own = {(key if key in common else prefix + key): value for key, value in run.parameters.items()}
-    own["REPORT_TO"] = "mlflow"  # which need not be installed where the run is read
+    own["REPORT_TO"] = "mlflow"  # which need not be installed to read the run
     described = records.describe_data("sample", run.dataset)
     record = {
         "metrics": {},
@@ -108,7 +108,7 @@ def test_the_folder_that_a_run_of_any_task_left_says_what_the_run_says(task, tin
     again_table = again.measure()
     before, values = (pd.Series(m.values()) for m in (table, again_table))
     pd.testing.assert_series_equal(values, before, atol=1e-3)  # of constant predictions, correlations are rounding
-    # the fix, and what it did to the task's first metric
+    # the fix, and its effect on the task's first metric
     better = diagnose.retrain(again, {"LEARNING_RATE": 1e-3, "EPOCHS_FACTOR": 2})
     comparison = runs.compare(again, better)
     assert comparison.table.before.iloc[0] == pytest.approx(before[comparison.table.index[0]], abs=1e-3, nan_ok=True)
@@ -202,7 +202,7 @@ def test_a_run_is_used_again_for_the_same_recipe_rows_and_precision_only(tiny_be
 
 @pytest.fixture
 def left(tiny_bert, tmp_path, monkeypatch):
-    """Trains on project/mine.csv, named by DATA, and leaves a run in project/results/run."""
+    """Train on project/mine.csv, as DATA names it, and leave a run in project/results/run."""
 
     def leave(data):
         project = tmp_path / "project"

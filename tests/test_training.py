@@ -57,7 +57,7 @@ def test_the_trainer_takes_the_arguments_of_transformers_own(tiny_bert, encoded,
     rows = [{name: row[name] for name in ("input_ids", "labels")} for row in encoded["train"]]
     stock = transformers.Trainer(model, args, None, rows, rows[:8], processing_class=tokenizer)
     ours = training.Trainer(model, args, None, rows, rows[:8], processing_class=tokenizer)
-    assert ours.evaluate()["eval_loss"] == stock.evaluate()["eval_loss"]  # rows that are no Dataset: as there
+    assert ours.evaluate()["eval_loss"] == stock.evaluate()["eval_loss"]  # rows that are no Dataset are treated alike
 
 
 def test_every_epoch_has_train_and_validation_loss_and_accuracy(tiny_bert, encoded, tokenizer, tmp_path):
@@ -79,7 +79,7 @@ def test_the_training_rows_scored_each_epoch_are_few(train, validation, rows):
 
 
 def test_accumulated_batches_have_the_loss_and_weights_of_one(tiny_bert, encoded, tokenizer, tmp_path):
-    """16 x 1 and 4 x 4 see the same rows a step; Trainer alone would log four times the loss and gradient."""
+    """16 x 1 and 4 x 4 see the same rows per step; Trainer alone would log four times the loss and gradient."""
     runs = {}
     for batch_size, accumulation in ((16, 1), (4, 4)):
         trainer = make(
@@ -126,7 +126,7 @@ def test_predictions_stand_in_the_order_of_the_rows(tiny_bert, encoded, tokenize
 
 
 def test_the_trainers_own_predict_shuffles_rows(tiny_bert, encoded, tokenizer, tmp_path):
-    """Why `Trainer.predict` exists; when this fails, Transformers has changed and it can go."""
+    """The reason for `Trainer.predict`; if this fails, Transformers has changed and it can be removed."""
     trainer = make(tiny_bert, encoded, tokenizer, tmp_path, batch_size=4)
     stock = transformers.Trainer(trainer.model, trainer.args, trainer.data_collator, eval_dataset=trainer.eval_dataset)
     assert stock.predict(encoded["train"]).label_ids.tolist() != encoded["train"]["labels"]
@@ -231,7 +231,7 @@ def test_the_table_in_notebooks_gets_scores_and_the_history_keeps_the_seconds(ti
 
 
 def scalars(folder):
-    """What TensorBoard shows of a training: (name, step) -> value."""
+    """Return what TensorBoard shows of a training: (name, step) -> value."""
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     return {(name, event.step): event.value for name in events.Tags()["scalars"] for event in events.Scalars(name)}
 

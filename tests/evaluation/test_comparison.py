@@ -101,7 +101,7 @@ def test_a_clearly_better_run_is_named(labels):
 
 
 def test_where_interval_and_test_disagree_the_difference_is_on_the_edge():
-    # 13 examples changed sides, 10 of them for the better: the exact test is conservative on so few.
+    # 13 examples changed, 10 of them for the better: the exact test is conservative for so few.
     labels = np.zeros(200, int)
     right = np.column_stack([np.ones(200), np.zeros(200)])
     first, second = right.copy(), right.copy()

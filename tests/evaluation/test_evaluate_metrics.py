@@ -55,7 +55,7 @@ GOLDEN = [
 
 
 def official(dataset, predictions):
-    """SQuAD 1.1's evaluation, written after its description: by loops, with a regular expression for punctuation."""
+    """SQuAD 1.1's evaluation, written from its description, with loops and a regular expression for punctuation."""
 
     def clean(text):
         text = "".join(letter for letter in text.lower() if letter not in set(string.punctuation))
@@ -197,7 +197,7 @@ def test_tags_that_seqeval_would_misread_are_refused(predictions, references, me
 
 
 class AnswerLength(evaluate.Metric):
-    """A user's own metric of the same inputs as SQuAD's."""
+    """A user's own metric with the same inputs as SQuAD's."""
 
     def _info(self):
         features = Squad().info.features
@@ -208,7 +208,7 @@ class AnswerLength(evaluate.Metric):
 
 
 class TagShare(evaluate.Metric):
-    """One of single tags: other inputs than either."""
+    """A metric of single tags, with other inputs than either."""
 
     def _info(self):
         features = Features({"predictions": Value("string"), "references": Value("string")})
@@ -227,7 +227,7 @@ def test_metrics_of_the_same_inputs_combine():
 
 
 def test_metrics_of_other_inputs_are_computed_one_by_one_and_joined():
-    # `combine` hands every metric the same inputs; in a form that is not theirs they say so and give no numbers.
+    # `combine` gives every metric the same inputs; if their form is wrong, it says so and gives no numbers.
     tags, answers = {"predictions": PREDICTED, "references": TRUE}, squad([("Ada", ["Ada"])])
     with pytest.raises(DataError, match="'id' is no tag"):
         evaluate.combine([Squad(**QUICK), Seqeval(**QUICK)]).compute(**answers)

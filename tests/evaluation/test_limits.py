@@ -14,7 +14,7 @@ def test_the_limits_of_a_classifier_are_measured():
     labels = np.arange(400) % 2
     logits = np.zeros((400, 2))
     logits[np.arange(400), labels] = 3.0
-    logits[1:80:2] *= -1  # 40 of the 200 rows of "10" are wrong, sure as the others
+    logits[1:80:2] *= -1  # 40 of the 200 rows of "10" are wrong, but as confident as the others
     both = dict.fromkeys(("validation", "test"), output(logits, labels))
     measured = limits.of_classifier(both, ["null", "10"])
     worst = measured["worst"]
@@ -33,7 +33,7 @@ def test_of_few_rows_and_of_rows_that_are_all_right_there_are_limits_too():
     labels = np.arange(12) % 2
     right = output(np.eye(2)[labels] * 3, labels)
     measured = limits.of_classifier({"validation": right, "test": right}, ["a", "b"])
-    assert "worst" not in measured  # both classes are rare, and come together
+    assert "worst" not in measured  # both classes are rare, and are merged
     assert measured["calibration"]["temperature"] == 1
 
 
