@@ -276,7 +276,7 @@ MODELS = {
     ),
     "an adapter": (
         {"adapter_config.json": '{"base_model_name_or_path": "owner/base"}'},
-        "an adapter of the model 'owner/base', no whole one",
+        "an adapter for the model 'owner/base', not a whole model",
     ),
     "one deeper": ({"0_Transformer/config.json": '{"model_type": "bert"}'}, "no model here .*/0_Transformer is one"),
     "config cut off": ({"config.json": "{", "model.safetensors": "x"}, "config.json is not JSON"),

@@ -1,6 +1,6 @@
-"""Classes of texts as annotation tools export them in JSON: Label Studio, Prodigy, doccano.
+"""Classes of texts in the JSON that annotation tools export: Label Studio, Prodigy, doccano.
 
-Recognised by the fields that their manuals show (labelstud.io/guide/export, prodi.gy/docs/api-interfaces,
+A file is recognised by the fields in the tools' manuals (labelstud.io/guide/export, prodi.gy/docs/api-interfaces,
 doccano.github.io/doccano): `annotations` with `result` and `choices`, `answer`, or `annotations` with `label`.
 """
 
@@ -8,12 +8,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import pyarrow as pa
 from datasets import Dataset
 
 from bert_helpers.errors import DataError
 from bert_helpers.readers.json_rows import read_rows
-from bert_helpers.readers.source import Format, Reading, name_of, to_dataset
+from bert_helpers.readers.source import Format, Reading, labelled_texts, name_of
 
 LABEL_STUDIO = re.compile(r'"(annotations|completions)"\s*:.*"result"\s*:', re.DOTALL)
 PRODIGY = re.compile(r'"answer"\s*:\s*"(accept|reject|ignore)"')
@@ -21,9 +20,9 @@ DOCCANO = re.compile(r'"annotations"\s*:\s*\[\s*\{[^}]*"label"')
 
 
 def read_annotations(path: Path, reading: Reading) -> Dataset:
-    """Read texts and the labels that were chosen for them: one a row, or lists where a row has several or none.
+    """Read texts and the labels chosen for them: one label per row, or lists where a row has several.
 
-    What Prodigy's annotators did not accept is left out. Raises DataError with the rows on which annotators differ.
+    Rows rejected or ignored in Prodigy are left out. Raises DataError with the rows on which annotators disagree.
     """
     unit, numbered = read_rows(path, reading)
     texts, labels, differ, rejected = [], [], [], 0
@@ -43,21 +42,18 @@ def read_annotations(path: Path, reading: Reading) -> Dataset:
         reading.assume("left out", f"{rejected:,} rows that were not accepted")
     if all(len(chosen) < 2 for chosen in labels):
         labels = [chosen[0] if chosen else None for chosen in labels]
-    columns = {name_of(reading, "TEXT_COLUMN", "text"): texts, name_of(reading, "LABEL_COLUMN", "label"): labels}
-    return to_dataset(pa.table(columns))
+    return labelled_texts(reading, texts, labels)
 
 
 def _answers(row: Mapping) -> list[list[str]]:
-    """The labels that each annotator chose."""
+    """Return the labels that each annotator chose."""
     if "answer" in row:
         label = row.get("accept", row.get("label"))
         return [list(map(str, label)) if isinstance(label, list) else [str(label)] if label is not None else []]
     annotations = row.get("annotations", row.get("completions")) or []
     if any("result" in annotation for annotation in annotations):
-        results = [annotation["result"] for annotation in annotations if not annotation.get("was_cancelled")]
-        return [
-            [choice for result in chosen for choice in result.get("value", {}).get("choices", [])] for chosen in results
-        ]
+        done = [annotation["result"] for annotation in annotations if not annotation.get("was_cancelled")]
+        return [[choice for part in result for choice in part.get("value", {}).get("choices", [])] for result in done]
     by_user: dict[object, list[str]] = {}
     for annotation in annotations:
         by_user.setdefault(annotation.get("user"), []).append(str(annotation["label"]))

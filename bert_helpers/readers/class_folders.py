@@ -1,6 +1,6 @@
-"""A folder for each class, with a text in each file, as aclImdb and 20 newsgroups are published; or a file for each.
+"""A folder for each class with a file for each text, as in aclImdb and 20 newsgroups; or a file for each class.
 
-Files are those that are called pos and neg, with a text a line (cs.cornell.edu/people/pabo/movie-review-data).
+The files have names such as pos and neg, and one text per line (cs.cornell.edu/people/pabo/movie-review-data).
 """
 
 from pathlib import Path
@@ -9,15 +9,24 @@ import pyarrow as pa
 from datasets import Dataset
 
 from bert_helpers.readers.folders import split_of
-from bert_helpers.readers.source import Format, Reading, lines_of, name_of, text_of, to_dataset
+from bert_helpers.readers.source import (
+    Format,
+    Reading,
+    labelled_texts,
+    lines_of,
+    name_of,
+    text_of,
+    to_dataset,
+    to_table,
+)
 
 CLASSES = ("pos", "neg", "neu", "positive", "negative", "neutral")
 UNLABELLED = ("unsup", "unlabeled", "unlabelled")
 
 
 def read_class_folder(path: Path, reading: Reading) -> Dataset:
-    """Read the wanted columns of text and label, and `file`, from a folder's folders. Raises DataError."""
-    text, label = name_of(reading, "TEXT_COLUMN", "text"), name_of(reading, "LABEL_COLUMN", "label")
+    """Read the wanted columns of texts and labels, and `file`, from the folders in a folder. Raises DataError."""
+    names = [name_of(reading, "TEXT_COLUMN", "text"), name_of(reading, "LABEL_COLUMN", "label"), "file"]
     rows = []
     for folder in _folders(path):
         files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
@@ -25,12 +34,11 @@ def read_class_folder(path: Path, reading: Reading) -> Dataset:
             reading.assume("left out", f"{folder.name}, {len(files):,} texts without a label")
             continue
         rows += [(text_of(file, reading).decode(), folder.name, f"{folder.name}/{file.name}") for file in files]
-    columns = dict(zip((text, label, "file"), zip(*rows, strict=True), strict=True))
-    return to_dataset(pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()}))
+    return to_dataset(to_table(iter(rows), pa.schema([(name, pa.string()) for name in names])))
 
 
 def is_class_folder(path: Path) -> bool:
-    """Whether a folder has two folders or more, none of them a split's, with nothing but texts in them."""
+    """Whether a folder contains at least two folders, none of them a split, with nothing but texts in them."""
     folders = _folders(path)
     classes = [folder for folder in folders if folder.name not in UNLABELLED]
     return len(classes) > 1 and not any(split_of(f.name) for f in folders) and all(map(_holds_texts, folders))
@@ -46,19 +54,17 @@ def _holds_texts(folder: Path) -> bool:
 
 
 def read_class_files(path: Path, reading: Reading) -> Dataset:
-    """Read a text from each line of the files of a folder, of the class that is in the file's name."""
-    rows = []
-    for name, file in sorted(_class_files(path).items()):
-        rows += [(line, name) for line in lines_of(file, reading) if line.strip()]
-    reading.assume("classes", ", ".join(file.name for _, file in sorted(_class_files(path).items())))
-    names = name_of(reading, "TEXT_COLUMN", "text"), name_of(reading, "LABEL_COLUMN", "label")
-    return to_dataset(pa.table(dict(zip(names, zip(*rows, strict=True), strict=True))))
+    """Read a text from each line of the files in a folder; its class is in the file's name."""
+    files = sorted(_class_files(path).items())
+    rows = [(line, name) for name, file in files for line in lines_of(file, reading) if line.strip()]
+    reading.assume("classes", ", ".join(file.name for _, file in files))
+    return labelled_texts(reading, *zip(*rows, strict=True))
 
 
 def _class_files(path: Path) -> dict[str, Path]:
-    """The files that say a class, as pos.txt or rt-polarity.pos, by it."""
-    said = ((word, file) for file in path.iterdir() if file.is_file() for word in (file.stem, file.suffix[1:]))
-    return {word: file for word, file in said if word.lower() in CLASSES}
+    """Return the files that are named after a class, such as pos.txt or rt-polarity.pos, by class."""
+    parts = ((word, file) for file in path.iterdir() if file.is_file() for word in (file.stem, file.suffix[1:]))
+    return {word: file for word, file in parts if word.lower() in CLASSES}
 
 
 CLASS_FOLDERS = Format((), read_class_folder, is_folder=is_class_folder)

@@ -1,7 +1,7 @@
-"""Words and tags in columns, a word a line: CoNLL's format and its relatives.
+"""Words and tags in columns, one word per line: CoNLL's format and its relatives.
 
-Recognised by their ENDINGS: tables of texts have some of these endings too, but no list of words. Which column
-is which is found in the whole file, so that no number and no name of a document is learned in a word's place.
+They are recognised by ENDINGS: tables of texts share some of these, but are not lists of words. Which column is which
+is decided from the whole file, so that no number and no document name is learned in place of a word.
 """
 
 import csv
@@ -13,6 +13,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
@@ -20,47 +21,47 @@ from bert_helpers.errors import DataError, ParameterError, parameter
 from bert_helpers.readers import parallel, schemes, spans, tables, webanno
 from bert_helpers.readers.source import Format, Reading, text_of, to_dataset
 
-LINES = "lines"  # column with the number of each word's line
-NAME = "bert_helpers.conll"  # `info.builder_name` of what has that column; rows of other kinds may have one like it
+LINES = "lines"  # column with the line number of each word
+NAME = "bert_helpers.conll"  # `info.builder_name` of rows with that column; other rows may have a column of that name
 SEPARATORS = ("\t", " ", ",", ";", "|")
 HEAD = 1_000  # lines that decide how columns are separated
-# What headers call the columns
+# Names of the columns in headers
 WORDS = re.compile("words?|tokens?|form|text")
 TAGS = re.compile("(ner_?)?(tags?|labels?)|ner?|entity|iob|bio")
 SENTENCES = {"sentence #", "sentence", "sentence_id", "sent_id", "sent", "doc_id"}
-# Types of phrases: CoNLL-2000 and 2003 have a column of them, which is not that of the entities
+# Types of phrases: CoNLL-2000 and 2003 have a column of these besides the entities
 CHUNKS = {"NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"}
 LOOKS = re.compile(r"O|[BIMELSUW][-_:](\S.*)")
 NUMBER = re.compile(r"\d+")
-NO_WORD = re.compile(r"\d+[-.]\d+")  # CoNLL-U's 2-3 is written as one word and counted as two, 8.1 is not written
-ENTITIES = 10  # CoNLL-2012's column of entities; behind it the number of columns varies
+NO_WORD = re.compile(r"\d+[-.]\d+")  # in CoNLL-U, 2-3 is the written form of two words; 8.1 is not written
+ENTITIES = 10  # CoNLL-2012's column of entities; after it, the number of columns varies
 
 
 class NoTags(DataError):
-    """No column is one of tags."""
+    """No column holds tags."""
 
 
 class Rows(NamedTuple):
-    """The words of a file: the number of each one's line, how many lines that end a sentence are above it, columns."""
+    """The words of a file: their line numbers, the number of sentence ends above each, and the columns."""
 
     numbers: Sequence[int]
     ends: Sequence[int]
     columns: Sequence[Sequence[str]]
 
     def select(self, kept: Sequence[int]) -> "Rows":
-        """Return some of them."""
+        """Return the rows at these positions."""
         numbers, ends, *columns = ([values[i] for i in kept] for values in (self.numbers, self.ends, *self.columns))
         return Rows(numbers, ends, columns)
 
 
 def read_conll(path: Path, reading: Reading) -> Dataset:
-    """Read columns `tokens`, `ner_tags` (as written) and LINES, a row a sentence.
+    """Read columns `tokens`, `ner_tags` (as written) and LINES, one row per sentence.
 
     Separators are tabs, blanks, commas (quoted as in CSV), semicolons or bars. A sentence ends at a blank line, where
-    the words' numbers begin again, and where a column changes that is the same within a sentence. A line of columns'
-    names, `-DOCSTART-` and comments (# and no tag) are passed over. Tags are found by their look; of several levels of
-    them the first, outer one is taken. Columns can be named by their names in the header, or by their numbers from 1.
-    Raises DataError with all lines that have a fault of the first one's kind.
+    the numbers of words start again, and where a column changes that is constant within a sentence. A header,
+    `-DOCSTART-` and comments (# without a tag) are skipped. Tags are found by their form; of several levels, the first,
+    outer one is taken. A column can be named by its name in the header, or by its number from 1. Raises DataError with
+    all lines that have the same kind of fault as the first.
     """
     text = text_of(path, reading).decode()
     try:
@@ -68,7 +69,7 @@ def read_conll(path: Path, reading: Reading) -> Dataset:
     except NoTags:
         if not reading.labels:
             raise
-        return to_dataset(pa.table({"tokens": [[text]]}), builder_name=NAME)  # will be left out
+        return to_dataset(pa.table({"tokens": [[text]]}), builder_name=NAME)  # a split that is left out later
 
 
 def _read(text: str, source: str, reading: Reading) -> Dataset:
@@ -79,8 +80,9 @@ def _read(text: str, source: str, reading: Reading) -> Dataset:
     firsts = rows.columns[0]
     if not firsts:
         raise DataError("the file holds no words", source=source)
-    if any(map(NUMBER.fullmatch, firsts)) and all(NUMBER.fullmatch(f) or NO_WORD.fullmatch(f) for f in firsts):
-        rows = rows.select([i for i, first in enumerate(firsts) if NUMBER.fullmatch(first)])
+    counts = [bool(NUMBER.fullmatch(first)) for first in firsts]
+    if any(counts) and all(count or NO_WORD.fullmatch(first) for count, first in zip(counts, firsts, strict=True)):
+        rows = rows.select(np.flatnonzero(counts))
     index, labels, how = _find_tags(rows, names, tags, source)
     word_index, begins = _find_words(rows, index, names, tokens, source)
     words, prefix = _without_prefix(rows.columns[word_index])
@@ -109,7 +111,7 @@ def _read(text: str, source: str, reading: Reading) -> Dataset:
 
 
 def _separated(text: str, source: str, delimiter: str) -> tuple[str, Rows]:
-    """Find the separator under which most lines have one number of columns, among them a tag; split all lines."""
+    """Find the separator under which most lines have the same number of columns, including a tag; split all lines."""
     lines = [line.rstrip("\r") for line in text.split("\n" if "\n" in text else "\r")]
     if text.startswith("#begin document"):
         lines = [_without_varying(line) for line in lines]
@@ -121,7 +123,7 @@ def _separated(text: str, source: str, delimiter: str) -> tuple[str, Rows]:
     for separator in delimiter or SEPARATORS:
         for fields in _split([line for _, line in head], separator):
             if len(fields) > 1:
-                # A line with a tag counts for all lines without: a tag decides
+                # A line with a tag outweighs all lines without one
                 layouts[separator, len(fields)] += 1 + len(head) * any(map(LOOKS.fullmatch, fields))
     (separator, width), votes = layouts.most_common(1)[0] if layouts else (("", 0), 0)
     if 2 * votes < len(head):
@@ -130,13 +132,13 @@ def _separated(text: str, source: str, delimiter: str) -> tuple[str, Rows]:
 
 
 def _without_varying(line: str) -> str:
-    """Return a line of CoNLL-2012 as word and entity: behind these the number of columns varies."""
+    """Return the word and entity columns of a line of CoNLL-2012: after these, the number of columns varies."""
     fields = [] if line.startswith("#") else line.split()
     return f"{fields[3]} {fields[ENTITIES]}" if len(fields) > ENTITIES else " ".join(fields)
 
 
 def _read_quickly(text: str, lines: Sequence[str], separator: str, width: int) -> Rows | None:
-    """Split all lines at once, three times as fast, where nothing is special about any; None where something is."""
+    """Split all lines at once, which is three times as fast; return None if any line needs `_read_lines`."""
     special = (f" {separator}", f"{separator} ", "\n ", " \n", " \r", "\n#", f"\n{separator * (width - 1)}\n")
     if separator not in "\t " or text.startswith(("#", " ")) or any(sign in text for sign in special):
         return None
@@ -158,7 +160,7 @@ def _read_lines(lines: Sequence[str], separator: str, width: int, source: str) -
             numbers.append(number)
             ends.append(count)
             rows.append(fields)
-        else:  # blank, or ",,," as spreadsheets write it
+        else:  # blank, or ",,," as written by spreadsheets
             count += 1
     if bad := {number: len(fields) for number, fields in zip(numbers, rows, strict=True) if len(fields) != width}:
         problem = f"{next(iter(bad.values()))} columns, where the file has {width}"
@@ -171,7 +173,7 @@ def _split(lines: Sequence[str], separator: str) -> list[list[str]]:
     if separator == " ":
         return [[field for field in line.replace("\t", " ").split(" ") if field] for line in lines]
     if separator in ",;" and any('"' in line for line in lines):
-        with suppress(csv.Error):  # where marks do not quote, they are words
+        with suppress(csv.Error):  # quotation marks that do not quote are words
             rows = list(csv.reader(lines, delimiter=separator, strict=True))
             if len(rows) == len(lines):
                 return rows
@@ -185,7 +187,7 @@ def _is_comment(fields: Sequence[str], width: int) -> bool:
 
 
 def _header(fields: list[str], tokens: str, tags: str, header: str) -> list[str]:
-    """Return the first line's fields if they name a column of words and one of tags, or as `header` says."""
+    """Return the first line's fields if they name a column of words and one of tags, or if `header` says so."""
     is_named = all(
         any(field == name or usual.fullmatch(field.lower()) for field in fields)
         for name, usual in ((tokens, WORDS), (tags, TAGS))
@@ -207,32 +209,31 @@ def _no_tags(line: str, source: str, number: int) -> NoTags:
 
 
 def _named(name: str, default: str, header: Sequence[str], width: int, source: str) -> int | None:
-    """The column that the user names, by the header or by number from 1; None where nobody did."""
+    """Return the column that the user named, by the header or by number from 1; None if none was named."""
     if name in header:
         return list(header).index(name)
     if name.isdecimal() and 1 <= int(name) <= width:
         return int(name) - 1
     if name in ("", default):
         return None
-    what = f"it has {', '.join(header)}" if header else f"it has {width} columns without names"
+    found = ", ".join(header) or f"{width} columns without names"
     named_by = "TOKENS_COLUMN" if default == "tokens" else "TAGS_COLUMN"
     fix = f"give its number, from 1, by {parameter(named_by)}"
-    raise DataError(f"no column {name!r}; {what}", source=source, column=name, fix=fix, parameter=named_by)
+    raise DataError(f"no column {name!r}; it has {found}", source=source, column=name, fix=fix, parameter=named_by)
 
 
 def _find_tags(rows: Rows, header: Sequence[str], name: str, source: str) -> tuple[int, Sequence[str], str]:
-    """The column of tags, its values, and how it was found where that was not obvious."""
+    """Return the column of tags, its values, and how it was found if that was not obvious."""
     columns = rows.columns
     last = len(columns) - 1
     given = _named(name, "ner_tags", header, len(columns), source)
     named = [i for i, title in enumerate(header) if TAGS.fullmatch(title.lower())]
-    if given is None and len(named) == 1:
-        given = named[0]
+    given = named[0] if given is None and len(named) == 1 else given
     if given is not None:
         return given, columns[given], "brackets" if _is_bracketed(columns[given]) else ""
     counts = [Counter(column) for column in columns]
     types = [{m[1] for value in count if (m := LOOKS.fullmatch(value)) and m[1]} for count in counts]
-    # Nearly all: the others are faults, which will be named
+    # Nearly all values are tags: the others are errors, which are reported later
     tagged = [i for i, count in enumerate(counts) if _share(count, LOOKS) >= 0.8]
     entities = [i for i in tagged if types[i] and not types[i] <= CHUNKS] or [i for i in tagged if not types[i]][-1:]
     entities = entities or tagged[-1:]
@@ -271,7 +272,7 @@ def _is_bracketed(column: Sequence[str]) -> bool:
 
 
 def _find_words(rows: Rows, tags: int, header: Sequence[str], name: str, source: str) -> tuple[int, list[bool]]:
-    """The column of words, and where sentences begin once the columns before it are understood."""
+    """Return the column of words, and where sentences begin according to the columns before it."""
     columns, begins = rows.columns, [True, *(one != other for one, other in pairwise(rows.ends))]
     given = _named(name, "tokens", header, len(columns), source)
     named = [i for i, title in enumerate(header) if WORDS.fullmatch(title.lower())]
@@ -279,7 +280,7 @@ def _find_words(rows: Rows, tags: int, header: Sequence[str], name: str, source:
     others = [i for i in range(len(columns)) if i != tags]
     for i in others:
         column, changes = columns[i], _changes(columns[i])
-        if i == given or (given is None and i == others[-1]):  # what is left must be the words
+        if i == given or (given is None and i == others[-1]):  # the last one left must be the words
             return i, begins
         if (header and header[i].lower() in SENTENCES) or _is_constant(column, begins, changes):
             begins = [a or b for a, b in zip(begins, changes, strict=True)]
@@ -295,17 +296,17 @@ def _find_words(rows: Rows, tags: int, header: Sequence[str], name: str, source:
 
 
 def _changes(column: Sequence[str]) -> list[bool]:
-    """Where a column has another value than before; nothing is no value."""
+    """Return where a column's value changes; empty fields do not count."""
     filled = [value for value in column if value]
     before = iter(["", *filled])
     return [bool(value) and value != next(before) for value in column]
 
 
 def _is_constant(column: Sequence[str], begins: Sequence[bool], changes: Sequence[bool]) -> bool:
-    """Whether a column is that of a sentence or document, not of words: filled once in each, or the same in all of it.
+    """Whether a column describes sentences or documents: it is filled once in each, or constant within each.
 
-    Of how many words that must be seen to be no chance: three words beside the first ones of their sentences; where no
-    blank line parts sentences, ten.
+    To rule out chance, this takes three words besides the first ones of their sentences, or ten words where no blank
+    line separates sentences.
     """
     if sum(not value for value in column) > len(column) / 2:
         return True
@@ -322,7 +323,7 @@ def _is_count(column: Sequence[str]) -> bool:
 
 
 def _without_prefix(words: Sequence[str]) -> tuple[Sequence[str], str]:
-    """Take off what every word begins with, such as WikiANN's "en:"; returns it too."""
+    """Return words without a prefix that all of them have, such as WikiANN's "en:", and a note on it."""
     prefix = match[0] if (match := re.match(r"[a-z][\w-]*:", words[0])) else ""
     if not prefix or len({*words}) == 1 or not all(word.startswith(prefix) for word in words):
         return words, ""
@@ -330,9 +331,9 @@ def _without_prefix(words: Sequence[str]) -> tuple[Sequence[str], str]:
 
 
 def read_types(text: str) -> dict[str, str] | None:
-    """Read the parameter TRANSFER_TYPES: a table from others' types to ours; None where it is empty (the same types).
+    """Parse the parameter TRANSFER_TYPES, which maps the types of another source to ours; None if empty (same types).
 
-    Raises ParameterError for text of another form.
+    Raises ParameterError for text in another form.
 
     >>> read_types("person:PER, location:LOC")
     {'person': 'PER', 'location': 'LOC'}
@@ -345,5 +346,5 @@ def read_types(text: str) -> dict[str, str] | None:
 
 ENDINGS = (".conll", ".conllu", ".iob", ".iob2", ".bio", ".txt", ".tsv", ".csv", ".train", ".testa", ".testb", ".dev",
            ".test", ".gold_conll", ".v4_gold_conll", "")  # fmt: skip
-# What tagged sentences are read from: texts with spans, columns, or rows with lists of words and tags
+# The formats of tagged sentences: texts with spans, columns, or rows with lists of words and tags
 FORMATS = (*spans.FORMATS, parallel.SLOTS, webanno.WEBANNO, Format(ENDINGS, read_conll), tables.JSON, tables.PARQUET)

@@ -1,7 +1,7 @@
-"""Delimited text, recognised by the ending of its name.
+"""Delimited text, recognised by its suffix.
 
-A parser of Arrow reads what is written by the rules, in a tenth of the time of Python's; everything else, and every
-explanation of what is wrong, is left to Python's, which is exact (tests/readers/test_tables.py compares them).
+Arrow's parser reads files that follow the rules of quoting, in a tenth of the time of Python's. Everything else, and
+every explanation of an error, is left to Python's, which is exact (tests/readers/test_tables.py compares the two).
 """
 
 import codecs
@@ -40,29 +40,29 @@ from bert_helpers.readers.source import (
 
 DELIMITERS = (",", ";", "\t", "|")
 HEAD = 1_000_000  # characters in which the header must end
-TITLES = 20  # lines that may stand above the header
-LARGEST_ROW = 1 << 24  # bytes; longer ones are left to Python
-PIECE = 1 << 18  # bytes, which stay in a processor's cache
-SAMPLE = 1_000  # rows from which is seen whether the first names the columns
+TITLES = 20  # lines that may precede the header
+LARGEST_ROW = 1 << 24  # bytes; longer rows are left to Python
+PIECE = 1 << 18  # bytes, which fit into a processor's cache
+SAMPLE = 1_000  # rows that decide whether the first row is a header
 EXCEL_SIGN = re.compile(rb"sep=([^\r\n])(?=[\r\n])", re.IGNORECASE)
-# The bytes of a file, mapped where they are UTF-8: copying 100 MB takes longer than parsing them
+# The bytes of a file, memory-mapped if they are UTF-8: copying 100 MB takes longer than parsing them
 Content = bytes | mmap.mmap
 LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 NUMBERS = re.compile(r" *\d+ *(, *\d+ *)*")
 
 
 class Layout(NamedTuple):
-    """How a delimited file is written; `names` are of its columns, whether or not the first row (`header`) has them."""
+    """The dialect of a delimited file, and the names of its columns, whether or not the first row is a `header`."""
 
     delimiter: str
     quoting: int
     names: Sequence[str] = ()
     header: bool = True
-    escape: str | None = None  # the sign before a mark within a text, where it is not another mark
+    escape: str | None = None  # the character before a quotation mark within a text, if it is not another mark
 
     def rows(self, text: str) -> Iterator[list[str]]:
         return csv.reader(
-            (line[0] for line in LINE.finditer(text)),  # io.StringIO makes a copy of four bytes a character
+            (line[0] for line in LINE.finditer(text)),  # io.StringIO makes a copy of four bytes per character
             delimiter=self.delimiter,
             quoting=self.quoting,
             escapechar=self.escape,
@@ -72,12 +72,12 @@ class Layout(NamedTuple):
 
 
 def read_delimited(path: Path, reading: Reading) -> Dataset:
-    """Read the rows of a text file with a delimiter. Every cell is text: "007" stays "007", "null" a word.
+    """Read the rows of a delimited text file. Every cell is text: "007" stays "007", and "null" is a word.
 
-    The delimiter is the one under which the first row has all wanted columns, or under which all rows have as many
-    fields. A row may have fewer fields than the header; the others are empty. Raises DataError with all lines that have
-    more, or with the first that is not quoted by the rules: a lenient parser takes what lies between two stray marks
-    for one text, rows and all. In files with tabs, and text files, marks that do not quote by the rules are text.
+    The delimiter is the one under which the first row has all wanted columns, or under which all rows have the same
+    number of fields. If a row has fewer fields than the header, the others are empty. Raises DataError with all lines
+    that have more, or with the first one that breaks the rules of quoting: a lenient parser would take everything
+    between two stray marks, whole rows included, for one text. In tab-separated and .txt files, such marks are text.
     """
     before = csv.field_size_limit(2**31 - 1)
     try:
@@ -95,17 +95,17 @@ def read_delimited(path: Path, reading: Reading) -> Dataset:
 
 
 def _read_text(path: Path, content: Content, reading: Reading) -> pa.Table:
-    """Read UTF-8 without a byte order mark. Raises DataError, and UnicodeDecodeError for what is no UTF-8."""
-    if said := EXCEL_SIGN.match(content):  # Excel's own line, which says the delimiter
+    """Read UTF-8 without a byte order mark. Raises DataError, and UnicodeDecodeError for text that is not UTF-8."""
+    if line := EXCEL_SIGN.match(content):  # Excel's own line that names the delimiter
         reading = copy(reading)
-        reading.delimiter = said[1].decode()
-        content = content[said.end(1) :]  # without what ends the line: lines are counted
+        reading.delimiter = line[1].decode()
+        content = content[line.end(1) :]  # from the line end on, so that line numbers are right
     try:
         layout = _find_layout(path, _head(content), reading)
     except NoColumn:
         if not (above := _lines_above(content, reading)):
             raise
-        content = b"\n" * above + content[:].split(b"\n", above)[-1]  # lines are counted
+        content = b"\n" * above + content[:].split(b"\n", above)[-1]  # so that line numbers are right
         layout = _find_layout(path, _head(content), reading)
         reading.assume("lines above the header", f"{above}, left out")
     return _read_rows(path, content, layout, reading)
@@ -116,7 +116,7 @@ def _head(content: Content) -> str:
 
 
 def _lines_above(content: Content, reading: Reading) -> int:
-    """Return how many lines, titles or comments, are above the one that has all wanted names; 0 where none has."""
+    """Return how many lines (titles, comments) precede the one with all wanted names; 0 if there is no such line."""
     names = [name for name in reading.wanted if not NUMBERS.fullmatch(name)]
     if reading.header == "no" or len(names) < 2:
         return 0
@@ -139,14 +139,14 @@ def _read_rows(path: Path, content: Content, layout: Layout, reading: Reading) -
         line = re.split(rb"[\r\n]", content[:HEAD].lstrip(), maxsplit=1)[0]
         even = line.count(layout.delimiter.encode()) == len(layout.names) - 1
         plain = _read_quickly(content, layout._replace(quoting=csv.QUOTE_NONE)) if even else None
-        # As in GLUE's files: a mark at the beginning of one row and one at the end of another quote nothing.
+        # In GLUE's files, a mark at the beginning of one row and one at the end of another do not quote
         if plain and (table is None or plain.num_rows != table.num_rows):
             reading.assume("quotation marks", "part of the texts")
             return plain
     if table is not None:
         return table
     other = {"part of the texts": layout._replace(quoting=csv.QUOTE_NONE)} if _marks_may_be_text(path, layout) else {}
-    if _holds(content, b'\\"'):  # as Spark and MySQL write them
+    if _holds(content, b'\\"'):  # as written by Spark and MySQL
         other = {"in texts behind a backslash": layout._replace(escape="\\"), **other}
     try:
         return _read_exactly(path, content, layout, reading)
@@ -160,7 +160,7 @@ def _read_rows(path: Path, content: Content, layout: Layout, reading: Reading) -
 
 
 def _holds(content: Content, marks: bytes) -> bool:
-    """Whether a file has these marks; in pieces, for `mmap.find` compares at every byte (100 MB: 0.25 s, so 0.1)."""
+    """Whether a file contains these bytes, searched in pieces (0.1 s for 100 MB; `mmap.find` takes 0.25 s)."""
     starts = range(0, len(content), PIECE)
     return any(marks in content[start : start + PIECE + len(marks) - 1] for start in starts)
 
@@ -170,9 +170,9 @@ def _marks_may_be_text(path: Path, layout: Layout) -> bool:
 
 
 def _read_quickly(content: Content, layout: Layout, block_size: int = 1 << 20) -> pa.Table | None:
-    """Parse by Arrow; None for a file that is not written by the rules throughout, or has rows of other widths.
+    """Parse with Arrow; return None for a file that breaks the rules of quoting, or whose rows differ in width.
 
-    A block holds a whole row; small ones are quicker (1.5 times those of 16 MB).
+    A block must hold a whole row; small blocks are faster (1.5 times as fast as those of 16 MB).
     """
     quotes = layout.quoting != csv.QUOTE_NONE
     if not layout.delimiter.isascii() or (quotes and not _is_quoted_by_the_rules(content, layout.delimiter)):
@@ -202,7 +202,7 @@ def _without_header(content: Content, layout: Layout) -> memoryview:
 
 
 def _is_quoted_by_the_rules(content: Content, delimiter: str) -> bool:
-    """Whether every mark opens a field at its beginning, closes it at its end, or is one of two within."""
+    """Whether every quotation mark opens a field at its start, closes one at its end, or is doubled within one."""
     signs = np.frombuffer(content, np.uint8)
     marks = np.flatnonzero(signs == ord('"'))
     if len(marks) % 2:
@@ -225,10 +225,10 @@ def _read_exactly(path: Path, content: Content, layout: Layout, reading: Reading
         for row in rows:
             if len(row) > len(names):
                 if "".join(row[len(names) :]).strip():
-                    deque(rows, maxlen=0)  # a mark that is never closed may be why, and is the error then
+                    deque(rows, maxlen=0)  # raises csv.Error if the cause is a mark that is never closed
                     raise _bad_rows(path, content, layout, len(names))
                 row, cut = row[: len(names)], cut + 1
-            # A blank line is no row, unless there is one column and the line has blanks.
+            # A blank line is not a row, unless there is one column and the line has blanks.
             if row and (len(names) == 1 or len(row) > 1 or row[0].strip()):
                 yield row + [""] * (len(names) - len(row))
 
@@ -239,7 +239,7 @@ def _read_exactly(path: Path, content: Content, layout: Layout, reading: Reading
 
 
 def _bad_rows(path: Path, content: Content, layout: Layout, width: int) -> DataError:
-    """Find the rows that are wider, or else the one that is not quoted by the rules: only once reading has failed."""
+    """Return the error, once reading has failed, about all rows that are too wide, or else about a wrong quotation."""
     rows, first, wide = layout.rows(str(content, "utf-8")), 1, {}
     with suppress(csv.Error):
         for row in rows:
@@ -247,9 +247,8 @@ def _bad_rows(path: Path, content: Content, layout: Layout, width: int) -> DataE
                 wide[first] = len(row)
             first = rows.line_num + 1
     if wide:
-        problem = (
-            f"{next(iter(wide.values()))} fields where the {'header' if layout.header else 'first row'} has {width}"
-        )
+        expected = f"the {'header' if layout.header else 'first row'} has {width}"
+        problem = f"{next(iter(wide.values()))} fields where {expected}"
         fix = f"put a text that holds the delimiter {layout.delimiter!r} in quotation marks"
     else:
         problem = "a quotation mark opens a text and is not closed, or the text goes on behind the closing one"
@@ -266,16 +265,17 @@ def _find_layout(path: Path, head: str, reading: Reading) -> Layout:
         raise DataError("the file holds no rows", source=path.name)
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
     if reading.delimiter:
-        layouts = [Layout("\t" if len(reading.delimiter) > 1 else reading.delimiter, csv.QUOTE_MINIMAL)]
+        signs = ["\t" if len(reading.delimiter) > 1 else reading.delimiter]
     else:
-        layouts = [Layout(sign, csv.QUOTE_MINIMAL) for sign in ([usual] if usual == "\t" else DELIMITERS)]
-    shown = len(layouts)
-    if not reading.delimiter and usual != "\t":  # other signs of the first line that may part names
-        signs = Counter(sign for sign in re.split(r"[\r\n]", head.lstrip())[0] if sign in string.punctuation)
-        layouts += [Layout(sign, csv.QUOTE_MINIMAL) for sign, _ in signs.most_common() if sign not in "\"'_-.,;|"]
+        signs = ["\t"] if usual == "\t" else [*DELIMITERS]
+    shown = len(signs)
+    if not reading.delimiter and usual != "\t":  # other signs of the first line that may separate names
+        counts = Counter(sign for sign in re.split(r"[\r\n]", head.lstrip())[0] if sign in string.punctuation)
+        signs += [sign for sign, _ in counts.most_common() if sign not in "\"'_-.,;|"]
     samples = {}
-    for layout in layouts:
-        layout = layout._replace(quoting=csv.QUOTE_NONE) if not _is_quoted(path, head, layout) else layout
+    for sign in signs:
+        quoted = _is_quoted(path, head, Layout(sign, csv.QUOTE_MINIMAL))
+        layout = Layout(sign, csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
         samples[layout] = _sample(head, layout)
     found = find_names(path, samples, reading, shown)
     if found.delimiter != usual and not reading.delimiter:
@@ -287,25 +287,24 @@ def _find_layout(path: Path, head: str, reading: Reading) -> Layout:
 def find_names(
     path: Path, samples: Mapping[Layout, list[list[str]]], reading: Reading, shown: int | None = None
 ) -> Layout:
-    """Find, of layouts and the first rows under each, the one with the wanted columns, and the names of all columns.
+    """Return the layout with the wanted columns, of those with the given first rows, and the names of its columns.
 
-    An error names the first row of one of those that are `shown`. Raises DataError.
+    Raises DataError, which quotes the first row under one of the first `shown` layouts.
     """
-    found = _with_names(path, samples, reading) or _with_numbers(path, samples, reading)
-    found = found or _without_names(path, samples, reading)
-    if found is None:
-        if reading.header == "no":
-            samples = {layout: [list(map(str, range(1, len(rows[0]) + 1)))] for layout, rows in samples.items()}
-        rows = max(
-            list(samples.values())[:shown],
-            key=lambda rows: (sum(map(len, rows)) == len(rows[0]) * len(rows), len(rows[0])),
-        )
-        raise no_header(path, reading.wanted, rows[0])
-    return found
+    for find in (_with_names, _with_numbers, _without_names):
+        if found := find(path, samples, reading):
+            return found
+    if reading.header == "no":
+        samples = {layout: [list(map(str, range(1, len(rows[0]) + 1)))] for layout, rows in samples.items()}
+    rows = max(
+        list(samples.values())[:shown],
+        key=lambda rows: (sum(map(len, rows)) == len(rows[0]) * len(rows), len(rows[0])),
+    )
+    raise no_header(path, reading.wanted, rows[0])
 
 
 def _is_quoted(path: Path, head: str, layout: Layout) -> bool:
-    """Whether marks may quote under this layout: not if they break its rules where marks may be text."""
+    """Whether marks may quote under this layout: not if they break its rules in a file whose marks may be text."""
     try:
         deque(islice(layout.rows(head), SAMPLE), maxlen=0)
     except csv.Error:
@@ -314,7 +313,7 @@ def _is_quoted(path: Path, head: str, layout: Layout) -> bool:
 
 
 def _sample(head: str, layout: Layout) -> list[list[str]]:
-    """The first rows, which may be quoted and then hold delimiters and lines; those before the first error."""
+    """Return the first rows, up to the first error; quoted fields may contain delimiters and line ends."""
     rows: list[list[str]] = []
     with suppress(csv.Error):  # a quotation mark that is never closed
         rows.extend(filter(None, islice(layout.rows(head), SAMPLE)))
@@ -323,7 +322,7 @@ def _sample(head: str, layout: Layout) -> list[list[str]]:
 
 
 def _with_names(path: Path, samples: Mapping[Layout, list[list[str]]], reading: Reading) -> Layout | None:
-    """Find the layout whose first row has the wanted names; or all but the labels', where a file may lack them."""
+    """Find the layout whose first row has the wanted names, or all of them but the labels if these may be missing."""
     if reading.header == "no":
         return None
     for needed in ([*reading.wanted], [name for name in reading.wanted if name not in reading.labels]):
@@ -341,7 +340,7 @@ def _with_names(path: Path, samples: Mapping[Layout, list[list[str]]], reading: 
 
 
 def _is_row(needed: Sequence[str], by_name: Sequence[list[str] | None], rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row has the wanted numbers by chance: not all of them, or one again in its column."""
+    """Whether the first row has wanted numbers by chance: some are missing, or one is repeated in its column."""
     if not all(NUMBERS.fullmatch(name) for name in needed):
         return False
     places = [i for i, field in enumerate(rows[0]) if [field.strip()] in by_name]
@@ -349,13 +348,12 @@ def _is_row(needed: Sequence[str], by_name: Sequence[list[str] | None], rows: Se
 
 
 def _with_numbers(path: Path, samples: Mapping[Layout, list[list[str]]], reading: Reading) -> Layout | None:
-    """Find the one layout of the numbered columns, and whether its first row names them."""
+    """Find the layout with the columns of the wanted numbers, and whether its first row is a header."""
     needed = [name for name in reading.wanted if name not in reading.labels] or list(reading.wanted)
     if not needed or not all(NUMBERS.fullmatch(name) for name in needed):
         return None
     least = max(int(number) for name in needed for number in name.split(","))
-    layout = _even(path, samples, least)
-    if layout is None:
+    if (layout := _even(path, samples, least)) is None:
         return None
     first, *others = samples[layout]
     header = is_header(first, others) if not reading.header else reading.header == "yes"
@@ -369,20 +367,18 @@ def _with_numbers(path: Path, samples: Mapping[Layout, list[list[str]]], reading
 
 
 def _without_names(path: Path, samples: Mapping[Layout, list[list[str]]], reading: Reading) -> Layout | None:
-    """Find the layout of a file that has no header, and no other columns than those wanted, if nobody named them."""
-    wanted = reading.wanted
-    if not wanted or reading.header == "yes" or reading.named:
+    """Find the layout of a file with no header, and with no columns but the wanted ones, if the user named none."""
+    if not reading.wanted or reading.header == "yes" or reading.named:
         return None
     known = {layout: roles for layout, rows in samples.items() if (roles := roles_of(rows, reading))}
-    layout = _even(path, {layout: samples[layout] for layout in known}, len(wanted))
-    if layout is None:
+    if (layout := _even(path, {layout: samples[layout] for layout in known}, len(reading.wanted))) is None:
         return None
     note_roles(known[layout], reading)
     return layout._replace(names=known[layout], header=False)
 
 
 def _even(path: Path, samples: Mapping[Layout, list[list[str]]], least: int) -> Layout | None:
-    """The layout under which most rows have the same number of fields, `least` or more: others are named later."""
+    """Return the layout under which most rows have the same width, at least `least`; the others are reported later."""
     shares = {}
     for layout, rows in samples.items():
         width, count = Counter(map(len, rows)).most_common(1)[0]
@@ -402,23 +398,23 @@ def _even(path: Path, samples: Mapping[Layout, list[list[str]]], least: int) -> 
 
 
 def header_names(fields: Sequence[str], *, marks: bool = False) -> list[str]:
-    """Return the columns' names: blanks at their ends belong to nobody, nor do marks where they do not quote."""
+    """Return the columns' names without blanks around them and, with `marks`, without quotation marks."""
     names = [field.strip() for field in fields]
     return [name.strip('"') for name in names] if marks else names
 
 
 def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool | None:
-    """Whether a first row names the columns; None: it may be either.
+    """Whether a first row is a header; None if it may be either.
 
-    It does not where one of its fields is a number, or a value that its column has again. A long text is no name,
-    unless a field stands above a few other values, as labels have: forms are exported with questions for names.
+    It is not if one of its fields is a number, or occurs again in its column. A long text is not a name either, unless
+    some field is above a column of few different values, such as labels: forms are exported with questions as names.
     """
     columns = [{row[i] for row in others if i < len(row)} for i in range(len(first))]
     if any(field.strip() and field in column for field, column in zip(first, columns, strict=True)):
         return False
     if any(to_number(field) is not None for field in first):
         return False
-    # It is none of the few values that come again and again in a column, as labels do
+    # Whether a field is none of the few values that are repeated below it, as labels are
     is_other = any(field and len(others) >= 5 * len(column) for field, column in zip(first, columns, strict=True))
     if not is_other and any(len(field) > 60 or len(field.split()) > 4 for field in first):
         return False
@@ -426,7 +422,7 @@ def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool | N
 
 
 def two_ways(path: Path, first: Sequence[str]) -> DataError:
-    """The error about a first row that may be a header."""
+    """Return the error about a first row that may or may not be a header."""
     shown = ", ".join(repr(field[:40]) for field in first[:6])
     fix = f"say {parameter('HEADER')} yes or {parameter('HEADER')} no"
     problem = f"the first line may name the columns or be a row: {shown}"
@@ -434,9 +430,9 @@ def two_ways(path: Path, first: Sequence[str]) -> DataError:
 
 
 def roles_of(rows: Sequence[Sequence[str]], reading: Reading) -> list[str] | None:
-    """Return which wanted column each is, in a table of texts and a label without header; None where it is not plain.
+    """Return which wanted column each column of a table without a header is; None where that is not clear.
 
-    The label's is the one column of numbers, or the one whose values come again and again.
+    The label is the only column of numbers, or the only one with few different values.
     """
     wanted, label = list(reading.wanted), [n for n, named in reading.wanted.items() if named == "LABEL_COLUMN"]
     width = len(wanted)
@@ -455,14 +451,14 @@ def roles_of(rows: Sequence[Sequence[str]], reading: Reading) -> list[str] | Non
 
 
 def note_roles(roles: Sequence[str], reading: Reading) -> None:
-    """Say that there is no header, and which column is taken for what."""
+    """Note that there is no header, and what each column is taken for."""
     if reading.header != "no":
         reading.assume("header", "no")
     reading.assume("columns", ", ".join(f"{i} is {name}" for i, name in enumerate(roles, 1)))
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """The names, with a number behind those that are empty or there already (nobody asked for their columns)."""
+    """Return the names, with a number after those that are empty or repeated (their columns are not wanted)."""
     unique: dict[str, None] = {}
     for position, name in enumerate(names):
         unique[name if name and name not in unique else f"{name or 'Unnamed'}: {position}"] = None
@@ -470,20 +466,18 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 
 def no_header(path: Path, wanted: Mapping[str, str], names: Sequence[str]) -> DataError:
-    """The error about a first row that has not the wanted names."""
-    names = header_names(names)
-    # one field: the delimiter is unusual, and the names asked for are not there either
+    """Return the error about a first row without the wanted names."""
+    names, wanted = header_names(names), {name.strip(): named_by for name, named_by in wanted.items()}
+    # With one field, the delimiter is unusual, and the wanted names are not there either
     plain = len(names) > 1 or names[0].isalnum()
     hint = "" if plain else "; give each column's name by itself: the delimiter is found by them"
     if any(to_number(name) is not None or len(name.split()) > 4 for name in names):
         hint += "; or is that a row of data? Then name the columns by number, from 1"
-    return no_column(
-        path.name, {name.strip(): wanted[name] for name in wanted}, names, where=" in the header", hint=hint
-    )
+    return no_column(path.name, wanted, names, where=" in the header", hint=hint)
 
 
 def to_number(value: object) -> float | None:
-    """A number, or text that is one; None for anything else, NaN and infinity included."""
+    """Return a number, or the number that a text is; None for anything else, including NaN and infinity."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Spreadsheets, recognised by their endings; read by pandas and a library for each, which need not be installed."""
+"""Spreadsheets, recognised by their suffixes; read by pandas and a library per format, which need not be installed."""
 
 import csv
 import zipfile
@@ -15,14 +15,14 @@ from bert_helpers.readers.hub import innermost_reason
 from bert_helpers.readers.source import Format, Reading, columns_of, to_dataset, to_table
 
 Rows = list[list[str]]
-LIBRARIES = {".ods": "odfpy", ".xls": "xlrd"}  # of the others: openpyxl
-TITLES = 20  # rows that may stand above the header
+LIBRARIES = {".ods": "odfpy", ".xls": "xlrd"}  # openpyxl for the others
+TITLES = 20  # rows that may precede the header
 
 
 def read_excel(path: Path, reading: Reading) -> Dataset:
-    """Read the rows of one sheet, every cell as text: SHEET's, or the only one with the wanted columns.
+    """Read the rows of one sheet, every cell as text: the sheet SHEET, or the only one with the wanted columns.
 
-    Raises DataError, also for several such sheets.
+    Raises DataError, also if several sheets have them.
     """
     sheets = {name: _without_titles(rows, reading) for name, rows in _sheets(path).items()}
     names = list(sheets)
@@ -32,27 +32,28 @@ def read_excel(path: Path, reading: Reading) -> Dataset:
         if name not in sheets:
             problem = f"no sheet {name!r}; it has {', '.join(map(repr, names))}"[:500]
             raise DataError(problem, source=path.name, fix="name one", parameter="SHEET")
-        return _dataset(sheets[name], find_names(path, _sample(sheets[name]), reading))
+        names = [name]
     found, errors = {}, []
-    for name, rows in sheets.items():
+    for name in names:
         try:
-            found[name] = find_names(path, _sample(rows), reading)
+            layout = Layout("", csv.QUOTE_NONE)
+            found[name] = find_names(path, {layout: sheets[name][:1000]}, reading)
         except DataError as error:
             errors.append(error)
     if not found:
         raise errors[0] if errors else DataError("the file holds no rows", source=path.name)
     if len(found) > 1:
-        fix = f"name one by {parameter('SHEET')}"
-        raise DataError(
-            f"the sheets {' and '.join(map(repr, found))}"[:500] + " have the columns", source=path.name, fix=fix
-        )
-    if len(sheets) > 1:
-        reading.assume("sheet", next(iter(found)))
-    return _dataset(sheets[next(iter(found))], next(iter(found.values())))
+        problem = f"the sheets {' and '.join(map(repr, found))}"[:500] + " have the columns"
+        raise DataError(problem, source=path.name, fix=f"name one by {parameter('SHEET')}")
+    ((name, layout),) = found.items()
+    if len(sheets) > 1 and not reading.sheet:
+        reading.assume("sheet", name)
+    schema = pa.schema([(column, pa.string()) for column in layout.names])
+    return to_dataset(to_table(iter(sheets[name][layout.header :]), schema))
 
 
 def _sheets(path: Path) -> dict[str, Rows]:
-    """The rows of every sheet that has some, as text, without rows that are blank."""
+    """Return the rows of every sheet as text, without blank rows and empty sheets."""
     try:
         if path.suffix.lower() != ".xls":
             with zipfile.ZipFile(path) as archive:
@@ -65,7 +66,7 @@ def _sheets(path: Path) -> dict[str, Rows]:
         raise DataError(problem, source=path.name, fix=f"pip install {library}, or save it as CSV") from error
     except DataError:
         raise
-    except Exception as error:  # a dozen types, for whatever is wrong in a file
+    except Exception as error:  # a dozen types, depending on what is wrong in a file
         problem = f"not a readable spreadsheet ({innermost_reason(error)})"
         raise DataError(problem, source=path.name, fix="save it as .xlsx or CSV") from error
     sheets = {
@@ -76,32 +77,22 @@ def _sheets(path: Path) -> dict[str, Rows]:
 
 
 def _without_titles(rows: Rows, reading: Reading) -> Rows:
-    """Leave out what is above the row with the wanted names, or rows of one filled cell above a table: its title."""
-    filled = [sum(map(bool, row)) for row in rows]
+    """Leave out a table's title: what precedes the row with the wanted names, or else rows with one filled cell."""
     named = [all(columns_of(name, row, numbers=False) for name in reading.wanted) for row in rows[:TITLES]]
-    start = (
-        named.index(True)
-        if reading.wanted and any(named)
-        else next((i for i, count in enumerate(filled) if count > 1), 0)
-    )
+    if reading.wanted and any(named):
+        start = named.index(True)
+    else:
+        start = next((i for i, row in enumerate(rows) if sum(map(bool, row)) > 1), 0)
     if start:
         reading.assume("title above the table", " ".join(filter(None, rows[0]))[:40])
     return rows[start:]
 
 
 def _text(cell: object) -> str:
-    """A cell as text: numbers have no type of their own in Excel, so that 1.0 is 1."""
+    """Return a cell as text; whole numbers lose their point, as Excel has no type for them."""
     if cell is None or cell != cell:
         return ""
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
-
-
-def _sample(rows: Rows) -> dict[Layout, Rows]:
-    return {Layout("", csv.QUOTE_NONE): rows[:1000]}
-
-
-def _dataset(rows: Rows, layout: Layout) -> Dataset:
-    return to_dataset(to_table(iter(rows[layout.header :]), pa.schema([(name, pa.string()) for name in layout.names])))
 
 
 EXCEL = Format((".xlsx", ".xlsm", ".xls", ".ods"), read_excel, is_text=False)

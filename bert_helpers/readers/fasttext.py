@@ -1,5 +1,5 @@
-"""Lines that begin with their labels: fastText's, by `__label__` (fasttext.cc/docs/en/supervised-tutorial), and TREC's
-questions, by its six kinds (cogcomp.seas.upenn.edu/Data/QA/QC).
+"""Lines that begin with their labels: fastText's with `__label__` (fasttext.cc/docs/en/supervised-tutorial), and TREC's
+questions with one of six classes (cogcomp.seas.upenn.edu/Data/QA/QC).
 """
 
 import re
@@ -9,27 +9,24 @@ import pyarrow as pa
 from datasets import Dataset
 
 from bert_helpers.errors import DataError
-from bert_helpers.readers.source import Format, Reading, lines_of, name_of, to_dataset
+from bert_helpers.readers.source import Format, Reading, labelled_texts, lines_of, name_of, to_dataset
 
 LABELS = re.compile(r"(?<!\S)__label__(\S+)\s*")
 QUESTION = re.compile(r"(?P<fine>(?P<coarse>ABBR|DESC|ENTY|HUM|LOC|NUM):\w+) (?P<text>.*)")
 
 
 def read_fasttext(path: Path, reading: Reading) -> Dataset:
-    """Read texts and their labels, a row a line; labels are lists where a line has several."""
+    """Read texts and their labels, one row per line; if a line has several labels, labels are lists."""
     lines = [line for line in lines_of(path, reading) if line.strip()]
     labels = [LABELS.findall(line) for line in lines]
     single = all(len(found) == 1 for found in labels)
     reading.assume("format", "fastText")
-    columns = {
-        name_of(reading, "TEXT_COLUMN", "text"): [LABELS.sub("", line).strip() for line in lines],
-        name_of(reading, "LABEL_COLUMN", "label"): [found[0] for found in labels] if single else labels,
-    }
-    return to_dataset(pa.table(columns))
+    texts = [LABELS.sub("", line).strip() for line in lines]
+    return labelled_texts(reading, texts, [found[0] for found in labels] if single else labels)
 
 
 def read_trec(path: Path, reading: Reading) -> Dataset:
-    """Read questions with `coarse_label` (HUM) and `fine_label` (HUM:ind), as the Hub has them. Raises DataError."""
+    """Read questions with the Hub's columns `coarse_label` (HUM) and `fine_label` (HUM:ind). Raises DataError."""
     lines = [line for line in lines_of(path, reading) if line.strip()]
     found = [QUESTION.match(line) for line in lines]
     if bad := [number for number, match in enumerate(found, 1) if not match]:

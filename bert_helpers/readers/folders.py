@@ -1,6 +1,6 @@
-"""Which files of a folder or an archive hold which split: by their names, as people and the Hub name them, or its card.
+"""Which files of a folder or an archive hold which split, according to their names or to the data set's card.
 
-The words for splits are those of `datasets`; its patterns are not used, as names of files may hold their signs.
+The words for splits are those of `datasets`. Its patterns are not used, as file names may contain special characters.
 """
 
 import filecmp
@@ -22,21 +22,21 @@ WORDS = {word: str(split) for split, words in SPLIT_KEYWORDS.items() for word in
 WORDS |= {"testa": "validation", "testb": "test"}
 SHARD = re.compile(r"-\d{5}-of-\d{5}")
 NO_DATA = re.compile(r"readme|licen[cs]e|notice|citation|requirements|makefile", re.IGNORECASE)
-# What a name of texts says, and that of the file with their labels (`parallel`)
+# Words in the names of files of texts, and in those of the files with their labels (`parallel`)
 PAIRS = (("seq.in", "label"), ("texts", "labels"), ("text", "labels"), ("text", "label"), ("sentences", "labels"))
 PARALLEL_SUFFIXES = (".txt", ".in", ".text", ".texts", "")
 ARCHIVES = (".gz", ".zip")
-UNPACKED = 200_000_000  # bytes that any archive may unpack to; a larger one to a hundred times its size
+UNPACKED = 200_000_000  # bytes that any archive may unpack to, plus a hundred times its size
 
 
 def split_of(name: str) -> str | None:
-    """Return the split that a name speaks of: train.csv, eng.testa, train-v2.0.json, NER-de-train.tsv."""
+    """Return the split that a name refers to: train.csv, eng.testa, train-v2.0.json, NER-de-train.tsv."""
     found = {WORDS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in WORDS}
     return found.pop() if len(found) == 1 else None
 
 
 def data_files(folder: Path, recognises: Callable[[Path], bool], *, below: bool = False) -> list[Path]:
-    """List the files of a folder, or of all folders below it too, that may hold data and that a reader recognises."""
+    """List the files in a folder, or anywhere below it, that may be data and that a reader recognises."""
     files = sorted(folder.rglob("*") if below else folder.iterdir())
     return [
         file
@@ -51,7 +51,7 @@ def data_files(folder: Path, recognises: Callable[[Path], bool], *, below: bool 
 
 
 def labels_of(path: Path) -> Path | None:
-    """Return the file with the labels of a file's texts, if that is what their names say."""
+    """Return the file with the labels of a file's texts, if there is one according to their names."""
     if path.suffix not in PARALLEL_SUFFIXES:
         return None
     names = (path.name.replace(text, label) for text, label in PAIRS if text in path.name)
@@ -59,16 +59,16 @@ def labels_of(path: Path) -> Path | None:
 
 
 def _has_texts(path: Path) -> bool:
-    """Whether a file has the labels, or tags, of texts beside it."""
+    """Whether a file has the labels or tags of texts in a file next to it."""
     texts = [path.with_name(path.name.replace(label, text)) for text, label in PAIRS if label in path.name]
     return path.name == "seq.out" or any(file.is_file() and labels_of(file) == path for file in texts)
 
 
 def split_files(folder: Path, recognises: Callable[[Path], bool]) -> dict[str, list[Path]]:
-    """Find the files of each split, of those that a reader recognises; several are shards of one table.
+    """Find the files of each split that a reader recognises; several files are shards of one table.
 
-    They lie in the folder itself, or else below it, and their own names or those of folders say the split. Raises
-    DataError where several claim one split.
+    They are in the folder itself, or else below it. The split is in their own names or in those of folders. Raises
+    DataError if several files claim to be the same split.
     """
     found: dict[str, list[Path]] = {}
     for below in (False, True):
@@ -80,7 +80,7 @@ def split_files(folder: Path, recognises: Callable[[Path], bool]) -> dict[str, l
 
 
 def _one_table(files: list[Path], split: str, folder: Path) -> list[Path]:
-    """Keep the file that is named as the split alone, or all where they are shards."""
+    """Return the file that has only the split's name, or all files if they are shards."""
     exact = [file for file in files if {file.stem.lower(), file.suffix.lower()[1:]} & WORDS.keys()]
     files = exact if len(exact) == 1 else files
     shards = {(file.parent, SHARD.sub("", file.name) if split_of(file.name) else file.suffix) for file in files}
@@ -96,7 +96,7 @@ def _one_table(files: list[Path], split: str, folder: Path) -> list[Path]:
 
 
 def card_configs(folder: Path) -> dict[str, dict]:
-    """Return what the card of a data set (README.md) says of its configs: names, files by split, options of reading."""
+    """Return the configs in the card of a data set (README.md) by name, with their files by split."""
     card = folder / "README.md"
     if not card.is_file() or not (front := re.match(r"---\n(.*?)\n---", card.read_text("utf-8", "replace"), re.DOTALL)):
         return {}
@@ -104,11 +104,11 @@ def card_configs(folder: Path) -> dict[str, dict]:
         configs = yaml.safe_load(front[1]).get("configs") or []
         return {config["config_name"]: config for config in configs if config.get("data_files")}
     except (yaml.YAMLError, AttributeError, KeyError, TypeError):
-        return {}  # somebody's README, not a card
+        return {}  # a README that is not a card
 
 
 def config_files(folder: Path, config: dict) -> dict[str, list[Path]]:
-    """Return the files of each split that a config of a card names, by patterns. None lies outside the folder."""
+    """Return the files of each split that match the patterns of a card's config. None is outside the folder."""
     entries = config["data_files"]
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
         entries = [{"split": "train", "path": entries}]
@@ -126,7 +126,7 @@ def config_files(folder: Path, config: dict) -> dict[str, list[Path]]:
 
 
 def holds_splits(path: Path) -> bool:
-    """Whether a JSON file begins as an object of splits does: {"train": [, or CLINC's "oos_val"."""
+    """Whether a JSON file begins like an object of splits: {"train": [, or CLINC's "oos_val"."""
     with path.open("rb") as file:
         start = file.read(100).decode(errors="replace") if path.suffix.lower() == ".json" else ""
     match = re.match(r'\ufeff?\s*\{\s*"(\w+)"\s*:\s*\[', start)
@@ -134,9 +134,9 @@ def holds_splits(path: Path) -> bool:
 
 
 def unpack(path: Path, folder: Path) -> Path:
-    """Unpack a .gz or .zip into a folder; return the one file that it holds, or the folder. Raises DataError.
+    """Unpack a .gz or .zip into a folder; return the only file in it, or the folder. Raises DataError.
 
-    JSON of splits becomes a file for each.
+    A JSON object of splits becomes one file per split.
     """
     if path.suffix.lower() == ".json":
         return _split_json(path, folder)
@@ -166,7 +166,7 @@ def _split_json(path: Path, folder: Path) -> Path:
         problem = f"holds splits, and {', '.join(map(repr, other))}"[:300]
         raise DataError(problem, source=path.name, fix="write each split as a file, train.json and so on")
     parts = {split: [name for name in splits if split_of(name) == split] for split in map(split_of, splits)}
-    for names in parts.values():  # CLINC has texts of no class apart, oos_train beside train
+    for names in parts.values():  # CLINC has texts without a class in a part of their own: oos_train besides train
         rows = splits[names[0]] if len(names) == 1 else [row for name in names for row in splits[name]]
         (folder / f"{'_and_'.join(names)}.json").write_text(json.dumps(rows), encoding="utf-8")
     return folder
@@ -181,6 +181,6 @@ def _members(path: Path) -> Iterator[tuple[str, BinaryIO]]:
         for member in archive.infolist():
             name = Path(member.filename)
             if member.is_dir() or any(part.startswith((".", "__")) for part in name.parts):
-                continue  # __MACOSX, and ways out of the folder
+                continue  # __MACOSX, and paths that lead out of the folder
             with archive.open(member) as packed:
                 yield name.as_posix().lstrip("/"), packed

@@ -1,8 +1,10 @@
-"""JSON Lines, and JSON in the forms in which pandas and others write tables, recognised by the endings of their names.
+"""JSON Lines, and JSON in the forms in which pandas and others write tables, recognised by their suffixes.
 
-A parser of Arrow reads lines of the types of the first ones; everything else is left to Python's, which is exact.
+Arrow's parser reads lines that have the same types as the first ones. Everything else is left to Python's, which is
+exact.
 """
 
+import ast
 import io
 import json
 import re
@@ -19,14 +21,14 @@ from bert_helpers.errors import DataError
 from bert_helpers.readers import delimited
 from bert_helpers.readers.source import BATCH, Format, Reading, check_width, columns_of, text_of, to_dataset
 
-SAMPLE = 1_000  # lines whose types those of the others must be, to be read quickly
+SAMPLE = 1_000  # lines whose types all others must have to be read quickly
 
 
 def read_json(path: Path, reading: Reading) -> Dataset:
     """Read the rows of JSON Lines, or of JSON in one of the forms of `_rows`.
 
-    A column whose values have no type in common is kept as `datasets.Json`. Raises DataError with the line or item
-    that is not valid JSON, or all those that are not objects.
+    A column whose values have no common type is kept as `datasets.Json`. Raises DataError with all lines that are not
+    valid JSON, or all lines or items that are not objects.
     """
     content = text_of(path, reading)
     if (table := _read_quickly(content)) is not None:
@@ -46,7 +48,8 @@ def read_json(path: Path, reading: Reading) -> Dataset:
         except UnicodeEncodeError as error:
             raise _half_characters(path, unit, batch) from error
         except RecursionError as error:
-            raise _too_deep(path) from error
+            fix = "write rows without deep nesting"
+            raise DataError("JSON in too many brackets", source=path.name, fix=fix) from error
         total += len(batch)
         for arrays in columns.values():  # columns that no row of this batch has
             arrays += [pa.nulls(len(batch))] * (sum(map(len, arrays)) < total)
@@ -54,7 +57,7 @@ def read_json(path: Path, reading: Reading) -> Dataset:
 
 
 def read_rows(path: Path, reading: Reading, content: bytes = b"") -> tuple[str, Iterator[tuple[int, dict]]]:
-    """Return the unit that rows are counted in, and the rows with their numbers. Raises DataError for no object."""
+    """Return the unit in which rows are counted, and the rows with their numbers. Raises DataError for other values."""
     unit, rows = _numbered(path, content or text_of(path, reading), reading)
 
     def objects() -> Iterator[tuple[int, dict]]:
@@ -68,12 +71,8 @@ def read_rows(path: Path, reading: Reading, content: bytes = b"") -> tuple[str, 
     return unit, objects()
 
 
-def _too_deep(path: Path) -> DataError:
-    return DataError("JSON in too many brackets", source=path.name, fix="write rows without deep nesting")
-
-
 def _read_quickly(content: bytes) -> pa.Table | None:
-    """Parse JSON Lines by Arrow; None where a line has other columns or types than the first ones, or is no row."""
+    """Parse JSON Lines with Arrow; None if a line is not a row, or differs in columns or types from the first ones."""
     lines = content[: 1 << 20].split(b"\n")[: SAMPLE + 1][:-1]
     try:
         rows = [json.loads(line) for line in lines if line.strip()]
@@ -91,11 +90,11 @@ def _read_quickly(content: bytes) -> pa.Table | None:
     lines = content.count(b"\n") + (not content.endswith(b"\n"))
     if table.num_rows != lines:
         lines = sum(bool(line.strip()) for line in content.split(b"\n"))
-    return table if table.num_rows == lines else None  # two objects in a line are an error
+    return table if table.num_rows == lines else None  # two objects in one line are an error
 
 
 def _numbered(path: Path, content: bytes, reading: Reading) -> tuple[str, Iterator[tuple[int, object]]]:
-    """The unit that rows are counted in, and each row, or what stands in its place, with its number."""
+    """Return the unit in which rows are counted, and each row, or another value in its place, with its number."""
     if path.suffix.lower() == ".json" or content.lstrip().startswith(b"["):
         with suppress(ValueError, RecursionError):  # it may still be JSON Lines
             return "item", iter(enumerate(_rows(json.loads(content, parse_int=_whole), reading), 1))
@@ -107,9 +106,9 @@ def _numbered(path: Path, content: bytes, reading: Reading) -> tuple[str, Iterat
 def _rows(content: object, reading: Reading) -> Sequence[object]:
     """Find the rows: an array of objects, or what pandas' `to_json` writes with another `orient`.
 
-    "split" (`columns` and `data`), "table" (`data` beside `schema`), "values" (an array of arrays), "columns" and
-    "index" (an object of objects); also an object of lists by column, and an array alone in an object, or in one
-    within it. Else one row.
+    These are "split" (`columns` and `data`), "table" (`data` next to `schema`), "values" (an array of arrays), and
+    "columns" and "index" (an object of objects). Also read are an object of lists by column, and the only array in an
+    object or in an object within it. Anything else is one row.
     """
     if isinstance(content, list):
         return _named(content, reading) if all(isinstance(row, list) for row in content) else content
@@ -119,7 +118,7 @@ def _rows(content: object, reading: Reading) -> Sequence[object]:
     if isinstance(names := content.get("columns"), list) and isinstance(data, list):
         return [dict(zip(map(str, names), row, strict=True)) for row in data]
     if isinstance(rows := content.get("rows"), list) and all(isinstance(row, dict) and "row" in row for row in rows):
-        return [row["row"] for row in rows]  # as the Hub shows them
+        return [row["row"] for row in rows]  # as returned by the Hub
     lists = [value for value in values if isinstance(value, list) and value and isinstance(value[0], dict)]
     wanted = columns_in(reading, list(content))
     if not wanted and (isinstance(data, list) or len(lists) == 1):
@@ -136,12 +135,12 @@ def _rows(content: object, reading: Reading) -> Sequence[object]:
 
 
 def columns_in(reading: Reading, names: Sequence[str]) -> bool:
-    """Whether the names have one that is wanted."""
+    """Whether one of the names is wanted."""
     return any(columns_of(name, names, numbers=False) for name in reading.wanted)
 
 
 def _named(rows: Sequence[list], reading: Reading) -> list[dict[str, object]]:
-    """Rows without names: as `tables` does, by what is in the columns, or by numbers."""
+    """Name the columns of rows without names by their content, as for delimited text, or else by number."""
     if roles := delimited.roles_of([list(map(str, row)) for row in rows[:SAMPLE]], reading):
         delimited.note_roles(roles, reading)
     return [dict(zip(roles or map(str, range(1, len(row) + 1)), row, strict=False)) for row in rows]
@@ -165,15 +164,28 @@ def _is_json(line: str) -> bool:
     return True
 
 
+def parsed_cell(value: object) -> object:
+    """Return the list or object that a cell of a table writes out in JSON, Python or NumPy; other values unchanged."""
+    if not isinstance(value, str) or not re.match(r"\s*[\[{]", value):
+        return value
+    python = re.sub(r"array\((\[.*?\])(, dtype=\w+)?\)", r"\1", value.strip(), flags=re.DOTALL)
+    if not re.match(r"\[?\s*\{", python):  # NumPy's lists have no commas
+        python = re.sub(r"(?<=['\"])\s+(?=['\"])", ", ", python)
+    for parse, text in ((json.loads, value), (ast.literal_eval, python)):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return parse(text)
+    return value
+
+
 def _whole(digits: str) -> int:
-    """Read a number that Arrow and `datasets` can hold."""
+    """Parse an integer. Raises ValueError if it is too large for Arrow and `datasets`."""
     if abs(number := int(digits)) >= 2**63:
         raise ValueError(f"{digits[:20]}… is a number of more than 64 bits")
     return number
 
 
 def _half_characters(path: Path, unit: str, batch: Sequence[tuple[int, object]]) -> DataError:
-    """Find the rows with a lone surrogate: only once turning them into Arrow has failed."""
+    """Return the error about the rows with a lone surrogate, once turning them into Arrow has failed."""
     bad = []
     for number, row in batch:
         try:
@@ -189,7 +201,7 @@ def _to_arrow(values: Sequence[object]) -> pa.Array:
         array = pa.array(values)
     except pa.ArrowException:  # types that do not mix
         return _as_json(values)
-    # Arrow cannot write more than 64 levels of a type, which its name shows as brackets.
+    # Arrow cannot write a type of more than 64 levels; its name has a bracket for each.
     return array if str(array.type).count("<") < 32 else _as_json(values)
 
 
@@ -199,13 +211,11 @@ def _as_json(values: Iterable[object]) -> pa.Array:
 
 
 def _joined(arrays: Sequence[pa.Array]) -> pa.ChunkedArray:
-    """The batches of one column in the type they have in common."""
+    """Return the batches of one column in their common type."""
     if not any(array.type == Json.pa_type for array in arrays):
-        try:
+        with suppress(pa.ArrowException):
             tables = [pa.table({"": array}) for array in arrays]
             return pa.concat_tables(tables, promote_options="permissive").column(0)
-        except pa.ArrowException:
-            pass
     return pa.chunked_array([array if array.type == Json.pa_type else _as_json(array.to_pylist()) for array in arrays])
 
 

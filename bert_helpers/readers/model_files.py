@@ -1,4 +1,4 @@
-"""The files of a model, without PyTorch: where a name's lie, in installed packages too, and what is wrong with them."""
+"""The files of a model, without PyTorch: where they are, also in an installed package, and what is wrong with them."""
 
 import json
 import re
@@ -28,15 +28,12 @@ PACKAGED = {
 }
 INDEX = "model.safetensors.index.json"
 SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
-OWN_CODE = ("auto_map", "custom_pipelines")  # fields by which a config names code
+OWN_CODE = ("auto_map", "custom_pipelines")  # fields of a config that refer to code
 OTHER_WEIGHTS = {".onnx": "ONNX", ".h5": "TensorFlow", ".msgpack": "Flax"}
 
 
 def local_folder(name: str, *, weights: bool = True) -> Path | None:
-    """Return the folder of a packaged model, or of one that lies here, once its files are checked; None for a Hub id.
-
-    Raises ModelError.
-    """
+    """Return the checked folder of a packaged or local model; None for a Hub id. Raises ModelError."""
     if name in PACKAGED:
         return packaged_folder(name)
     folder = files.local_path(name)
@@ -50,9 +47,9 @@ def local_folder(name: str, *, weights: bool = True) -> Path | None:
 
 @lru_cache
 def packaged_folder(name: str) -> Path:
-    """Return the folder of a packaged model, each file checked. Raises ModelError."""
+    """Return the folder of a packaged model with each file checked. Raises ModelError."""
     package, folder, published = PACKAGED[name]
-    try:  # not what Python would import: a folder of this name in the current one
+    try:  # not by import, which would take a folder of this name in the current one
         path = Path(metadata.distribution(package).locate_file(folder))
     except metadata.PackageNotFoundError as error:
         problem = "the package that carries it is not installed"
@@ -65,15 +62,15 @@ def packaged_folder(name: str) -> Path:
 
 
 def check(name: str, folder: Path, *, weights: bool = True) -> None:
-    """Raise ModelError for a folder that holds no model, or one that brings code; with `weights`, one without weights.
+    """Raise ModelError unless a folder holds a model without code of its own and, with `weights`, safetensors weights.
 
-    Whether it is an encoder is for Transformers to say.
+    Whether it is an encoder is up to Transformers.
     """
     if not (folder / "config.json").is_file():
         if (folder / "adapter_config.json").is_file():
             base = fields(folder / "adapter_config.json").get("base_model_name_or_path")
-            fix = "put it into that by PEFT's merge_and_unload, and name the folder in which you save it"
-            raise ModelError(f"an adapter of the model {base!r}, no whole one", source=name, fix=fix)
+            fix = "merge it into that model with PEFT's merge_and_unload, and name the folder in which you save it"
+            raise ModelError(f"an adapter for the model {base!r}, not a whole model", source=name, fix=fix)
         inside = [path.parent.name for path in sorted(folder.glob("*/config.json")) if "model_type" in fields(path)]
         problem = "no model here (a folder with config.json and model.safetensors is needed)"
         raise ModelError(problem, source=name, fix=f"{name}/{inside[0]} is one" if inside else "")
@@ -95,12 +92,12 @@ def check(name: str, folder: Path, *, weights: bool = True) -> None:
                 problem = f"no model.safetensors here, only {path.name} for {OTHER_WEIGHTS[path.suffix]}"
                 raise ModelError(problem, source=name, fix="take the model as save_pretrained writes it in PyTorch")
         problem = "no model.safetensors here, and pickled weights (pytorch_model.bin) are never opened: they run code"
-        fix = "where you trust them, convert them with the line of docs/models.md, Odd folders"
+        fix = "if you trust them, convert them with the line in docs/models.md, Odd folders"
         raise ModelError(problem, source=name, fix=fix)
 
 
 def fields(path: Path) -> dict[str, object]:
-    """Of a JSON file; none where it is missing or broken, which loading it will report."""
+    """Return the fields of a JSON file; none if it is missing or broken, which loading it will report."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

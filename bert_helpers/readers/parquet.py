@@ -1,4 +1,4 @@
-"""Parquet, recognised by the ending of its name."""
+"""Parquet, recognised by its suffix."""
 
 import json
 import re
@@ -15,9 +15,9 @@ from bert_helpers.readers.source import Format, Reading, check_width, plain_feat
 
 
 def read_parquet(path: Path, reading: Reading) -> Dataset:
-    """Read the rows of a Parquet file; what it declares of its columns is believed as `plain_features` says.
+    """Read the rows of a Parquet file; of the features that it declares, `plain_features` says which are used.
 
-    Raises DataError for a file that is damaged, unpacks to far more than it is, or holds what Python has no value for.
+    Raises DataError for a file that is damaged, unpacks to far more than its size, or has values that Python lacks.
     """
     largest, batches = UNPACKED + 100 * path.stat().st_size, []
     try:
@@ -36,19 +36,19 @@ def read_parquet(path: Path, reading: Reading) -> Dataset:
                 values = table.column(position).cast(field.type.value_type)
                 table = table.set_column(position, field.name, values)
             elif re.search("date|time", str(field.type)):
-                table.column(position).to_pylist()  # fails for years and time zones that Python does not know
+                table.column(position).to_pylist()  # fails for years and time zones unknown to Python
         json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"), object_hook=_check_classes)
         features = plain_features(table.schema, Features.from_arrow_schema(table.schema))
     except DataError:
         raise
-    except Exception as error:  # a dozen types, for whatever is wrong in a file
+    except Exception as error:  # a dozen types, depending on what is wrong in a file
         problem = f"not a readable Parquet file ({innermost_reason(error)})"
         raise DataError(problem, source=path.name, fix="write it anew") from error
     return to_dataset(table, features)
 
 
 def _check_classes(fields: dict) -> None:
-    """Refuse a number of classes without their names, for each of which `datasets` would make one."""
+    """Refuse a number of classes without names: `datasets` would make up a name for each."""
     if "num_classes" in fields and not fields.get("names"):
         raise ValueError("a column has classes without names")
 

@@ -1,7 +1,7 @@
-"""How tags are written: their spelling, and the scheme that says where an entity begins. All become IOB2.
+"""How tags are written: their spelling, and the scheme that marks where an entity begins. All become IOB2.
 
-IOB2 begins every entity with B-; IOB1 only one that follows another of its type; BIOES marks last (E-) and single (S-)
-words too; IO has no beginnings at all (Ramshaw and Marcus 1995; Tjong Kim Sang and Veenstra 1999).
+In IOB2 every entity begins with B-, in IOB1 only one that follows another of its type. BIOES also marks last (E-) and
+single (S-) words. IO does not mark beginnings (Ramshaw and Marcus 1995; Tjong Kim Sang and Veenstra 1999).
 """
 
 import re
@@ -11,8 +11,8 @@ from bert_helpers.errors import DataError
 
 TAG = re.compile(r"O|[BIES]-\S.*")
 WRITE_TAGS = "write O, or prefix and type as B-PER"
-PREFIXES = dict(zip("BIMELSUW", "BIIEESSS", strict=True))  # those of BILOU and BMES are other names of BIOES's
-ONE_TYPE = "ENTITY"  # of tags that are prefixes alone
+PREFIXES = dict(zip("BIMELSUW", "BIIEESSS", strict=True))  # BILOU and BMES have other names for those of BIOES
+ONE_TYPE = "ENTITY"  # the type of tags that are only a prefix
 BRACKETS = re.compile(r"(\([^()*\s]+)*\*?\)*|-")
 
 
@@ -20,7 +20,7 @@ BRACKETS = re.compile(r"(\([^()*\s]+)*\*?\)*|-")
 
 
 class TagError(DataError):
-    """Values that are no tags; `tags` has all of them."""
+    """Values that are not tags; `tags` has all of them."""
 
     def __init__(self, tags: Collection[str]) -> None:
         self.tags = set(tags)
@@ -28,10 +28,10 @@ class TagError(DataError):
 
 
 def read_spelling(tags: Collection[str]) -> tuple[dict[str, str], str]:
-    """Return each tag of a source as O or prefix and type, and a note on those that were written differently.
+    """Return each tag of a source as O or prefix and type, and a note on other spellings.
 
-    Read are B_PER and PER-B, small letters, the letters of BILOU and BMES, types without a prefix (neighbours of one
-    type are one entity then), and prefixes without a type. Raises TagError with those that are none of these.
+    These are B_PER and PER-B, lower-case letters, the letters of BILOU and BMES, types without a prefix (neighbours of
+    one type are then one entity), and prefixes without a type. Raises TagError with those that are none of these.
 
     >>> read_spelling(["O", "U-PER", "L_LOC"])
     ({'O': 'O', 'U-PER': 'S-PER', 'L_LOC': 'E-LOC'}, "'U-PER' as S-PER, 'L_LOC' as E-LOC")
@@ -40,7 +40,7 @@ def read_spelling(tags: Collection[str]) -> tuple[dict[str, str], str]:
     """
     table = {tag: "O" for tag in tags if tag in ("O", "o")}
     inside = [tag for tag in tags if tag not in table]
-    letters = "BIMELSUW" + ("bimelsuw" if "o" in table else "bi")  # beside O, "e-mail" is a type
+    letters = "BIMELSUW" + ("bimelsuw" if "o" in table else "bi")  # next to an upper-case O, "e-mail" is a type
     before, behind = rf"([{letters}])[-_:](\S.*)", rf"(\S.*)[-_]([{letters}])"
     if all(re.fullmatch(behind, tag) for tag in inside) and not all(re.fullmatch(before, tag) for tag in inside):
         parts = {tag: re.fullmatch(behind, tag).group(2, 1) for tag in inside}
@@ -59,7 +59,7 @@ def read_spelling(tags: Collection[str]) -> tuple[dict[str, str], str]:
 
 
 def read_brackets(tags: Sequence[str]) -> list[str]:
-    """Return a sentence's brackets, as OntoNotes has them, as IOB2; of brackets within brackets the outer ones.
+    """Convert a sentence's brackets, as in OntoNotes, to IOB2; of nested brackets, the outer ones count.
 
     >>> read_brackets(["(ORG*", "*", "*)", "(GPE)", "*"])
     ['B-ORG', 'I-ORG', 'I-ORG', 'B-GPE', 'O']
@@ -79,9 +79,9 @@ def read_brackets(tags: Sequence[str]) -> list[str]:
 def find_scheme(sequences: Sequence[Sequence[str]]) -> str:
     """Find the scheme of tags: "BIOES", "IOB2", "IOB1" or "IO".
 
-    Where B- begins some entities and I- others, that is IOB2 with slips, read as conlleval does: `to_iob2` lets I-
-    begin an entity wherever it continues none. Raises SequenceError with all tags that are illegal in BIOES, or with
-    all E- and S- where those are fewer: the scheme of the other tags is IOB2 then.
+    If some entities begin with B- and others with I-, the scheme is IOB2 with slips, read as conlleval does: in
+    `to_iob2`, an I- that continues no entity begins one. Raises SequenceError with all tags that are illegal in BIOES,
+    or with all E- and S- if those are fewer: then the scheme of the other tags is IOB2.
     """
     prefixes = {tag[0] for tags in sequences for tag in tags}
     if prefixes & {"E", "S"}:
@@ -97,7 +97,7 @@ def find_scheme(sequences: Sequence[Sequence[str]]) -> str:
 
 
 class SequenceError(DataError):
-    """Tags that are illegal where they are; `places` has the sequence and position of each, from 0."""
+    """Tags that are illegal at their position; `places` has the sequence and position of each, from 0."""
 
     def __init__(self, scheme: str, places: list[tuple[int, int]], sequences: Sequence[Sequence[str]]) -> None:
         self.places = places
@@ -112,7 +112,7 @@ def _pairs(sequences: Sequence[Sequence[str]]) -> Iterator[tuple[str, str]]:
 
 
 def slips(sequences: Sequence[Sequence[str]]) -> int:
-    """Count the I- that continue no entity of their type."""
+    """Count the I- tags that do not continue an entity of their type."""
     return sum(tag[0] == "I" and before[2:] != tag[2:] for before, tag in _pairs(sequences))
 
 

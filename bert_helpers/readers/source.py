@@ -1,6 +1,6 @@
 """From a source (the sample, a local file or folder, a Hub id) to the raw rows of its splits.
 
-This module finds the file and the format that recognises it; each format is read in a module of its own.
+This module finds the files and the format that recognises them. Each format has a module of its own.
 """
 
 import codecs
@@ -34,11 +34,11 @@ from bert_helpers.readers import folders, hub
 SAMPLES = Path(__file__).parents[1] / "samples"
 SPLITS = ("train", "validation", "test")
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?")
-# What the first bytes of a file say that is not plain text, and what to do
+# First bytes of files that are not plain text: what the file is, and what to do with it
 MAGIC = {b"\x1f\x8b": ("gzip data", "unpack it"), b"PK\x03\x04": ("a zip or Excel file", "unpack it or save it as CSV"),
          b"PAR1": ("Parquet data", "name it .parquet"),
          b"<?xm": ("XML", "write its rows as CSV, such as by pandas.read_xml")}  # fmt: skip
-# What becomes of files that are not read
+# What to do with files of a kind that is not read
 CONVERT = {
     ".spacy": "write its documents as JSON Lines, each by json.dumps(doc.to_json())",
     ".xml": "write its rows as CSV, such as by pandas.read_xml",
@@ -49,9 +49,9 @@ CONVERT = {
     **dict.fromkeys((".pkl", ".pickle"), "write its rows as Parquet; a pickle can run code as it is read"),
 }
 SURROGATE = re.compile("[\ud800-\udfff]")
-HEAD = 100_000  # characters that a kind of file is recognised by
+HEAD = 100_000  # characters by which the format of a file is recognised
 MOST_COLUMNS = 2_000  # `datasets` takes a millisecond or two for each, whatever is done with the rows
-BATCH = 10_000  # rows that are Python objects at one time, before they become Arrow
+BATCH = 10_000  # rows held as Python objects at a time, before they become Arrow
 
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -60,12 +60,12 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass
 class Reading:
-    """What is needed of a file, how the user says it is written, and what was assumed where nothing was said.
+    """What to read from a file, what the user says about its format, and what the reader assumed.
 
-    `wanted` has the columns that are needed, each with the parameter that names it ("" where none does). The options
-    are parameters in lower case; empty, the reader finds out, and says so by `assume` unless every file is so.
-    `labels` are those of `wanted` that a file may lack: a split without labels is left out later. `named` is whether
-    the user named a column.
+    `wanted` maps the columns that are needed to the parameters that name them ("" if none does). `labels` are those of
+    them that a file may lack: a split without labels is left out later. `named` is whether the user named a column. The
+    other options are parameters in lower case. Where one is empty, the reader finds the value itself and notes it with
+    `assume`, unless it is the usual one.
     """
 
     wanted: Mapping[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Reading:
     assumed: dict[str, str] = field(default_factory=dict, init=False)
 
     def assume(self, what: str, value: str) -> None:
-        """Note what was assumed of this file: `assume("encoding", "cp1252")`."""
+        """Note an assumption about this file: `assume("encoding", "cp1252")`."""
         self.assumed[what] = value
 
 
@@ -90,39 +90,43 @@ Reader = Callable[[Path, Reading], Dataset]
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: how it is recognised, and the function that reads one.
+    """A file format: how it is recognised, and the function that reads it.
 
-    By the ending of its name ("" for a name without), and, where others have that ending too, by how its text begins.
-    A format of several files, as brat's, is recognised by `is_folder`, which is asked of a split's folder, or of the
-    source itself; `read` then gets the folder.
+    A file is recognised by the suffix of its name ("" for a name without one) and, if other formats share the suffix,
+    by how its text begins. A format of several files, such as brat's, has `is_folder`, which is called with a split's
+    folder or with the source itself; `read` then gets the folder.
     """
 
     suffixes: tuple[str, ...]
     read: Reader
     is_text: bool = True
-    looks: Callable[[str], bool] | None = None  # whether the first HEAD characters of a text are of this kind
-    is_file: Callable[[Path], bool] | None = None  # whether a file has the others beside it that it is read with
+    looks: Callable[[str], bool] | None = None  # whether a text with these first HEAD characters has this format
+    is_file: Callable[[Path], bool] | None = None  # whether the files that belong to a file are next to it
     is_folder: Callable[[Path], bool] | None = None
 
     def recognises(self, path: Path) -> bool:
         if self.is_folder or path.is_dir():
             return bool(self.is_folder) and path.is_dir() and self.is_folder(path)
-        if path.suffix.lower() not in self.suffixes:
-            return False
-        if self.is_file and not self.is_file(path):
+        if path.suffix.lower() not in self.suffixes or (self.is_file and not self.is_file(path)):
             return False
         return self.looks is None or (path.is_file() and self.looks(head(path)))
 
 
 def source_name(dataset: Dataset) -> str:
-    """Where a split came from, for messages and records."""
+    """Return where a split came from, for messages and records."""
     return dataset.info.description or "data"
 
 
-def note(dataset: Dataset, what: str, value: str, *, of: str = "") -> None:
-    """Note what was assumed of a split that is read already; it stays with the rows, whatever is made of them.
+def keep_source(rows: Dataset, origin: Dataset) -> Dataset:
+    """Give rows the source name and the notes of the data set that they were made from."""
+    rows.info.description, rows.info.citation = origin.info.description, origin.info.citation
+    return rows
 
-    `of` is the source that it is noted of, if not the split's own.
+
+def note(dataset: Dataset, what: str, value: str, *, of: str = "") -> None:
+    """Note an assumption about a split that has been read; the note stays with the rows when they are transformed.
+
+    `of` is the source that the note is about, if it is not the split's own.
     """
     notes = assumed({"": dataset})
     notes.setdefault(of or source_name(dataset), {})[what] = value
@@ -130,17 +134,17 @@ def note(dataset: Dataset, what: str, value: str, *, of: str = "") -> None:
 
 
 def assumed(splits: Mapping[str, Dataset]) -> dict[str, dict[str, str]]:
-    """Return what was assumed in reading these splits, by file: {"spam.csv": {"encoding": "cp1252"}}."""
+    """Return what was assumed when these splits were read, by file: {"spam.csv": {"encoding": "cp1252"}}."""
     notes: dict[str, dict[str, str]] = {}
-    for split in splits.values():  # `info.citation` is the one text beside the description that every copy keeps
+    for split in splits.values():  # besides the description, `info.citation` is the only text that every copy keeps
         for name, values in json.loads(split.info.citation or "{}").items():
             notes.setdefault(name, {}).update(values)
     return notes
 
 
 def say_assumed(splits: Mapping[str, Dataset]) -> None:
-    """Say in one line what was assumed in reading these splits."""
-    files: dict[str, list[str]] = {}  # names, by what holds for them
+    """Log in one line what was assumed when these splits were read."""
+    files: dict[str, list[str]] = {}  # file names by assumption
     for name, values in assumed(splits).items():
         files.setdefault(", ".join(f"{what} {value}" for what, value in values.items()), []).append(name)
     if files:
@@ -155,9 +159,9 @@ def read_source(
     reading: Reading | None = None,
     need_train: bool = True,
 ) -> dict[str, Dataset]:
-    """Read the raw splits of a source; `sample` names the packaged folder that "sample" stands for.
+    """Read the raw splits of a source; `sample` is the packaged folder that "sample" stands for.
 
-    The first of `formats` that recognises a file reads it, as `reading` says. Without `need_train` any split will do.
+    The first of `formats` that recognises a file reads it, as `reading` says. Without `need_train`, any split will do.
     Each split's `info.description` is the name of its file, for messages. Raises DataError.
     """
     reading = reading or Reading()
@@ -178,23 +182,23 @@ def read_source(
     if path.is_symlink():
         raise DataError("a link that leads nowhere, or in a circle", source=str(source))
     match = HUB_ID.fullmatch(str(source))
-    local = str(source).startswith((".", "/", "~")) or path.suffix in filter(None, _suffixes(formats))
+    local = str(source).startswith((".", "/", "~")) or path.suffix in _suffixes(formats)
     if match is None or local or hub.is_below_a_folder_here(str(source)):
         problem = f"no such file or folder (a relative path is taken from the folder '{Path.cwd().name}')"
         raise DataError(problem, source=str(source))
-    return _read_hub(match["repo"], match["config"], match["revision"])
+    return _plain_splits(hub.read_hub(match["repo"], match["config"], match["revision"]), match["repo"])
 
 
 def _suffixes(formats: Iterable[Format]) -> list[str]:
-    return list(dict.fromkeys(suffix for kind in formats for suffix in kind.suffixes))
+    return list(dict.fromkeys(suffix for kind in formats for suffix in kind.suffixes if suffix))
 
 
 def _read_path(
     path: Path, formats: Sequence[Format], reading: Reading, need_train: bool, source: str
 ) -> dict[str, Dataset]:
-    """Read a file, or what lies in a folder: a data set that `datasets` saved, a format's own folders, files."""
+    """Read a file, or the content of a folder: a data set that `datasets` saved, a format's own folders, or files."""
     while path.is_dir() and len(inner := list(path.iterdir())) == 1 and inner[0].is_dir():
-        path = inner[0]  # as archives of folders are
+        path = inner[0]  # such as an unpacked archive of a folder
     if not path.is_dir():
         return _read_files({"train": [path]}, formats, reading, path.parent)
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
@@ -216,23 +220,21 @@ def _read_path(
     if not files and len(only := folders.data_files(path, recognises)) == 1:
         files = {"train": only}
     if not files or (need_train and "train" not in files):
-        endings = " / ".join(filter(None, _suffixes(formats)))
-        raise DataError(
-            "no train file in the folder", source=source, fix=f"name the files train, validation, test + {endings}"
-        )
+        fix = f"name the files train, validation, test + {' / '.join(_suffixes(formats))}"
+        raise DataError("no train file in the folder", source=source, fix=fix)
     return _read_files(files, formats, reading, path)
 
 
 def _read_files(
     files: Mapping[str, Sequence[Path]], formats: Sequence[Format], reading: Reading, folder: Path
 ) -> dict[str, Dataset]:
-    """Read the files of each split, in the usual order of splits."""
+    """Read the files of each split, in the order of SPLITS."""
     splits = {}
     for split in sorted(files, key=SPLITS.index):
         asked = replace(reading, labels=reading.labels if split != "train" else frozenset())
         try:
             parts = [_read_file(file, formats, asked) for file in files[split]]
-        except NoColumn as error:  # as GLUE's test.tsv of CoLA; a column with a name may be a slip
+        except NoColumn as error:  # such as test.tsv in GLUE's CoLA; a column given by name may be a typo
             if not splits or not all(name.isdigit() for name in reading.wanted):
                 raise
             note(next(iter(splits.values())), "left out", f"it has no column {error.column}", of=files[split][0].name)
@@ -247,10 +249,10 @@ def _read_files(
 
 
 def _read_saved(path: Path, source: str) -> dict[str, Dataset]:
-    """Read what `save_to_disk` wrote: a data set, or one for each split."""
+    """Read what `save_to_disk` wrote: one data set, or one for each split."""
     try:
         loaded = load_from_disk(str(path), keep_in_memory=True)
-    except Exception as error:  # a dozen types, for whatever is wrong in a file
+    except Exception as error:  # a dozen types, depending on what is wrong in a file
         problem = f"not a readable data set of save_to_disk ({hub.innermost_reason(error)})"
         raise DataError(problem, source=source, fix="save it anew") from error
     return _plain_splits(loaded if isinstance(loaded, DatasetDict) else DatasetDict(train=loaded), path.name)
@@ -259,11 +261,11 @@ def _read_saved(path: Path, source: str) -> dict[str, Dataset]:
 def _read_file(path: Path, formats: Sequence[Format], reading: Reading) -> Dataset:
     kind = next((kind for kind in formats if kind.recognises(path)), None)
     if kind is None:
-        fix = CONVERT.get(path.suffix.lower()) or f"known are {', '.join(filter(None, _suffixes(formats)))}"
+        fix = CONVERT.get(path.suffix.lower()) or f"known are {', '.join(_suffixes(formats))}"
         raise DataError("unknown kind of file", source=path.name, fix=fix)
     if not kind.is_folder:
         _check_start(path, kind)
-    reading = replace(reading)  # what is assumed is so of one file
+    reading = replace(reading)  # assumptions hold for one file
     dataset = kind.read(path, reading)
     if len(dataset) == 0:
         raise DataError("the file holds no rows", source=path.name)
@@ -274,7 +276,7 @@ def _read_file(path: Path, formats: Sequence[Format], reading: Reading) -> Datas
 
 
 def _check_start(path: Path, kind: Format) -> None:
-    if not path.is_file():  # a pipe of that name in a folder would wait for its other end
+    if not path.is_file():  # reading a named pipe would wait for its other end
         raise DataError("not a file", source=path.name)
     with path.open("rb") as file:
         start = file.read(4)
@@ -285,13 +287,9 @@ def _check_start(path: Path, kind: Format) -> None:
             raise DataError(f"not a text file but {what}", source=path.name, fix=fix)
 
 
-def _read_hub(repo: str, config: str | None, revision: str | None) -> dict[str, Dataset]:
-    return _plain_splits(hub.read_hub(repo, config, revision), repo)
-
-
 def _plain_splits(loaded: DatasetDict, source: str) -> dict[str, Dataset]:
-    """Take the splits that have a known name, without features that would decode anything."""
-    # "validation" before "dev", where there are both
+    """Return the splits that have a known name, without features that would decode anything."""
+    # Where there are both "validation" and "dev", the former is taken
     known = sorted(folders.WORDS.keys() & loaded.keys(), key=SPLITS.__contains__)
     named = {folders.WORDS[name]: loaded[name] for name in known}
     splits = {name: named[name] for name in SPLITS if name in named}
@@ -309,10 +307,11 @@ def _plain_splits(loaded: DatasetDict, source: str) -> dict[str, Dataset]:
 
 
 def columns_of(name: str, names: Sequence[str], *, numbers: bool = True) -> list[str] | None:
-    """Return the columns that a parameter names: one, or several with commas between, each by name or number from 1.
+    """Return the columns that a parameter names: one, or several separated by commas, each by name or number from 1.
 
-    A number is meant only where no column has it for a name; a name in another case or behind a "#", or a field within
-    a column of objects, where one only has it. None where one is not there.
+    A column whose name is the number comes before the column at that position. Where no name is equal, a name that
+    differs in case or by a leading "#" counts, or a field of a column of objects, if there is only one. Returns None if
+    a column is missing.
 
     >>> columns_of("title, 3", ["class", "title", "body"])
     ['title', 'body']
@@ -335,12 +334,24 @@ def columns_of(name: str, names: Sequence[str], *, numbers: bool = True) -> list
 
 
 def name_of(reading: Reading, named_by: str, default: str) -> str:
-    """Return the wanted column that a parameter names, for readers that give the columns their names."""
+    """Return the wanted column that a parameter names, for readers of files without column names."""
     return next((name for name, parameter in reading.wanted.items() if parameter == named_by), default)
 
 
+def labelled_texts(reading: Reading, texts: Sequence, labels: Sequence) -> Dataset:
+    """Return texts and labels in the wanted columns, for readers of files without column names."""
+    names = name_of(reading, "TEXT_COLUMN", "text"), name_of(reading, "LABEL_COLUMN", "label")
+    return to_dataset(pa.table(dict(zip(names, (texts, labels), strict=True))))
+
+
+def tagged_words(reading: Reading, words: Sequence[list], tags: Sequence[list]) -> Dataset:
+    """Return the words of sentences and their tags in the wanted columns, which are those two or not given."""
+    names = [*reading.wanted, "tokens", "ner_tags"][:2]
+    return to_dataset(pa.table(dict(zip(names, (words, tags), strict=True))))
+
+
 def head(path: Path) -> str:
-    """Return the first HEAD characters of a text file, whatever is wrong with it."""
+    """Return the first HEAD characters of a text file, however damaged it is."""
     with path.open("rb") as file:
         start = file.read(HEAD)
     encoding = next((name for mark, name in BOMS.items() if start.startswith(mark)), "utf-8")
@@ -348,11 +359,11 @@ def head(path: Path) -> str:
 
 
 def text_of(path: Path, reading: Reading) -> bytes:
-    """Return the text of a file as UTF-8 without a byte order mark, from the encoding that it has.
+    """Return the text of a file, converted to UTF-8 without a byte order mark.
 
-    That is what ENCODING says, or else the byte order mark; else UTF-8, and where that is impossible cp1252 or, if a
-    byte is none there, Latin-1. Bytes that are UTF-8 in places only, or too many for a western language, may be text
-    of several encodings. Raises DataError.
+    The encoding is ENCODING, or else what the byte order mark says, or else UTF-8. Text that is not valid UTF-8 is read
+    as cp1252, or as Latin-1 if a byte is undefined there. Raises DataError where the text is UTF-8 in part, or has too
+    many non-ASCII bytes for a western language: then it may be in one of several encodings.
     """
     content = path.read_bytes()
     bom = next((mark for mark in BOMS if content.startswith(mark)), b"")
@@ -373,7 +384,7 @@ def text_of(path: Path, reading: Reading) -> bytes:
 
 
 def lines_of(path: Path, reading: Reading) -> list[str]:
-    """Return the lines of a text file, without what ends them: no other signs than line feeds part them."""
+    """Return the lines of a text file without their line ends; only line feeds separate lines."""
     return text_of(path, reading).decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
 
 
@@ -388,12 +399,12 @@ def _is_utf8(content: bytes) -> bool:
 
 
 def _western(content: bytes) -> str | None:
-    """Return cp1252 or latin-1 for bytes that are not all UTF-8 and may be western text, else None.
+    """Return "cp1252" or "latin-1" for bytes that are not UTF-8 but may be western text, else None.
 
-    Western text has accents on some of its letters, and hardly two bytes in a row that would be a character in UTF-8.
+    Western text has accents on some letters only, and hardly any byte sequence that would be a character in UTF-8.
     """
     high, plain = re.sub(rb"[^\x80-\xff]", b"", content), len(re.findall(rb"[A-Za-z]", content))
-    # Mac Roman has accents where cp1252 has rare letters and Latin-1 none
+    # Where Mac Roman has accented letters, cp1252 has rare ones and Latin-1 has none
     rare = len(re.findall(rb"[\x81\x83\x88-\x8a\x8c-\x90\x98\x9a\x9c-\x9f]", high))
     pairs = sum(map(len, re.findall(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}", content)))
     is_mac = rare > 1 + len(re.findall(rb"[\xc0-\xff]", high))
@@ -403,7 +414,7 @@ def _western(content: bytes) -> str | None:
 
 
 def to_table(rows: Iterator[Sequence], schema: pa.Schema) -> pa.Table:
-    """Turn rows into Arrow, few at a time: as Python objects they are many times as large."""
+    """Turn rows into an Arrow table batch by batch, for as Python objects they take many times the memory."""
     batches = []
     while batch := list(islice(rows, BATCH)):
         columns = zip(zip(*batch, strict=True), schema.types, strict=True)
@@ -412,15 +423,15 @@ def to_table(rows: Iterator[Sequence], schema: pa.Schema) -> pa.Table:
 
 
 def to_dataset(table: pa.Table, features: Features | None = None, *, builder_name: str | None = None) -> Dataset:
-    """Wrap a table in memory as a `Dataset`. Nothing of it is cached on disk, so no old content can come back."""
+    """Wrap a table in memory as a `Dataset`. Nothing is cached on disk, so no old content can come back."""
     info = DatasetInfo(features=features, builder_name=builder_name)
     return Dataset(table.replace_schema_metadata(None), info=info, fingerprint=generate_random_fingerprint())
 
 
 def plain_features(schema: pa.Schema, declared: Features) -> Features:
-    """Return the features of a table's own types: of the `declared` ones only names of classes are believed.
+    """Return the features that a table's own types have; of the `declared` features, only class names are used.
 
-    An image or audio stays the bytes and path it is, which nothing decodes or asks for.
+    Images and audio stay bytes and a path, which nothing decodes or opens.
     """
     features = Features.from_arrow_schema(schema.remove_metadata())
     for name, feature in declared.items():
@@ -430,14 +441,14 @@ def plain_features(schema: pa.Schema, declared: Features) -> Features:
 
 
 def check_width(path: Path, columns: Sized) -> None:
-    """Raise DataError for more columns than can be handled in seconds."""
+    """Raise DataError if there are more columns than can be handled in seconds."""
     if len(columns) > MOST_COLUMNS:
         fix = f"keep those that are needed; {MOST_COLUMNS:,} are read"
         raise DataError(f"{len(columns):,} columns", source=path.name, fix=fix)
 
 
 def not_utf8(name: str, content: bytes) -> DataError:
-    """Find the lines that are not UTF-8: for an error, once decoding has failed."""
+    """Return the error about the lines that are not UTF-8, once decoding has failed."""
     bad = {}
     for number, line in enumerate(content.split(b"\n"), 1):
         try:
@@ -450,23 +461,17 @@ def not_utf8(name: str, content: bytes) -> DataError:
 
 
 class NoColumn(DataError):
-    """A column that is needed is not there."""
+    """A column that is needed is missing."""
 
 
 def no_column(
     source: str, wanted: Mapping[str, str], names: Sequence[str], *, where: str = "", hint: str = ""
 ) -> NoColumn:
-    """Say which of the `wanted` columns is not among `names`, and the parameter that names it."""
+    """Return the error about the first of the `wanted` columns that is not among `names`."""
     missing = next((name for name in wanted if columns_of(name, names) is None), next(iter(wanted)))
-    shown = ", ".join(repr(name[:60]) for name in names[:12])
-    return NoColumn(
-        f"no column {missing!r}{where}; it has {shown}",
-        source=source,
-        column=missing,
-        fix=(
-            f"name the right one by {parameter(named_by)}" if (named_by := wanted[missing]) else "rename it in the file"
-        )
-        + (f'; for one text a row give {parameter(named_by)} ""' if named_by == "PAIR_COLUMN" else "")
-        + hint,
-        parameter=named_by,
-    )
+    named_by, shown = wanted[missing], ", ".join(repr(name[:60]) for name in names[:12])
+    fix = f"name the right one by {parameter(named_by)}" if named_by else "rename it in the file"
+    if named_by == "PAIR_COLUMN":
+        fix += f'; if there is one text per row, give {parameter(named_by)} ""'
+    problem = f"no column {missing!r}{where}; it has {shown}"
+    return NoColumn(problem, source=source, column=missing, fix=fix + hint, parameter=named_by)

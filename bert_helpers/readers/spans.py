@@ -1,9 +1,8 @@
-"""Texts with entities as spans of characters, as annotation tools export them: doccano, Label Studio, Prodigy, spaCy.
+"""Texts with entities as character spans, as exported by annotation tools: doccano, Label Studio, Prodigy, spaCy.
 
-A row is known by its shape: a text, and a list of spans with beginning, end and type, whatever a tool calls these.
+A row is recognised by its shape: a text, and a list of spans with start, end and type, whatever a tool calls these.
 """
 
-import ast
 import csv
 import io
 import json
@@ -18,16 +17,17 @@ from typing import NamedTuple
 from datasets import Dataset, Features, List, Value
 
 from bert_helpers.errors import DataError
-from bert_helpers.readers.source import Format, Reading, lines_of, text_of, to_dataset
+from bert_helpers.readers.json_rows import parsed_cell
+from bert_helpers.readers.source import Format, Reading, lines_of, tagged_words, text_of, to_dataset
 
 TEXT = ("text", "content", "raw", "sentence", "document")
 SPANS = ("spans", "entities", "label", "labels", "annotations", "annotation", "ents")
-TOKENS, TAGS = ("tokens", "words"), ("tags", "tag", "ner_tags", "labels", "label")  # of cells that are lists
+TOKENS, TAGS = ("tokens", "words"), ("tags", "tag", "ner_tags", "labels", "label")  # columns whose cells are lists
 START, END = ("start", "start_offset", "start_char", "begin"), ("end", "end_offset", "end_char", "stop")
 LABEL = ("label", "labels", "entity", "entity_group", "entity_type", "type", "tag", "tag_name", "category")
-NAME = "bert_helpers.spans"  # `info.builder_name` of what has the columns of FEATURES
+NAME = "bert_helpers.spans"  # `info.builder_name` of rows with the columns of FEATURES
 NUMBER = "number"  # of the row in its file
-ENOUGH = 10  # spans by which it is known how their ends are counted
+ENOUGH = 10  # spans that show how their ends are counted
 LOOKED_AT = 20  # rows by which a file is recognised
 SPAN = {"start": Value("int64"), "end": Value("int64"), "label": Value("string"), "text": Value("string")}
 FEATURES = Features({"text": Value("string"), "spans": List(SPAN), NUMBER: Value("int64")})
@@ -39,7 +39,7 @@ EARLY = "begin at the blank before a word and end amid one, which is taken whole
 
 
 class Span(NamedTuple):
-    """An entity: characters `start` to `end` (exclusive) of the text, its type, and its text where the file has it."""
+    """An entity: characters `start` to `end` (exclusive) of the text, its type, and its text if the file has it."""
 
     start: int
     end: int
@@ -48,7 +48,7 @@ class Span(NamedTuple):
 
 
 class Annotated(NamedTuple):
-    """A text with its entities; `left_out` says why it is not to be used, if so."""
+    """A text with its entities; `left_out` is the reason why it is not used, if there is one."""
 
     text: str
     spans: list[Span]
@@ -59,41 +59,40 @@ class Annotated(NamedTuple):
 
 
 def read_json(path: Path, reading: Reading) -> Dataset:
-    """Read a tool's JSON or JSON Lines: FEATURES, a row a text."""
+    """Read a tool's JSON or JSON Lines as FEATURES, one row per text."""
     return to_rows(_items(text_of(path, reading).decode()), path.name, reading)
 
 
 def read_table(path: Path, reading: Reading) -> Dataset:
     """Read a CSV or TSV whose columns are texts and lists of spans."""
     text = text_of(path, reading).decode()
+    return to_rows(_cells(text, _delimiter(text)), path.name, reading)
+
+
+def read_lists(path: Path, reading: Reading) -> Dataset:
+    """Read a CSV or TSV whose cells are lists of words, or sentences (words separated by blanks), and lists of tags."""
+    text = text_of(path, reading).decode()
+    rows = _cells(text, _delimiter(text, (*TEXT, *TOKENS), TAGS))
+    columns = []
+    for name, usual in zip([*reading.wanted, "tokens", "ner_tags"], ((*TOKENS, *TEXT), TAGS), strict=False):
+        column = next((n for n in rows[0] if n == name or n.lower() in usual), "")
+        columns.append([parsed_cell(row[column]) for row in rows])
+        if column != name:
+            reading.assume(name, f"in column {column}")
+    words = [words.split() if isinstance(words, str) else words for words in columns[0]]
+    return tagged_words(reading, words, columns[1])
+
+
+def _cells(text: str, delimiter: str) -> list[dict[str, str]]:
     before = csv.field_size_limit(2**31 - 1)
     try:
-        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=_delimiter(text) or ",")
-        return to_rows(list(rows), path.name, reading)
+        return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
     finally:
         csv.field_size_limit(before)
 
 
-def read_lists(path: Path, reading: Reading) -> Dataset:
-    """Read a CSV or TSV whose cells are lists of words, or sentences (words between blanks), and lists of tags."""
-    text = text_of(path, reading).decode()
-    tokens, tags = [*reading.wanted, "tokens", "ner_tags"][:2]
-    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=_delimiter(text, (*TEXT, *TOKENS), TAGS)))
-    given = {
-        name: next((n for n in rows[0] if n == name or n.lower() in usual), "")
-        for name, usual in ((tokens, (*TOKENS, *TEXT)), (tags, TAGS))
-    }
-    columns = {name: [_parsed(row[column]) for row in rows] for name, column in given.items()}
-    columns[tokens] = [words.split() if isinstance(words, str) else words for words in columns[tokens]]
-    for name, column in given.items():
-        if column != name:
-            reading.assume(name, f"in column {column}")
-    return Dataset.from_dict(columns)
-
-
 def read_spacy(path: Path, reading: Reading) -> Dataset:
-    """Read the JSON that spaCy 2 trained on, documents > paragraphs > sentences > tokens: a row a sentence."""
-    tokens, tags = [*reading.wanted, "tokens", "ner_tags"][:2]
+    """Read spaCy 2's JSON for training, documents > paragraphs > sentences > tokens: one row per sentence."""
     documents = json.loads(text_of(path, reading))
     sentences = [
         sentence["tokens"]
@@ -101,13 +100,12 @@ def read_spacy(path: Path, reading: Reading) -> Dataset:
         for paragraph in document["paragraphs"]
         for sentence in paragraph["sentences"]
     ]
-    columns = {tokens: [[token["orth"] for token in sentence] for sentence in sentences]}
-    columns[tags] = [[token.get("ner", "O") for token in sentence] for sentence in sentences]
-    return Dataset.from_dict(columns)
+    words = [[token["orth"] for token in sentence] for sentence in sentences]
+    return tagged_words(reading, words, [[token.get("ner", "O") for token in sentence] for sentence in sentences])
 
 
 def read_pubtator(path: Path, reading: Reading) -> Dataset:
-    """Read PubTator's documents: title and abstract as one text, and spans of it; relations are skipped."""
+    """Read PubTator's documents: title and abstract as one text, with its spans; relations are skipped."""
     rows: dict[str, dict] = {}
     for line in lines_of(path, reading):
         if match := PUBTATOR.fullmatch(line):
@@ -120,7 +118,7 @@ def read_pubtator(path: Path, reading: Reading) -> Dataset:
 
 
 def to_rows(items: Sequence[object], source: str, reading: Reading) -> Dataset:
-    """Return rows of a tool as FEATURES; says how many were left out, and why. Raises DataError for other rows."""
+    """Return a tool's rows as FEATURES, and note how many were left out, and why. Raises DataError for other rows."""
     rows = {number: annotated(item) for number, item in enumerate(items, 1)}
     if bad := [number for number, row in rows.items() if row is None]:
         fix = 'write rows as {"text": "Ann sings", "spans": [[0, 3, "PER"]]}'
@@ -134,7 +132,7 @@ def to_rows(items: Sequence[object], source: str, reading: Reading) -> Dataset:
 
 
 def read_brat(folder: Path, reading: Reading) -> Dataset:
-    """Read brat's folder: a text in each .txt, its entities in the .ann beside it; what else an .ann holds is skipped.
+    """Read brat's folder: a text in each .txt, its entities in the .ann next to it. Other annotations are skipped.
 
     An entity in several pieces is taken from its first to its last character. Raises DataError.
     """
@@ -155,19 +153,23 @@ def read_brat(folder: Path, reading: Reading) -> Dataset:
         fix = 'write entities as "T1", tab, type, beginning and end, tab, text'
         raise DataError("not a line of brat's", source=folder.name, row=list(dict.fromkeys(bad)), unit="file", fix=fix)
     if pieces:
-        shown = ", ".join(pieces[:10]) + ", …" * (len(pieces) > 10)
-        reading.assume(f"{len(pieces)} entities in pieces", f"taken whole ({shown})")
+        reading.assume(f"{len(pieces)} entities in pieces", f"taken whole ({first_ten(pieces)})")
     return to_rows(rows, folder.name, reading)
 
 
+def first_ten(names: Sequence[object]) -> str:
+    """Return the first ten names for a note."""
+    return ", ".join(map(str, names[:10])) + ", …" * (len(names) > 10)
+
+
 def is_brat(folder: Path) -> bool:
-    """Whether a folder has annotations, each with its text."""
+    """Whether a folder has .ann files, each with its text."""
     notes = sorted(folder.glob("*.ann"))
     return bool(notes) and all(path.with_suffix(".txt").is_file() for path in notes)
 
 
 def _items(text: str) -> list:
-    """The rows of JSON or JSON Lines, or those among them that another object holds."""
+    """Return the rows of JSON or JSON Lines, or those in a list within an object."""
     try:
         content = json.loads(text)
     except ValueError:
@@ -179,7 +181,7 @@ def _items(text: str) -> list:
 
 
 def looks_annotated(head: str) -> bool:
-    """Whether a JSON file begins as texts with lists of spans do: in lines, an array, or an array within an object."""
+    """Whether JSON begins like texts with lists of spans: in lines, an array, or an array within an object."""
     decoder = json.JSONDecoder()
     for start in [0, *(match.end() for match in re.finditer(r'(^\s*|"\w+":\s*)\[', head))][:5]:
         for _ in range(LOOKED_AT):
@@ -195,7 +197,7 @@ def looks_annotated(head: str) -> bool:
 
 
 def _delimiter(head: str, texts: Collection[str] = TEXT, labels: Collection[str] = SPANS) -> str:
-    """The delimiter under which the first line names a column of texts and one of labels."""
+    """Return the delimiter under which the first line names a column of texts and one of labels."""
     for sign in ",;\t|":
         names = {name.strip().strip('"').lower() for name in head.split("\n", 1)[0].strip().split(sign)}
         if names & {*texts} and names & {*labels}:
@@ -204,12 +206,12 @@ def _delimiter(head: str, texts: Collection[str] = TEXT, labels: Collection[str]
 
 
 def looks_listed(head: str) -> bool:
-    """Whether the beginning of a delimited file is that of texts with lists of spans."""
+    """Whether a delimited file begins like texts with lists of spans."""
     return bool(_delimiter(head) and re.search(r"[,;\t|]\s*\"?\[\s*[\[({\]]", head))
 
 
 def looks_like_lists(head: str) -> bool:
-    """Whether the beginning of a delimited file is that of sentences with lists of tags."""
+    """Whether a delimited file begins like sentences with lists of tags."""
     return bool(_delimiter(head, (*TEXT, *TOKENS), TAGS) and re.search(r"[,;\t|]\s*\"?\[\s*[\"']", head))
 
 
@@ -217,7 +219,7 @@ def looks_like_lists(head: str) -> bool:
 
 
 def annotated(row: object) -> Annotated | None:
-    """Return a row of a tool as text and spans; None where it is not one.
+    """Return a tool's row as text and spans; None if it is neither.
 
     >>> annotated({"text": "Ann sings", "label": [[0, 3, "PER"]]})
     Annotated(text='Ann sings', spans=[Span(start=0, end=3, label='PER', text=None)], left_out='')
@@ -246,7 +248,7 @@ def annotated(row: object) -> Annotated | None:
                   if "entity" in piece]  # fmt: skip
         return Annotated("".join(piece["text"] for piece in data), [Span(*piece) for piece in pieces])
     text = next((fields[name] for name in (*TEXT, "data") if isinstance(fields.get(name), str)), None)
-    found = [_spans(_parsed(fields[name])) for name in SPANS if name in fields]
+    found = [_spans(parsed_cell(fields[name])) for name in SPANS if name in fields]
     spans = next((spans for spans in found if spans is not None), [] if not found else None)
     if text is None or spans is None:
         return None
@@ -255,9 +257,9 @@ def annotated(row: object) -> Annotated | None:
 
 
 def _document(passages: Sequence[Mapping], entities: Sequence[Mapping]) -> Annotated:
-    """One text of the passages of BioC, with entities in each, or BigBio, with entities beside them (task_schemas.md).
+    """Join the passages of BioC, with entities in each, or BigBio, with entities next to them (task_schemas.md).
 
-    Their offsets are of the whole text. An entity in pieces is taken whole.
+    Offsets are those of the whole text. An entity in pieces is taken whole.
     """
     text, found = "", [(entity["offsets"], entity["type"], entity["text"]) for entity in entities]
     for passage in passages:
@@ -270,18 +272,6 @@ def _document(passages: Sequence[Mapping], entities: Sequence[Mapping]) -> Annot
                             for places, label, texts in found if places])  # fmt: skip
 
 
-def _parsed(value: object) -> object:
-    """The list that a cell of a table writes out, as JSON, Python or NumPy (without commas); others as they are."""
-    if not isinstance(value, str) or not value.strip().startswith(("[", "(")):
-        return value
-    for parse, text in ((json.loads, value), (ast.literal_eval, re.sub(r"(?<=['\"])\s+(?=['\"])", ", ", value))):
-        try:
-            return parse(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-    return value
-
-
 def _spans(value: object) -> list[Span] | None:
     if value is None:
         return []
@@ -292,15 +282,15 @@ def _spans(value: object) -> list[Span] | None:
 
 
 def _span(item: object) -> list[Span] | None:
-    """The spans of one item, which may have several types or places; [] for relations; None for what is no span."""
+    """Return the spans of one item, which may have several types or places; [] for relations; None for other items."""
     if isinstance(item, (list, tuple)) and len(item) == 3:
         numbers, names = ([x for x in item if isinstance(x, kind)] for kind in (int, str))
         return [Span(*numbers, *names)] if (len(numbers), len(names)) == (2, 1) else None
     if not isinstance(item, Mapping):
         return None
-    if isinstance(item.get("value"), Mapping) or "from_id" in item:  # of Label Studio's results some are no spans
+    if isinstance(item.get("value"), Mapping) or "from_id" in item:  # a result of Label Studio, which may be no span
         return _span(item["value"]) if "start" in item.get("value", {}) else []
-    if isinstance(points := item.get("points"), list):  # Dataturks'; the last character is the entity's own
+    if isinstance(points := item.get("points"), list):  # Dataturks', with inclusive ends
         places = [_span({**point, "end": point["end"] + 1, "label": item.get("label")}) for point in points]
         return [span for place in places for span in place or []]
     start, end = (next((item[name] for name in names if name in item), None) for names in (START, END))
@@ -316,11 +306,11 @@ def _span(item: object) -> list[Span] | None:
 
 
 def to_tags(row: Annotated, words: Sequence[tuple[int, int]]) -> tuple[list[str], list[Span], list[str], list[str]]:
-    """Return the IOB2 tags of a text's words, the spans they stand for, what was done to some, and what is wrong.
+    """Return the IOB2 tags of a text's words, the spans they stand for, the changes to spans, and what is wrong.
 
-    `words` are the characters of each word. Blanks at the ends of a span are cut off; a word that a span cuts is taken
-    whole; of spans within one another, or of one word, the longest is kept. Wrong are spans outside of the text or
-    without a word, those whose text is another, and those that overlap or have two types.
+    `words` are the start and end of each word. Blanks at the ends of a span are cut off. A span that cuts a word takes
+    the whole word. Of nested spans, or of several in one word, the longest is kept. Spans are wrong if they are outside
+    the text, have no word, have a text other than the file says, overlap, or have two types.
     """
     spans, done, wrong, early = [], [], [], set()
     for span in sorted(set(row.spans)):
@@ -332,7 +322,8 @@ def to_tags(row: Annotated, words: Sequence[tuple[int, int]]) -> tuple[list[str]
         else:
             start = span.start + len(piece) - len(piece.lstrip())
             spans.append(Span(start, start + len(piece.strip()), span.label))
-            early |= {spans[-1]} if start > span.start else set()
+            if start > span.start:
+                early.add(spans[-1])
             done += ["blanks at the ends cut off"] * (piece != piece.strip())
     spans = sorted(set(spans), key=lambda span: (span.start, -span.end))
     for i, one in enumerate(spans):
@@ -360,9 +351,9 @@ def _fits(text: str, span: Span) -> bool:
 
 
 def with_fitting_offsets(rows: Sequence[Annotated]) -> tuple[Sequence[Annotated], str]:
-    """Return rows whose offsets are counted in another way, if all their texts fit then, with that way's name.
+    """Return rows with converted offsets, if all texts of spans fit then, and how the offsets had been counted.
 
-    Offsets of JavaScript count a sign beyond Unicode's first plane, such as an emoji, twice.
+    JavaScript's offsets count a character beyond Unicode's first plane, such as an emoji, twice.
     """
     if all(_fits(text, span) for text, spans, _ in rows for span in spans):
         return rows, ""
@@ -379,9 +370,9 @@ def with_fitting_offsets(rows: Sequence[Annotated]) -> tuple[Sequence[Annotated]
 
 
 def ends_inclusive(rows: Sequence[Annotated], places: Sequence[Sequence[tuple[int, int]]]) -> bool:
-    """Whether the last characters of spans are the entities' own: each begins a word, and cuts the last letter off one.
+    """Whether spans' ends are inclusive: each span starts with a word, and cuts the last letter off one.
 
-    `places` are the characters of the words of each text.
+    `places` are the start and end of each text's words.
     """
     found = []
     for (text, spans, _), words in zip(rows, places, strict=True):
@@ -394,7 +385,7 @@ def ends_inclusive(rows: Sequence[Annotated], places: Sequence[Sequence[tuple[in
 
 
 def with_exclusive_ends(rows: Sequence[Annotated]) -> list[Annotated]:
-    """Return rows whose spans end a character later."""
+    """Return rows whose spans end one character later."""
     return [row._replace(spans=[span._replace(end=span.end + 1) for span in row.spans]) for row in rows]
 
 
@@ -407,7 +398,7 @@ def _counted(content: bytes, span: Span, code: str, width: int) -> dict[str, int
 
 
 def find_words(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the characters of each word, slices of the text in its order."""
+    """Return the start and end of each word; the words are slices of the text, in its order."""
     places, position = [], 0
     for word in words:
         start = text.index(word, position)
@@ -416,7 +407,7 @@ def find_words(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
     return places
 
 
-# What texts with spans are read from
+# The formats of texts with spans, or of words with tags in the tools' own forms
 FORMATS = (
     Format((".json", ".jsonl"), read_json, looks=looks_annotated),
     Format((".csv", ".tsv"), read_table, looks=looks_listed),

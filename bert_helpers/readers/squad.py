@@ -1,9 +1,8 @@
-"""Questions on contexts: SQuAD's JSON (data > paragraphs > context and qas) and its relatives, in rows of any table.
+"""Questions about contexts: SQuAD's JSON (data > paragraphs > context and qas), its relatives, and rows of tables.
 
-Rows become QUESTIONS as they are; `placed` then finds the answers whose place is missing or wrong.
+Rows become QUESTIONS unchanged; `placed` then finds the answers whose position is missing or wrong.
 """
 
-import ast
 import json
 import re
 from collections import Counter
@@ -15,7 +14,8 @@ from datasets import Dataset, Features, Json, List, Value
 
 from bert_helpers.errors import DataError
 from bert_helpers.readers import json_rows, tables
-from bert_helpers.readers.source import SURROGATE, Format, Reading, note, text_of
+from bert_helpers.readers.json_rows import parsed_cell
+from bert_helpers.readers.source import SURROGATE, Format, Reading, keep_source, note, text_of
 
 QUESTIONS = Features(
     {
@@ -31,11 +31,11 @@ STARTS = ("answer_start", "answer_starts", "start")
 
 
 def read_squad(path: Path, reading: Reading) -> Dataset:
-    """Read QUESTIONS from SQuAD's articles, paragraphs and questions, or rows of JSON. Raises DataError."""
+    """Read QUESTIONS from SQuAD's articles, paragraphs and questions, or from rows of JSON. Raises DataError."""
     content = text_of(path, reading)
     try:
         found = json.loads(content)
-    except (ValueError, RecursionError):  # lines, or no JSON
+    except (ValueError, RecursionError):  # JSON Lines, or not JSON
         found = None
     if not isinstance(found, Mapping):
         _, rows = json_rows.read_rows(path, reading, content)
@@ -49,7 +49,7 @@ def read_squad(path: Path, reading: Reading) -> Dataset:
 
 
 def _nested(node: Mapping, **above: object) -> Iterator[dict]:
-    """The questions below a node of SQuAD's tree, each with its context and title."""
+    """Yield the questions below a node of SQuAD's tree, each with its context and title."""
     above |= {name: node[name] for name in ("title", "context") if name in node}
     inner = next((name for name in ("data", "paragraphs", "qas") if isinstance(node.get(name), list)), None)
     if inner is None and "question" not in node:
@@ -61,7 +61,7 @@ def _nested(node: Mapping, **above: object) -> Iterator[dict]:
 
 
 def _read_table(kind: Format) -> Format:
-    """The format of a table whose rows are questions."""
+    """Return a table's format with rows read as questions."""
 
     def read(path: Path, reading: Reading) -> Dataset:
         how = replace(reading, wanted=WANTED)
@@ -73,7 +73,7 @@ def _read_table(kind: Format) -> Format:
 
 
 def from_dataset(dataset: Dataset, source: str) -> Dataset:
-    """Return the rows of any data set as QUESTIONS. Raises DataError."""
+    """Return a data set's rows as QUESTIONS. Raises DataError."""
     if all(dataset.features.get(name) == feature for name, feature in QUESTIONS.items() if name != "title"):
         return dataset.select_columns([name for name in QUESTIONS if name in dataset.column_names])
     rows = dataset.to_list()
@@ -83,7 +83,7 @@ def from_dataset(dataset: Dataset, source: str) -> Dataset:
 
 
 def to_questions(rows: Iterable[Mapping], source: str) -> Dataset:
-    """Return rows as QUESTIONS, whatever form their answers have; without answers where no row has that column.
+    """Return rows as QUESTIONS, with answers in any known form; without `answers` if no row has that column.
 
     Raises DataError with all bad rows.
     """
@@ -100,7 +100,7 @@ def to_questions(rows: Iterable[Mapping], source: str) -> Dataset:
         name = fields.get("id")
         values["id"] = None if name is None or str(name).strip() == "" else str(name)
         given = next((fields[name] for name in ANSWERS if name in fields), None)
-        answers = _answers(_written_out(given), fields)
+        answers = _answers(parsed_cell(given), fields)
         has_answers |= any(name in fields for name in ANSWERS)
         texts = [values["question"], values["context"], values["title"], *(text for text, _ in answers or [])]
         if not all(isinstance(text, str | None) for text in texts):
@@ -123,21 +123,8 @@ def to_questions(rows: Iterable[Mapping], source: str) -> Dataset:
     return Dataset.from_dict({name: columns[name] for name in kept}, features=kept)
 
 
-def _written_out(value: object) -> object:
-    """What a cell of a table writes out, as JSON, Python or NumPy do; other texts as they are."""
-    if not isinstance(value, str) or not re.match(r"\s*[\[{]", value):
-        return value
-    plain = re.sub(r"array\((\[.*?\])(, dtype=\w+)?\)", r"\1", value, flags=re.DOTALL)
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            return parse(plain)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-    return value
-
-
 def _answers(value: object, row: Mapping) -> list[tuple[str, int | None]] | None:
-    """Texts and their places; None where they are of no known form."""
+    """Return answers' texts and positions; None if their form is unknown."""
     if value is None and any(name in row for name in ANSWERS) and not row.get("is_impossible"):
         return None
     if isinstance(value, Mapping) and "text" in value:
@@ -160,14 +147,14 @@ def _answers(value: object, row: Mapping) -> list[tuple[str, int | None]] | None
     return list(zip(texts, places, strict=True)) if all(abs(place or 0) < 2**31 for place in places) else None
 
 
-# --- answers in their places -------------------------------------------------------------------------------
+# --- positions of answers ----------------------------------------------------------------------------------
 
 
 def placed(dataset: Dataset, *, nearest: bool = False) -> Dataset:
-    """Return QUESTIONS with an id for each, and answers that stand where they are said to, as far as that is sure.
+    """Return QUESTIONS with an id for each, and with the positions of answers corrected where that is certain.
 
-    Blanks around an answer are cut off. One that is not at its answer_start, or has none, is taken where it stands, if
-    it stands once in the context; with `nearest` also if it stands there several times. The notes count what was done.
+    Blanks around an answer are cut off. An answer that is not at its answer_start, or has none, gets the position where
+    it occurs in the context, if it occurs once or, with `nearest`, several times. The notes count the changes.
     """
     done: Counter[str] = Counter()
     rows = dataset.to_dict()
@@ -186,8 +173,7 @@ def placed(dataset: Dataset, *, nearest: bool = False) -> Dataset:
             names[i] = f"{name}#{seen[name]}"
     done["ids that were there already, numbered"] = len(names) - len(seen)
     kept = Features({name: QUESTIONS[name] for name in dataset.column_names})
-    fixed = Dataset.from_dict({**rows, "id": names}, features=kept)
-    fixed.info.description, fixed.info.citation = dataset.info.description, dataset.info.citation
+    fixed = keep_source(Dataset.from_dict({**rows, "id": names}, features=kept), dataset)
     for what, count in done.items():
         if count:
             note(fixed, what, str(count))
@@ -195,7 +181,7 @@ def placed(dataset: Dataset, *, nearest: bool = False) -> Dataset:
 
 
 def _place(context: str, text: str, start: int | None, nearest: bool) -> tuple[str, int | None, list[str]]:
-    """The answer without blanks around it, its place, and what was done."""
+    """Return the answer without blanks around it, its position, and the changes made."""
     clean = text.strip() or text
     what = ["answers without the blanks around them"] * (clean != text)
     before = len(text) - len(text.lstrip())
@@ -212,6 +198,6 @@ def _place(context: str, text: str, start: int | None, nearest: bool) -> tuple[s
 
 
 NESTED = Format((".json",), read_squad, looks=lambda head: '"paragraphs"' in head or '"qas"' in head)
-# What questions are read from
+# The formats of questions
 TABLES = tuple(_read_table(kind) for kind in tables.FORMATS if not kind.is_folder)
 FORMATS = (Format((".json", ".jsonl"), read_squad), *TABLES)

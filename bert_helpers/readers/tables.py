@@ -1,4 +1,4 @@
-"""The formats that rows of texts are read from: the first that recognises a file reads it."""
+"""The formats of tables of texts. The first that recognises a file reads it."""
 
 from bert_helpers.readers.annotations import ANNOTATIONS
 from bert_helpers.readers.class_folders import CLASS_FILES, CLASS_FOLDERS

@@ -1,34 +1,33 @@
-"""WebAnno TSV 3, which INCEpTION exports, recognised by its first line (inception-project.github.io, user guide,
+"""WebAnno TSV 3, as exported by INCEpTION and recognised by its first line (inception-project.github.io, user guide,
 "WebAnno TSV 3.3 File format").
 """
 
 import re
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 from datasets import Dataset
 
 from bert_helpers.errors import DataError, parameter
-from bert_helpers.readers.source import Format, Reading, lines_of
+from bert_helpers.readers.source import Format, Reading, lines_of, tagged_words
 
-TOKEN = re.compile(r"\d+-\d+\t")  # of a sentence, in it; 1-2.1 is a piece of 1-2
-NUMBER = re.compile(r"\[\d+\]$")  # of an entity of several words
-FIRST = 3  # columns of number, place and word come before those of annotations
-NONE = ("_", "*")  # no annotation; one without a value
+TOKEN = re.compile(r"\d+-\d+\t")  # the numbers of sentence and word; 1-2.1 is a part of word 1-2
+NUMBER = re.compile(r"\[\d+\]$")  # the number of an entity of several words
+FIRST = 3  # the columns of annotations follow those of number, offsets and word
+NONE = ("_", "*")  # no annotation; an annotation without a value
 
 
 def read_webanno(path: Path, reading: Reading) -> Dataset:
-    """Read words, and as tags the one feature of spans that has values, or the one that TAGS_COLUMN names.
+    """Read words and, as tags, the only feature of spans that has values, or the one that TAGS_COLUMN names.
 
     Raises DataError for several features with values, and for words with several values.
     """
     lines = lines_of(path, reading)
-    tokens, tags = [*reading.wanted, "tokens", "ner_tags"][:2]
     layers = [line.removeprefix("#T_SP=").strip().split("|")[1:] for line in lines if line.startswith("#T_SP=")]
     names = [name for layer in layers for name in layer]
     rows = {number: line.split("\t") for number, line in enumerate(lines, 1) if TOKEN.match(line)}
-    used = [i for i, _ in enumerate(names) if not all(map(_is_none, (row[FIRST + i] for row in rows.values())))]
-    chosen = [i for i in used if names[i] == tags] or used
+    used = [i for i, _ in enumerate(names) if not all(_is_none(row[FIRST + i]) for row in rows.values())]
+    chosen = [i for i in used if names[i] in reading.wanted] or used
     if len(chosen) != 1:
         shown = ", ".join(names[i] for i in used) or "none"
         fix = f"name one by {parameter('TAGS_COLUMN')}"
@@ -39,9 +38,8 @@ def read_webanno(path: Path, reading: Reading) -> Dataset:
         raise DataError("a word has several values", source=path.name, row=bad, unit="line", fix=fix)
     reading.assume("tags", f"the feature {names[chosen[0]]}")
     sentences = [[*group] for _, group in groupby(rows.values(), key=lambda row: row[0].partition("-")[0])]
-    columns = {tokens: [[row[2] for row in sentence] for sentence in sentences]}
-    columns[tags] = [_tags([row[column] for row in sentence]) for sentence in sentences]
-    return Dataset.from_dict(columns)
+    words = [[row[2] for row in sentence] for sentence in sentences]
+    return tagged_words(reading, words, [_tags([row[column] for row in sentence]) for sentence in sentences])
 
 
 def _is_none(value: str) -> bool:
@@ -49,15 +47,13 @@ def _is_none(value: str) -> bool:
 
 
 def _tags(values: list[str]) -> list[str]:
-    """IOB2 of values; PER[1] is one entity with its neighbours of that number, and signs have backslashes before."""
-    pairs = zip(["_", *values], values, strict=False)
-    return [
-        "O"
-        if _is_none(value)
-        else ("I-" if value == before and NUMBER.search(value) else "B-")
-        + re.sub(r"\\(.)", r"\1", NUMBER.sub("", value))
-        for before, value in pairs
-    ]
+    """Return values as IOB2 tags; neighbours with the same number, PER[1], are one entity. Backslashes escape."""
+    tags = []
+    for before, value in pairwise(["_", *values]):
+        prefix = "I" if value == before and NUMBER.search(value) else "B"
+        kind = re.sub(r"\\(.)", r"\1", NUMBER.sub("", value))
+        tags.append("O" if _is_none(value) else f"{prefix}-{kind}")
+    return tags
 
 
 WEBANNO = Format((".tsv", ".txt"), read_webanno, looks=lambda head: head.startswith("#FORMAT=WebAnno TSV 3"))

@@ -1,4 +1,4 @@
-"""Texts, or pairs of them, and one class for each."""
+"""Texts, or pairs of texts, with one class each."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from datasets import ClassLabel, Dataset, DatasetDict
 from scipy.stats import entropy
 
-from bert_helpers import files
 from bert_helpers.data import (
     FILL,
     bad_rows,
@@ -30,7 +28,7 @@ from bert_helpers.metrics import ClassificationMeasure, probabilities
 from bert_helpers.readers.delimited import to_number
 from bert_helpers.readers.source import SPLITS, source_name
 from bert_helpers.tasks.base import Examples, class_fields, class_names, mean_loss
-from bert_helpers.tasks.texts import TextTask, read_texts, text_examples
+from bert_helpers.tasks.texts import TextTask, read_texts, save_logits, text_examples
 
 if TYPE_CHECKING:
     import torch
@@ -38,11 +36,11 @@ if TYPE_CHECKING:
     from transformers.trainer_utils import PredictionOutput
 
 
-WHOLE = re.compile(r"-?\d+(\.0+)?")  # a class that is a whole number, as a number of any type is written
+WHOLE = re.compile(r"-?\d+(\.0+)?")  # a class that is a whole number, in the spelling of any type of number
 
 
 class Classification(TextTask):
-    """Texts, or pairs of them, each of one class."""
+    """Texts, or pairs of texts, with one class each."""
 
     name = "classification"
     usage = """\
@@ -67,13 +65,11 @@ print(classify({example}, truncation=True, max_length={length}))"""
     ) -> DatasetDict:
         """Read texts and labels from `source`, as splits train, validation and test with columns `text` and `label`.
 
-        With `pair_column` a row has two texts, `text` and `text_pair`. `source` is "sample", a local file or folder
-        (CSV, TSV, JSON Lines, Parquet; in a folder one file a split: train, validation, test), or a Hub id
-        "owner/name[/config][@revision]". The sizes draw that many rows from a split, stratified (0 = all). A validation
-        or test split that is missing is taken from the training rows: of the size asked for, or a tenth. Other columns
-        of the source are kept.
-
-        Raises DataError, naming the file, row and column, when the data cannot be used.
+        With `pair_column`, a row has two texts, `text` and `text_pair`. `source` is "sample", a local file or folder
+        (CSV, TSV, JSON Lines, Parquet; a folder has one file per split: train, validation, test), or a Hub id
+        "owner/name[/config][@revision]". The sizes are numbers of rows to draw from a split, stratified (0 = all). A
+        missing validation or test split is taken from the training rows: the given size, or a tenth. Other columns of
+        the source are kept. Raises DataError, naming the file, row and column, when the data cannot be used.
         """
         splits = read_texts(source, text_column, pair_column, {"label": label_column}, sample="reviews", **reading)
         splits = _class_labels(splits, label_column, keep=reading.get("keep_labels", ""))
@@ -88,25 +84,25 @@ print(classify({example}, truncation=True, max_length={length}))"""
         return text_examples(split, [names[label] for label in split["label"][:]], names)
 
     def model_fields(self, train: Dataset) -> dict[str, object]:
-        """Return number and names of the classes."""
+        """Return the number and names of the classes."""
         return class_fields(train.features["label"].names)
 
     def loss(
         self, train: Dataset, config: PreTrainedConfig, *, class_weights: str = "none", label_smoothing: float = 0.0
     ) -> Callable[..., torch.Tensor] | None:
-        """Return cross entropy in which a row counts as its class's weight says, if they have any."""
+        """Return cross entropy in which each row has its class's weight; None if classes have no weights."""
         weights = weights_of(class_weights, train["labels"], class_names(config))
         return None if weights is None else weighted_loss(weights, label_smoothing=label_smoothing)
 
     def chance_loss(self, encoded: Dataset, config: PreTrainedConfig, *, class_weights: str = "none") -> float:
-        """Return the loss of saying how frequent each class is, as much as it weighs, in nats."""
+        """Return the loss of always predicting the classes' weighted shares, in nats."""
         weights = weights_of(class_weights, encoded["labels"], class_names(config))
         shares = np.bincount(encoded["labels"], minlength=config.num_labels) / len(encoded)
         shares = shares if weights is None else shares * weights
         return float(shares.sum() * entropy(shares))
 
     def measure(self, predictions: np.ndarray, references: np.ndarray, rows: Dataset) -> ClassificationMeasure:
-        """Measure logits (rows, classes) with the labels' numbers."""
+        """Measure logits (rows, classes) against label ids."""
         return ClassificationMeasure(predictions, references)
 
     def placeholders(self, rows: Dataset, config: PreTrainedConfig) -> dict[str, list]:
@@ -116,7 +112,7 @@ print(classify({example}, truncation=True, max_length={length}))"""
     def table(
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> dict[str, Sequence]:
-        """Return `label`, its `probability`, and `probability_…` of each class, by softmax."""
+        """Return `label`, its `probability`, and `probability_…` of each class (softmax)."""
         chances, names = probabilities(output.predictions).round(6), class_names(config)
         each = {f"probability_{name}": chances[:, i] for i, name in enumerate(names)}
         labels = [names[i] for i in output.predictions.argmax(axis=1)]
@@ -125,38 +121,29 @@ print(classify({example}, truncation=True, max_length={length}))"""
     def save_predictions(
         self, folder: Path, predictions: np.ndarray, rows: DatasetDict, outputs: Mapping[str, PredictionOutput]
     ) -> Path:
-        """Write predictions.csv, with a line for every row of every split in `outputs`, in the data's order.
+        """Write `label`, `predicted`, `probability` (of the predicted class) and logits: see `save_logits`."""
+        names = rows["test"].features["label"].names
 
-        Columns: `split`, `row` (from 0), `label`, `predicted`, `probability` (of the predicted class), and a `logit_…`
-        for each class.
-        """
-        names, tables = rows["test"].features["label"].names, []
-        for split, output in outputs.items():
-            logits = np.asarray(output.predictions, dtype=np.float64)
-            table = {
-                "split": split,
-                "row": range(len(logits)),
-                "label": [names[i] for i in output.label_ids],
-                "predicted": [names[i] for i in logits.argmax(axis=1)],
-                "probability": probabilities(logits).max(axis=1).round(6),
-            }
-            logits = pd.DataFrame(logits, columns=[f"logit_{name}" for name in names]).round(6)
-            tables.append(pd.concat([pd.DataFrame(table), logits], axis=1))
-        return files.write_text(folder / "predictions.csv", pd.concat(tables).to_csv(index=False))
+        def columns(logits: np.ndarray, label_ids: np.ndarray) -> dict[str, Sequence]:
+            predicted, chances = logits.argmax(axis=1), probabilities(logits).max(axis=1).round(6)
+            label, predicted = ([names[i] for i in numbers] for numbers in (label_ids, predicted))
+            return {"label": label, "predicted": predicted, "probability": chances}
+
+        return save_logits(folder, outputs, names, columns)
 
     def fits(self, config: PreTrainedConfig) -> bool:
-        """Whether a model is a sequence classifier of several outputs, of which it chooses one."""
+        """Whether a model is a sequence classifier with several outputs, of which it chooses one."""
         several = config.problem_type == "multi_label_classification"
         return super().fits(config) and config.num_labels > 1 and not several
 
 
 def weights_of(text: str, labels: Sequence[int], names: Sequence[str]) -> np.ndarray | None:
-    """Return the weight of each class that CLASS_WEIGHTS asks for; None for "none".
+    """Return the weight of each class according to CLASS_WEIGHTS; None for "none".
 
-    "balanced": n / (classes * rows of the class) of n rows, 1 on average over them, so that every class weighs as much
-    as any other: scikit-learn's, after King and Zeng (2001). Or names and numbers, "spam: 5, other: 1", also as Python
-    or JSON write them, where a class that is not named weighs 1. Raises ParameterError for an unknown class, or a
-    weight that is no number above 0.
+    "balanced" gives a class n / (classes * rows of the class) for n rows, which is 1 on average over rows, so that all
+    classes count the same: scikit-learn's rule, after King and Zeng (2001). Otherwise names and numbers, "spam: 5,
+    other: 1", also in Python's or JSON's notation; the weight of other classes is 1. Raises ParameterError for an
+    unknown class, or a weight that is not a number above 0.
 
     >>> weights_of("balanced", [0, 0, 0, 1], ["a", "b"]).round(2).tolist()
     [0.67, 2.0]
@@ -175,7 +162,7 @@ def weights_of(text: str, labels: Sequence[int], names: Sequence[str]) -> np.nda
 
 
 def weighted_loss(weights: Sequence[float], *, label_smoothing: float = 0.0) -> Callable[..., torch.Tensor]:
-    """Return cross entropy in which each row weighs as much as its class, a `Trainer`'s `compute_loss_func`."""
+    """Return cross entropy in which each row has its class's weight, as a `Trainer`'s `compute_loss_func`."""
     import torch  # see tasks/base.py
     from torch.nn.functional import cross_entropy
 
@@ -193,11 +180,11 @@ def load_transfer(
     test_size: int = 0,
     seed: int = 0,
 ) -> Dataset:
-    """Read rows of another domain for a classifier that exists already: columns `text` and `label`.
+    """Read rows of another domain for an existing classifier, with columns `text` and `label`.
 
-    `names` are the classifier's classes in order; every label must be one of them. `source` as in
-    `Classification.load`, or "sample": 80 product and restaurant reviews; of several splits the test split is taken.
-    Raises DataError for a label that the classifier does not know.
+    `names` are the classifier's classes in order; every label must be one of them. `source` is as in
+    `Classification.load`; "sample" is 80 product and restaurant reviews. Of several splits, the test split is taken.
+    Raises DataError for a label that is not a class.
     """
     options = {"sample": "transfer_reviews", "need_train": False}
     splits = read_texts(source, text_column, pair_column, {"label": label_column}, **options)
@@ -210,7 +197,7 @@ def load_transfer(
 
 
 def _class_labels(splits: dict[str, Dataset], column: str, *, keep: str = "") -> dict[str, Dataset]:
-    """Turn the `label` column of every split into one `ClassLabel`, the names taken from the training rows."""
+    """Turn the `label` column of every split into the same `ClassLabel`, with names from the training rows."""
     if all(isinstance(split.features["label"], ClassLabel) for split in splits.values()):
         for split in splits.values():
             labels = split.with_format("arrow")[:]["label"].to_numpy(zero_copy_only=False).astype(float)
@@ -241,7 +228,7 @@ def _replace_label(dataset: Dataset, values: list[str], feature: ClassLabel) -> 
 
 
 def natural_order(name: str) -> tuple[int, float, str]:
-    """Sort "2" before "10", numbers before words; "7" and "07" by their letters, or a set's order would decide."""
+    """Return a sort key: "2" before "10", numbers before words, and "7" and "07" in a fixed order."""
     return (0, int(name), name) if re.fullmatch(r"-?\d{1,15}", name) else (1, 0, name)
 
 
@@ -266,18 +253,15 @@ def _check_classes(train: Dataset, column: str) -> None:
     if classes < 2:
         raise DataError("one class only", fix="give rows of at least two, which a classifier needs", **at)
     if classes > max(2, len(train) / 2):
-        raise DataError(
-            f"{classes} classes in {len(train)} training rows: most occur once, and cannot be learned",
-            fix=f"name the column that holds classes by {parameter('LABEL_COLUMN')}, or give more rows",
-            parameter="LABEL_COLUMN",
-            **at,
-        )
+        problem = f"{classes} classes in {len(train)} training rows: most occur once, and cannot be learned"
+        fix = f"name the column that holds classes by {parameter('LABEL_COLUMN')}, or give more rows"
+        raise DataError(problem, fix=fix, parameter="LABEL_COLUMN", **at)
 
 
 def sample_but_last_of_class(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
-    """Sample as `sample_by_label` does, but no class's only row: the rows that are left could not teach the class.
+    """Sample like `sample_by_label`, but never a class's only row, without which the class cannot be learned.
 
-    Where the other rows are fewer than `size` these are not classes that could be learned, and any row will do.
+    If fewer than `size` other rows exist, the classes cannot be learned anyway, and all rows are sampled from.
     """
     labels = np.asarray(dataset["label"][:])
     others = np.flatnonzero(np.bincount(labels)[labels] > 1)

@@ -1,7 +1,7 @@
 """Entity predictions to numbers: scores by type, kinds of error, baselines.
 
-An entity counts as found when first word, last word and type agree (Tjong Kim Sang and De Meulder 2003). seqeval
-decides what an entity is, nervaluate what kind of error a wrong one is.
+An entity counts as found if its first word, last word and type are right (Tjong Kim Sang and De Meulder 2003). seqeval
+decides what an entity is, and nervaluate what kind of error a wrong one is.
 """
 
 from collections import Counter
@@ -20,30 +20,30 @@ from bert_helpers.metrics import Measure
 from bert_helpers.readers.schemes import TAG
 from bert_helpers.readers.spans import find_words
 
-Tags = Sequence[Sequence[str]]  # one sequence of IOB2 tags a sentence
+Tags = Sequence[Sequence[str]]  # one sequence of IOB2 tags per sentence
 
 
 def named(rows: Sequence[Sequence[int]], names: Sequence[str]) -> list[list[str]]:
-    """Tag numbers, a sequence a sentence, as tag names."""
+    """Return the names of tag ids, one sequence per sentence."""
     return [[names[i] for i in row] for row in rows]
 
 
 def keep_types(tags: Tags, types: Sequence[str]) -> list[list[str]]:
-    """The same tags with O in place of types that are not among `types`."""
+    """Return tags with O in place of types that are not in `types`."""
     return [[tag if tag[2:] in types else "O" for tag in row] for row in tags]
 
 
 def legal_tags(scores: Sequence[np.ndarray], names: Sequence[str]) -> list[list[str]]:
-    """Return the IOB2 tags with the highest sum of scores (one array of words, tags for each sentence).
+    """Return the legal IOB2 tags with the highest sum of scores: an array (words, tags) for each sentence.
 
-    An I- may only follow a tag of its type (Viterbi 1967). Where the best tag of each word is legal anyway, nothing
-    changes. Tags of a model whose entities mostly begin with I-, as IOB1's do, are left as they are.
+    An I- may only follow a tag of its type (Viterbi 1967). Sentences whose best tags are legal anyway do not change.
+    Neither do the tags of a model whose entities mostly begin with I-, as in IOB1.
     """
     rows = named([row.argmax(axis=-1) for row in scores], names)
     slips = [sum(tag[0] == "I" and before[2:] != tag[2:] for before, tag in pairwise(["O", *row])) for row in rows]
     if sum(slips) > sum(tag[0] == "B" for row in rows for tag in row):
         return rows
-    # legal[i, j]: whether tag j may follow tag i, the last of which stands for the beginning
+    # legal[i, j]: whether tag j may follow tag i; the last i is the start of a sentence
     legal = np.array([[not b.startswith("I-") or a[2:] == b[2:] for b in names] for a in (*names, "O")])
     for number in np.flatnonzero(slips):
         best, back = np.where(legal[-1], scores[number][0].astype(float), -np.inf), []
@@ -71,24 +71,19 @@ def character_spans(text: str, words: Sequence[str], tags: Sequence[str]) -> lis
 
 
 class EntityMeasure(Measure):
-    """Predicted tags of sentences with the given ones; what is resampled is sentences.
+    """Predicted and gold tags of sentences; sentences are resampled.
 
     F1, precision and recall of entities, micro-averaged over types, the accuracy of tokens, and that of tagging
-    nothing. A tag sequence is read as by the conlleval script, which lets an entity begin with I-; with `strict`, as
-    IOB2, where such words are no entity. Precision (recall, F1) without any predicted (gold) entity is 0, as in
-    seqeval. `characters`, sets of (start, end, type) of each text, predicted and given, are measured as `span_f1`,
-    `span_precision` and `span_recall`. Raises DataError when the two do not fit together, or for what is no tag.
+    nothing. Tags are read as by the conlleval script, where an entity may begin with I-; with `strict`, as IOB2, where
+    such words are no entity. Precision (recall, F1) without any predicted (gold) entity is 0, as in seqeval.
+    `characters`, sets of (start, end, type) of each text, predicted and gold, are measured as `span_f1`,
+    `span_precision` and `span_recall`. Raises DataError when the two sides do not match, or for values that are not
+    tags.
     """
 
     shares: ClassVar = {
-        "f1": False,
-        "precision": False,
-        "recall": False,
-        "token_accuracy": True,
-        "all_o_accuracy": True,
-        "span_f1": False,
-        "span_precision": False,
-        "span_recall": False,
+        **dict.fromkeys(("f1", "precision", "recall", "span_f1", "span_precision", "span_recall"), False),
+        **dict.fromkeys(("token_accuracy", "all_o_accuracy"), True),
     }
     headline = ("f1", "precision", "recall", "token_accuracy")
 
@@ -136,7 +131,7 @@ class EntityMeasure(Measure):
 
 
 def check_tags(predictions: Tags, references: Tags) -> None:
-    """Raise DataError unless every word of every sentence has a predicted and a given tag."""
+    """Raise DataError unless every word of every sentence has a predicted and a gold tag."""
     if len(references) != len(predictions) or not len(references):
         raise DataError(
             f"{len(predictions)} predicted sentences for {len(references)}; both must be the same, at least one."
@@ -147,7 +142,7 @@ def check_tags(predictions: Tags, references: Tags) -> None:
         # seqeval takes 'MISC' for an entity of the type 'ISC'
         bad = next((tag for tag in (*gold, *guess) if not TAG.fullmatch(tag)), None)
         if bad is not None:
-            raise DataError(f"sentence {number}: {bad!r} is no tag; those are O, B-TYPE and I-TYPE.")
+            raise DataError(f"sentence {number}: {bad!r} is not a tag; tags are O, B-TYPE and I-TYPE.")
 
 
 def _precision_recall_f1(sums: np.ndarray) -> dict[str, np.ndarray]:
@@ -160,30 +155,29 @@ def _precision_recall_f1(sums: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _counts(gold: Tags, predicted: Tags, *, strict: bool) -> pd.DataFrame:
-    """Entities (gold, predicted, hit) of each type (columns, two levels) in each sentence (rows)."""
+    """Count the entities (gold, predicted, hits) of each type (columns of two levels) in each sentence (rows)."""
     spans = [_spans([list(tags) for tags in side], strict=strict) for side in (gold, predicted)]
     kinds = sorted({kind for side in spans for sentence in side for kind, _, _ in sentence}) or ["-"]
     counts = np.zeros((len(gold), len(kinds), 3), dtype=int)
-    index = {kind: i for i, kind in enumerate(kinds)}
     for row, (g, p) in enumerate(zip(*spans, strict=True)):
         for column, group in enumerate((g, p, g & p)):
             for kind, _, _ in group:
-                counts[row, index[kind], column] += 1
+                counts[row, kinds.index(kind), column] += 1
     columns = pd.MultiIndex.from_product([kinds, ["gold", "predicted", "hits"]])
     return pd.DataFrame(counts.reshape(len(gold), -1), columns=columns)
 
 
 def _spans(sequences: list[list[str]], *, strict: bool) -> list[set[tuple[str, int, int]]]:
-    """(type, first word, last word) of each sentence's entities."""
+    """Return (type, first word, last word) of each sentence's entities."""
     if strict:
         return [{(e.tag, e.start, e.end - 1) for e in row} for row in Entities(sequences, IOB2).entities]
-    from seqeval.metrics.sequence_labeling import get_entities  # takes half a second: scikit-learn comes with it
+    from seqeval.metrics.sequence_labeling import get_entities  # takes half a second: it imports scikit-learn
 
     return [set(get_entities(tags)) for tags in sequences]
 
 
 def error_kinds(gold: Tags, predicted: Tags) -> pd.Series:
-    """Counts of entities by what became of them, after nervaluate (the MUC and SemEval 2013 categories).
+    """Count entities by kind of error, after nervaluate (the categories of MUC and SemEval 2013).
 
     correct; wrong type (right boundaries); wrong boundary (right type, overlapping); both wrong; missed; spurious.
     """
@@ -206,7 +200,7 @@ def error_kinds(gold: Tags, predicted: Tags) -> pd.Series:
 
 
 def most_frequent_tags(words: Sequence[Sequence[str]], tags: Tags) -> dict[str, str]:
-    """The commonest tag of every word of the training sentences, lower-cased: the baseline's whole knowledge."""
+    """Return the most frequent tag of every lower-cased word in the training sentences, for a baseline."""
     counts: dict[str, Counter[str]] = {}
     for sentence, labels in zip(words, tags, strict=True):
         for word, label in zip(sentence, labels, strict=True):
@@ -215,7 +209,7 @@ def most_frequent_tags(words: Sequence[Sequence[str]], tags: Tags) -> dict[str, 
 
 
 def worst_sentences(gold: Tags, predicted: Tags, n: int = 10) -> list[int]:
-    """Row numbers of the `n` sentences with most missed and spurious entities, worst first."""
+    """Return the row numbers of the `n` sentences with the most missed and spurious entities, worst first."""
     table = _counts(gold, predicted, strict=False).to_numpy().reshape(len(gold), -1, 3).sum(axis=1)
     errors = table[:, 0] + table[:, 1] - 2 * table[:, 2]
     order = np.argsort(-errors, kind="stable")

@@ -1,8 +1,7 @@
-"""Texts, or pairs of them, and any number of labels for each, none included."""
+"""Texts, or pairs of texts, with any number of labels each, including none."""
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -14,13 +13,13 @@ import pandas as pd
 from datasets import ClassLabel, Dataset, DatasetDict, List
 from scipy.special import entr, expit
 
-from bert_helpers import files
 from bert_helpers.data import CORRECT, bad_rows, in_splits, values_of
 from bert_helpers.errors import DataError, parameter
+from bert_helpers.readers.json_rows import parsed_cell
 from bert_helpers.readers.source import note, source_name
 from bert_helpers.tasks.base import Examples, class_fields, class_names, mean_loss
 from bert_helpers.tasks.classification import natural_order
-from bert_helpers.tasks.texts import TextTask, read_texts, text_examples
+from bert_helpers.tasks.texts import TextTask, read_texts, save_logits, text_examples
 from bert_helpers.tasks.thresholds import HALF, MultilabelMeasure, decide, fit_thresholds
 from bert_helpers.tokenization import encode_texts
 
@@ -29,12 +28,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
     from transformers.trainer_utils import PredictionOutput
 
-DELIMITERS = ("|", ";", ",")  # that stand between labels in one column
+DELIMITERS = ("|", ";", ",")  # between labels in one column
 YES, NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no", ""}
 
 
 class Decisions(NamedTuple):
-    """Logits (rows, labels) and what makes decisions of them."""
+    """Logits (rows, labels), and the thresholds that turn them into decisions."""
 
     logits: np.ndarray
     thresholds: np.ndarray
@@ -42,7 +41,7 @@ class Decisions(NamedTuple):
 
 
 class Multilabel(TextTask):
-    """Texts, or pairs of them, each with any number of labels."""
+    """Texts, or pairs of texts, with any number of labels each."""
 
     name = "multilabel"
     usage = """\
@@ -70,11 +69,11 @@ for label in tag([{example}], truncation=True, max_length={length})[0]:
     ) -> DatasetDict:
         """Read texts and labels, as splits with columns `text` and `labels`, a list of `ClassLabel`s.
 
-        `label_column` names one column of lists of names, or of names with `label_delimiter` between them ("": the one
-        of | ; , that occurs), or of lists of 0 and 1, whose labels are their places, from 0; or columns of 0 and 1,
-        with commas between, one for each label. A row may have no label. `source`, sizes and missing splits are as in
-        `Classification.load`; rare labels are kept in every split
-        (`stratified_rows`). Raises DataError, naming the file, row and column, when the data cannot be used.
+        `label_column` names one column of lists of names, of names separated by `label_delimiter` ("": whichever of
+        | ; , occurs), or of lists of 0 and 1, whose labels are their positions, from 0. Or it names columns of 0 and 1,
+        separated by commas, one per label. A row may have no label. `source`, sizes and missing splits are as in
+        `Classification.load`, but sampling keeps rare labels in every split (`stratified_rows`). Raises DataError,
+        naming the file, row and column, when the data cannot be used.
         """
         names = [name.strip() for name in label_column.split(",")]
         columns = {f"labels {i}": name for i, name in enumerate(names)} if len(names) > 1 else {"labels": label_column}
@@ -100,16 +99,17 @@ for label in tag([{example}], truncation=True, max_length={length})[0]:
         return encode_texts(DatasetDict(hot), tokenizer, max_length=max_length, truncation=truncation)
 
     def examples(self, split: Dataset) -> Examples:
-        """Return the texts and the names of their labels, a tuple for each row."""
+        """Return the texts and, for each row, a tuple of label names."""
         names = split.features["labels"].feature.names
         return text_examples(split, [tuple(names[i] for i in row) for row in split["labels"][:]], names)
 
     def model_fields(self, train: Dataset, *, positive_weights: str = "none") -> dict[str, object]:
-        """Return the labels' names, the kind of loss, thresholds that nothing has fitted yet, and the head's biases.
+        """Return the labels' names, the problem type, thresholds not fitted yet, and the head's initial biases.
 
-        Those say how frequent each label is (Lin et al. 2017), the most that is known of a text unseen. From 0, half of
-        all labels, GoEmotions' first steps teach little but that most labels are rare: after 80 of 64 texts (learning
-        rate 5e-4) the loss was 0.155, and 0.126 from these biases; the shares of the labels alone give 0.149.
+        The biases say how frequent each label is (Lin et al. 2017), all that is known about an unseen text. With biases
+        of 0, which predict half of all labels, the first steps on GoEmotions teach little but that most labels are
+        rare: after 80 steps of 64 texts (learning rate 5e-4) the loss was 0.155, and 0.126 with these biases. The
+        labels' shares alone give 0.149.
         """
         names = train.features["labels"].feature.names
         several = {"problem_type": "multi_label_classification", "thresholds": [HALF] * len(names)}
@@ -121,7 +121,7 @@ for label in tag([{example}], truncation=True, max_length={length})[0]:
     def loss(
         self, train: Dataset, config: PreTrainedConfig, *, positive_weights: str = "none"
     ) -> Callable[..., torch.Tensor] | None:
-        """Return binary cross entropy in which a label's positive rows weigh as much as its negative ones, if asked."""
+        """Return binary cross entropy, unless "none", in which a label's positive and negative rows weigh the same."""
         if positive_weights == "none":
             return None
         import torch  # see tasks/base.py
@@ -139,7 +139,7 @@ for label in tag([{example}], truncation=True, max_length={length})[0]:
         *,
         thresholds: str = "each",
     ) -> dict[str, object]:
-        """Return the thresholds that validation rows fit best: one for each label, one for all, or 0.5."""
+        """Return the thresholds that fit the validation rows best: one per label, one for all, or 0.5."""
         if thresholds == "none":
             return {"thresholds": [HALF] * config.num_labels}
         return {"thresholds": fit_thresholds(*output[:2], each=thresholds == "each").tolist()}
@@ -147,13 +147,13 @@ for label in tag([{example}], truncation=True, max_length={length})[0]:
     def predictions_and_references(
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> tuple[Decisions, np.ndarray]:
-        """Return logits with the model's thresholds, and labels of 0 and 1."""
+        """Return logits with the model's thresholds, and labels as 0 and 1."""
         return Decisions(output.predictions, _thresholds(config), class_names(config)), one_hot(rows)
 
     def measure(
         self, predictions: Decisions | np.ndarray, references: np.ndarray, rows: Dataset | None
     ) -> MultilabelMeasure:
-        """Measure decisions; logits alone, as while training, are decided at 0.5."""
+        """Measure decisions; logits alone, as during training, are decided at 0.5."""
         if isinstance(predictions, Decisions):
             return MultilabelMeasure(predictions.logits, references, predictions.thresholds)
         return MultilabelMeasure(predictions, references)
@@ -165,44 +165,40 @@ for label in tag([{example}], truncation=True, max_length={length})[0]:
         return f1.add_suffix("/f1", axis=0)
 
     def placeholders(self, rows: Dataset, config: PreTrainedConfig) -> dict[str, list]:
-        """Return no label for every row, as the encoded ones have it: names are of no use there."""
+        """Return no label for every row, in the form of encoded rows, which need no names."""
         return {"labels": [[0.0] * config.num_labels] * len(rows)}
 
     def table(
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> dict[str, Sequence]:
-        """Return `labels`, the names of those that are decided for with | between, and `probability_…` of each."""
+        """Return `labels`, the predicted names separated by |, and `probability_…` of each."""
         names, chances = class_names(config), expit(output.predictions.astype(np.float64)).round(6)
-        said = decide(output.predictions, _thresholds(config))
+        predicted = decide(output.predictions, _thresholds(config))
         each = {f"probability_{name}": chances[:, i] for i, name in enumerate(names)}
-        return {"labels": joined(said, names), **each}
+        return {"labels": joined(predicted, names), **each}
 
     def save_predictions(
         self, folder: Path, predictions: Decisions, rows: DatasetDict, outputs: Mapping[str, PredictionOutput]
     ) -> Path:
-        """Write predictions.csv, with a line for every row of every split in `outputs`, in the data's order.
+        """Write `labels` and `predicted`, both names separated by |, and logits: see `save_logits`."""
+        names = predictions.names
 
-        Columns: `split`, `row` (from 0), `labels` and `predicted` (names with | between), and a `logit_…` for each.
-        """
-        names, tables = predictions.names, []
-        for split, output in outputs.items():
-            logits = np.asarray(output.predictions, dtype=np.float64)
-            said = joined(decide(logits, predictions.thresholds), names)
-            table = {"split": split, "row": range(len(logits)), "labels": joined(output.label_ids > 0, names)}
-            logits = pd.DataFrame(logits, columns=[f"logit_{name}" for name in names]).round(6)
-            tables.append(pd.concat([pd.DataFrame({**table, "predicted": said}), logits], axis=1))
-        return files.write_text(folder / "predictions.csv", pd.concat(tables).to_csv(index=False))
+        def columns(logits: np.ndarray, label_ids: np.ndarray) -> dict[str, Sequence]:
+            predicted = decide(logits, predictions.thresholds)
+            return {"labels": joined(label_ids > 0, names), "predicted": joined(predicted, names)}
+
+        return save_logits(folder, outputs, names, columns)
 
     def fits(self, config: PreTrainedConfig) -> bool:
-        """Whether a model is a sequence classifier that decides on each of its outputs alone."""
+        """Whether a model is a sequence classifier that decides on each of its outputs separately."""
         return super().fits(config) and config.problem_type == "multi_label_classification"
 
     def chance_loss(self, encoded: Dataset, config: PreTrainedConfig, *, positive_weights: str = "none") -> float:
-        """Return the loss of saying how frequent each label is: the mean of their entropies, in nats."""
+        """Return the loss of always predicting each label's share: the mean of their entropies, in nats."""
         positive = np.mean(encoded["labels"], axis=0)
         if positive_weights == "none":
             return float(np.mean(entr(positive) + entr(1 - positive)))
-        weighted = positive * balanced_weights(encoded)  # as frequent as the negative rows, so each says 0.5
+        weighted = positive * balanced_weights(encoded)  # equal to the share of negative rows: the prediction is 0.5
         return float(np.log(2) * np.mean(weighted + (1 - positive)))
 
     def class_logits(self, output: PredictionOutput) -> tuple[np.ndarray, np.ndarray]:
@@ -211,7 +207,7 @@ for label in tag([{example}], truncation=True, max_length={length})[0]:
         return np.column_stack([np.zeros(len(yes)), yes]), np.asarray(output.label_ids).ravel().astype(int)
 
     def untrained_loss(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
-        """Return the loss of the probabilities with which a new head begins."""
+        """Return the loss of the probabilities that a new head predicts."""
         bias, labels = np.array(getattr(model.config, "output_bias", None) or 0.0), batch["labels"].cpu().numpy()
         return float(np.mean(np.logaddexp(0, bias) - labels * bias))
 
@@ -224,19 +220,19 @@ def one_hot(rows: Dataset) -> np.ndarray:
     return hot
 
 
-def joined(said: np.ndarray, names: Sequence[str]) -> list[str]:
-    """Write decisions (rows, labels) as names with | between."""
-    return ["|".join(names[i] for i in np.flatnonzero(row)) for row in said]
+def joined(decisions: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Return decisions (rows, labels) as names separated by |."""
+    return ["|".join(names[i] for i in np.flatnonzero(row)) for row in decisions]
 
 
 def balanced_weights(encoded: Dataset) -> np.ndarray:
-    """Return how many rows without each label there are for one with it; 1 for a label that no row has."""
+    """Return the ratio of rows without each label to rows with it; 1 for a label that no row has."""
     positive = np.mean(encoded["labels"], axis=0)
     return np.where(positive > 0, (1 - positive) / np.where(positive > 0, positive, 1), 1.0)
 
 
 def _thresholds(config: PreTrainedConfig) -> np.ndarray:
-    """Return the thresholds of a model; 0.5 for one that somebody else has trained."""
+    """Return the thresholds of a model; 0.5 for a model trained by another program."""
     return np.asarray(getattr(config, "thresholds", None) or [HALF] * config.num_labels, dtype=np.float64)
 
 
@@ -244,7 +240,7 @@ def _thresholds(config: PreTrainedConfig) -> np.ndarray:
 
 
 def _of_columns(split: Dataset, columns: Mapping[str, str]) -> Dataset:
-    """Turn columns of 0 and 1 into one of lists; the labels have the columns' names."""
+    """Turn columns of 0 and 1 into one column of lists; labels are named after the columns."""
     hot = []
     for field, column in columns.items():
         values = ["" if value is None else str(value).strip().lower() for value in values_of(split, field)]
@@ -256,7 +252,7 @@ def _of_columns(split: Dataset, columns: Mapping[str, str]) -> Dataset:
 
 
 def _is_hot(splits: Mapping[str, Dataset]) -> bool:
-    """Whether the column of labels is that of one label, 0 and 1."""
+    """Whether the column of labels is a single label's, 0 and 1."""
     return {str(value).strip().lower() for split in splits.values() for value in values_of(split, "labels")} <= YES | NO
 
 
@@ -265,11 +261,13 @@ def _with_labels(split: Dataset, labels: list[list[int]], names: Sequence[str]) 
 
 
 def _of_lists(splits: Mapping[str, Dataset], column: str, delimiter: str) -> dict[str, Dataset]:
-    """Turn the column of labels of every split into lists of one set of names, taken from the training rows."""
+    """Turn the column of labels of every split into lists of the same names, those in the training rows."""
     feature = splits["train"].features["labels"]
     if isinstance(feature, List) and isinstance(feature.feature, ClassLabel):
         return {name: _with_missing_as_none(split) for name, split in splits.items()}
-    values = {name: [_written_out(value) for value in values_of(split, "labels")] for name, split in splits.items()}
+    values = {name: values_of(split, "labels") for name, split in splits.items()}
+    for rows in values.values():
+        rows[:] = [parsed_cell(value) if str(value).lstrip().startswith("[") else value for value in rows]
     if _are_hot(list(chain(*values.values()))):
         values = {name: [np.flatnonzero(row).tolist() for row in rows] for name, rows in values.items()}
         for split in splits.values():
@@ -296,32 +294,27 @@ def _of_lists(splits: Mapping[str, Dataset], column: str, delimiter: str) -> dic
 
 
 def _with_missing_as_none(split: Dataset) -> Dataset:
-    """Return rows whose labels are numbers with names already."""
-    feature = split.features["labels"]
+    """Return rows whose labels are numbers with names already, with an empty list for a missing one."""
     labels = [sorted(set(row or [])) for row in values_of(split, "labels")]
-    return _with_labels(split.remove_columns("labels"), labels, feature.feature.names)
+    return _with_labels(split.remove_columns("labels"), labels, split.features["labels"].feature.names)
 
 
 def _delimiter(values: Sequence[str], source: str, column: str) -> str:
-    """Return which of the usual delimiters the values hold. Raises DataError where they hold two."""
+    """Return which of DELIMITERS the values contain. Raises DataError if they contain two."""
     values = [value for value in values if not value.strip().startswith("[")]
     found = [mark for mark in DELIMITERS if any(mark in value for value in values)]
     if len(found) > 1:
-        raise DataError(
-            f"{' and '.join(map(repr, found))} occur between labels, or in their names",
-            source=source,
-            column=column,
-            fix=f"say which it is by {parameter('LABEL_DELIMITER')}",
-            parameter="LABEL_DELIMITER",
-        )
+        problem = f"{' and '.join(map(repr, found))} occur between labels, or in their names"
+        fix = f"say which it is by {parameter('LABEL_DELIMITER')}"
+        raise DataError(problem, source=source, column=column, fix=fix, parameter="LABEL_DELIMITER")
     return found[0] if found else DELIMITERS[0]
 
 
 def _names_of(value: object, delimiter: str) -> list[str] | None:
-    """Return the labels of a row, each once: from a list, or names with a delimiter between; None for others."""
+    """Return the labels of a row, each once, from a list or names separated by a delimiter; None for other values."""
     if value is None:
         return []
-    if isinstance(value, str) and value.strip().startswith("["):  # a list that could not be read
+    if isinstance(value, str) and value.strip().startswith("["):  # a list that cannot be parsed
         return None
     if not isinstance(value, (list, tuple)):
         value = str(value).split(delimiter) if delimiter else [value]
@@ -330,18 +323,8 @@ def _names_of(value: object, delimiter: str) -> list[str] | None:
     return list(dict.fromkeys(name for part in value if (name := str(part).strip())))
 
 
-def _written_out(value: object) -> object:
-    """Return the list that a text writes out; other values as they are."""
-    if not isinstance(value, str) or not value.strip().startswith("["):
-        return value
-    try:
-        return ast.literal_eval(value.strip())
-    except (SyntaxError, ValueError):
-        return value
-
-
 def _are_hot(rows: Sequence[object]) -> bool:
-    """Whether all rows are lists of 0 and 1, one for each label: as long as each other, and no sets of two names."""
+    """Whether all rows are lists of 0 and 1, one per label: of equal length, and not sets of two names."""
     if not all(isinstance(row, (list, tuple)) and all(value in (0, 1) for value in row) for row in rows):
         return False
     return len({len(row) for row in rows}) == 1 and any(len({*row}) < len(row) for row in rows)
@@ -356,10 +339,10 @@ def sample_by_labels(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
 
 
 def stratified_rows(hot: np.ndarray, size: int, *, seed: int) -> np.ndarray:
-    """Return `size` row numbers, ascending, in which every label has its share, and one row if it has two or more.
+    """Return `size` row numbers, ascending, with every label's share, and with each label that has at least two rows.
 
-    Iterative stratification (Sechidis et al. 2011): of the label with the fewest rows left, each row goes to the side,
-    chosen or left, that lacks the most rows with it. To have no label counts as one more label.
+    Iterative stratification (Sechidis et al. 2011): each row with the label that has the fewest rows left goes to the
+    side, chosen or not, that lacks the most rows with it. Having no label counts as another label.
     """
     hot = np.column_stack([hot, ~hot.any(axis=1)]).astype(bool)
     rng, total = np.random.default_rng(seed), hot.sum(axis=0)
@@ -370,7 +353,7 @@ def stratified_rows(hot: np.ndarray, size: int, *, seed: int) -> np.ndarray:
         left = hot[waiting].sum(axis=0)
         label = min(np.flatnonzero(left), key=left.__getitem__)
         for row in rng.permutation(np.flatnonzero(waiting & hot[:, label])):
-            # Of two sides that lack as many, the one with more room for rows
+            # Of two sides that lack the same number, the one with more room
             side = max(np.flatnonzero(room), key=lambda side: (lacking[side, label], room[side]))
             chosen[row] = side == 0
             lacking[side, hot[row]] -= 1

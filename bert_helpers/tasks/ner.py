@@ -1,4 +1,4 @@
-"""Sentences of words, with a tag for each word that says which entity it is part of."""
+"""Sentences of words, with a tag for each word that says which entity it belongs to."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from bert_helpers.data import CORRECT, in_splits, rename_columns, sample_rows, w
 from bert_helpers.errors import DataError, parameter
 from bert_helpers.parameters import PARAMETERS, column_parameter
 from bert_helpers.readers import conll, schemes, spans
-from bert_helpers.readers.source import SPLITS, Reading, note, read_source, source_name, to_dataset
+from bert_helpers.readers.source import SPLITS, Reading, keep_source, note, read_source, source_name, to_dataset
 from bert_helpers.tasks import entities
 from bert_helpers.tasks.base import Examples, Task, class_fields, class_names
-from bert_helpers.tokenization import check_max_length, map_rows, special_ids, stride_error
+from bert_helpers.tokenization import check_max_length, map_splits, special_ids, stride_error
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding, EvalPrediction, PreTrainedConfig, PreTrainedTokenizerBase
@@ -38,7 +38,7 @@ class EntityRecognition(Task):
     auto_class = "AutoModelForTokenClassification"
     reads_words = True
     pipeline = "token-classification"
-    fields: ClassVar = {"text": "", "tokens": "TOKENS_COLUMN"}  # one of both: a text is split into words
+    fields: ClassVar = {"text": "", "tokens": "TOKENS_COLUMN"}  # one of the two: a text is split into words
     usage = """\
 from transformers import pipeline
 
@@ -66,42 +66,37 @@ print(tag("A text with names."))"""
         """Read words and entity tags from `source`, as splits train, validation and test.
 
         `source` is "sample", a file or folder of CoNLL columns, of JSON Lines or Parquet with lists of words and tags,
-        or of texts with spans of characters (`readers.spans`), or a Hub id. `tag_names` are the names of tags that are
-        numbers, with commas between. IOB1, IOB2, BIOES and IO, in any spelling that `readers.schemes` knows, are
-        recognised over all splits and turned into IOB2; each split's `info.description` says what was found. Texts are
-        split into `words` as `split_words` does, with the tokenizer of `model`. `types` renames entity types and drops
-        those it does not name. Columns of the result: `tokens` (strings), `ner_tags` (`ClassLabel`: O, then B- and I-
-        of every type of the training rows, sorted), and of texts also `text` and `spans` (start, end, label). Missing
-        splits and sizes as in `Classification.load`, sampled at random.
-
-        Raises DataError, naming the file and the line or row.
+        or of texts with character spans (`readers.spans`), or a Hub id. `tag_names` are the names of tags that are
+        numbers, separated by commas. IOB1, IOB2, BIOES and IO, in any spelling known to `readers.schemes`, are
+        recognised from all splits and turned into IOB2; each split's `info.description` says which was found. Texts are
+        split into `words` as in `split_words`, with the tokenizer of `model`. `types` renames entity types and drops
+        all others. Columns of the result: `tokens` (strings), `ner_tags` (`ClassLabel`: O, then B- and I- of every type
+        in the training rows, sorted) and, for texts, `text` and `spans` (start, end, label). Sizes and missing splits
+        are as in `Classification.load`, but sampled at random. Raises DataError, naming the file and the line or row.
         """
         read = {"tokens_column": tokens_column, "tags_column": tags_column, "words": words, "model": model}
         splits = _tagged(_read(source, sample="ner", **read, **reading), tag_names, types)
         names = schemes.tag_names(splits["train"]["ner_tags"])
         if len(names) == 1:
+            source = source_name(splits["train"])
             if "spans" in splits["train"].column_names:
-                raise DataError("no spans in any row", source=source_name(splits["train"]), fix="mark some")
-            raise DataError(
-                "no entity: every tag is O",
-                source=source_name(splits["train"]),
-                column=tags_column,
-                fix=f"name the column of tags by {parameter('TAGS_COLUMN')}, in a file without a header by its number",
-                parameter="TAGS_COLUMN",
-            )
+                raise DataError("no spans in any row", source=source, fix="mark some")
+            fix = f"name the column of tags by {parameter('TAGS_COLUMN')}, in a file without a header by its number"
+            at = {"source": source, "column": tags_column, "parameter": "TAGS_COLUMN"}
+            raise DataError("no entity: every tag is O", fix=fix, **at)
         splits = {name: _tag_classes(split, names) for name, split in splits.items()}
         return in_splits(splits, (train_size, validation_size, test_size), seed=seed, hold_out=sample_rows)
 
     def encode(
         self, dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, *, max_length: int = 128, stride: int = 32
     ) -> DatasetDict:
-        """Encode windows of a sentence's word pieces; every word has its label in exactly one of them.
+        """Encode sentences as windows of subwords, with the label of each word in exactly one window.
 
-        The first piece of a word carries the label, all others and the special tokens −100. A sentence longer than
-        `max_length` tokens becomes several windows that share `stride` pieces, the middle of what is shared dividing
-        their labels, so that each word is labelled where it has context on both sides. Rows: `input_ids`,
-        `attention_mask`, `labels`, `sentence` (row of the split), `length`. The way back is
-        `sentences_from_windows`. Raises ParameterError when `max_length` or `stride` does not fit.
+        A word's first subword has its label; other subwords and special tokens have −100. A sentence longer than
+        `max_length` tokens becomes several windows with an overlap of `stride` subwords. The middle of the overlap
+        divides the labels, so that each word is labelled where it has context on both sides. Rows: `input_ids`,
+        `attention_mask`, `labels`, `sentence` (row of the split), `length`. `sentences_from_windows` is the inverse.
+        Raises ParameterError if `max_length` or `stride` is out of range.
         """
         check_max_length(max_length, tokenizer)
         before, after = special_ids(tokenizer)
@@ -110,7 +105,7 @@ print(tag("A text with names."))"""
             raise stride_error(stride, max_length, room - 1)
 
         def encode_rows(rows: dict[str, list], indices: list[int]) -> dict[str, list]:
-            encoded = _pieces(rows["tokens"], tokenizer)
+            encoded = _subwords(rows["tokens"], tokenizer)
             windows: dict[str, list] = {"input_ids": [], "labels": [], "sentence": []}
             for i, sentence in enumerate(indices):
                 words = encoded["input_ids"][i], encoded.word_ids(i), rows["ner_tags"][i]
@@ -122,12 +117,7 @@ print(tag("A text with names."))"""
             windows["attention_mask"] = [[1] * length for length in windows["length"]]
             return windows
 
-        return DatasetDict(
-            {
-                name: map_rows(split, encode_rows, with_indices=True, desc=f"tokenize {name}")
-                for name, split in dataset.items()
-            }
-        )
+        return map_splits(dataset, encode_rows, with_indices=True)
 
     def examples(self, split: Dataset) -> Examples:
         """Return sentences as texts and as words, with their tags."""
@@ -138,7 +128,7 @@ print(tag("A text with names."))"""
         cut = None
         if "spans" in split.column_names:
             places = [zip(*spans.find_words(*row), strict=True) for row in zip(split["text"][:], words, strict=True)]
-            ends = [tuple(map(set, place)) for place in places]  # where words begin, where they end
+            ends = [tuple(map(set, place)) for place in places]  # the starts and the ends of words
             cut = [
                 span["start"] not in begin or span["end"] not in end
                 for (begin, end), row in zip(ends, split["spans"][:], strict=True)
@@ -147,17 +137,17 @@ print(tag("A text with names."))"""
         return Examples(texts, tags, texts, texts, classes=types, words=words, cut=cut)
 
     def model_fields(self, train: Dataset) -> dict[str, object]:
-        """Return number and names of the tags."""
+        """Return the number and names of the tags."""
         return class_fields(train.features["ner_tags"].feature.names)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, **options: object) -> Callable[[list], dict]:
-        """Return the collator that pads labels too."""
+        """Return the collator that also pads labels."""
         from transformers import DataCollatorForTokenClassification  # see tasks/base.py
 
         return DataCollatorForTokenClassification(tokenizer, **options)
 
     def compute_metrics(self, config: PreTrainedConfig) -> Callable[[EvalPrediction], dict[str, float]]:
-        """Return entity F1, precision, recall and token accuracy, by window; `measure` is by sentence."""
+        """Return the function for entity F1, precision, recall and token accuracy, of windows instead of sentences."""
         names = list(config.id2label.values())
 
         def scores(prediction: EvalPrediction) -> dict[str, float]:
@@ -171,12 +161,12 @@ print(tag("A text with names."))"""
     def predictions_and_references(
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> tuple[list[list[str]], list[list[str]]]:
-        """Return the tags of every sentence's words, predicted and given."""
+        """Return the predicted and the gold tags of every sentence's words."""
         names = rows.features["ner_tags"].feature.names
         return predicted_tags(output, encoded, names), entities.named(rows["ner_tags"], names)
 
     def measure(self, predictions: entities.Tags, references: entities.Tags, rows: Dataset) -> entities.EntityMeasure:
-        """Measure tags by entity; of texts with spans also the spans of characters."""
+        """Measure entities and, for texts with spans, also their characters."""
         characters = None
         if rows is not None and "spans" in rows.column_names:
             given = [{(s["start"], s["end"], s["label"]) for s in row} for row in rows["spans"]]
@@ -185,12 +175,12 @@ print(tag("A text with names."))"""
         return entities.EntityMeasure(predictions, references, characters=characters)
 
     def parts(self, predictions: entities.Tags, references: entities.Tags, seed: int) -> pd.DataFrame:
-        """Return F1 of every type of entity ("PER/f1")."""
+        """Return F1 of every entity type ("PER/f1")."""
         by_type = entities.EntityMeasure(predictions, references).by_type(seed=seed)
         return by_type[["value", "low", "high"]].add_suffix("/f1", axis=0)
 
     def with_fields(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, *, words: str = "tokenizer") -> Dataset:
-        """Return rows of words; texts are split into `words` as those that were learned from, and kept."""
+        """Return rows with `tokens`; texts are split into `words` like those of the training rows, and kept."""
         if "tokens" in rows.column_names:
             return rows
         texts = list(rows["text"])
@@ -203,14 +193,13 @@ print(tag("A text with names."))"""
     def table(
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> dict[str, Sequence]:
-        """Return the lists `tags`, one of a word, and of texts `entities`: start, end, type and text of each."""
+        """Return `tags`, one per word, and for texts also `entities`: start, end, type and text of each."""
         tags = predicted_tags(output, encoded, class_names(config))
         if "text" not in rows.column_names:
             return {"tags": tags}
         texts = zip(rows["text"], rows["tokens"], tags, strict=True)
-        found = [[dict(zip(("start", "end", "type", "text"), span, strict=True)) for span in
-                  entities.character_spans(*row)] for row in texts]  # fmt: skip
-        return {"tags": tags, "entities": found}
+        names, found = ("start", "end", "type", "text"), [entities.character_spans(*row) for row in texts]
+        return {"tags": tags, "entities": [[dict(zip(names, s, strict=True)) for s in row] for row in found]}
 
     def save_predictions(
         self, folder: Path, predictions: entities.Tags, rows: DatasetDict, outputs: Mapping[str, PredictionOutput]
@@ -232,10 +221,10 @@ def load_tagged_rows(
     sample: str = "ner_transfer",
     **reading: str | bool,
 ) -> Dataset:
-    """Read the test rows of `source` (or its only split) with the tag names of a tagger that exists already.
+    """Read the test rows of `source` (or its only split) with the tag names of an existing tagger.
 
-    Options as those of `EntityRecognition.load`; raises DataError for a tag that `names` does not hold, so call it
-    before the training.
+    Options are those of `EntityRecognition.load`. Raises DataError for a tag that is not in `names`: call it before
+    training.
     """
     splits = _tagged(_read(source, sample=sample, need_train=False, **reading), tag_names, types)
     fix = f'map its type by {parameter("TRANSFER_TYPES")}, or leave this text out ({parameter("TRANSFER_DATA")} "")'
@@ -253,7 +242,7 @@ def _read(
     need_train: bool = True,
     **reading: str | bool,
 ) -> dict[str, Dataset]:
-    """Read splits with `tokens` and `ner_tags`, the tags as they are written, and what else a reader adds."""
+    """Read splits with `tokens` and `ner_tags`, the tags as written, and with other columns of the readers."""
     columns = {"tokens": tokens_column, "ner_tags": tags_column}
     wanted = {name: column_parameter(field) for field, name in columns.items()}
     how = Reading(wanted, labels=frozenset({tags_column}), **reading)
@@ -264,8 +253,7 @@ def _read(
         if split.info.builder_name == spans.NAME:
             splits[name] = _from_spans(split, words, model)
         elif tokens_column not in split.column_names and spans.annotated(row := split[0]) and {*row} & {*spans.SPANS}:
-            rows = spans.to_rows(split.to_list(), source_name(split), how)
-            rows.info.description, rows.info.citation = split.info.description, split.info.citation
+            rows = keep_source(spans.to_rows(split.to_list(), source_name(split), how), split)
             splits[name] = _from_spans(rows, words, model)
         else:
             given = columns if name == "train" or tags_column in split.column_names else {"tokens": tokens_column}
@@ -274,7 +262,7 @@ def _read(
 
 
 def _from_spans(dataset: Dataset, words: str, model: str) -> Dataset:
-    """Turn texts with spans into words and tags; what was done to spans is noted. Raises DataError with all rows."""
+    """Turn texts with spans into words and tags, and note changes to spans. Raises DataError with all bad rows."""
     rows = [spans.Annotated(row["text"], [spans.Span(**span) for span in row["spans"]]) for row in dataset]
     rows, way = spans.with_fitting_offsets(rows)
     tokenizer = None
@@ -303,25 +291,23 @@ def _from_spans(dataset: Dataset, words: str, model: str) -> Dataset:
     tokens = _slices([row.text for row in rows], places)
     columns = {"tokens": tokens, "ner_tags": [tags for tags, *_ in found], "text": [row.text for row in rows]}
     columns["spans"] = [[{"start": s.start, "end": s.end, "label": s.label} for s in kept] for _, kept, *_ in found]
-    tagged = Dataset.from_dict(columns)
-    tagged.info.description, tagged.info.citation = dataset.info.description, dataset.info.citation
+    tagged = keep_source(Dataset.from_dict(columns), dataset)
     note(tagged, "words", {"tokenizer": "as the tokenizer splits texts", "blanks": "between blanks"}.get(words, words))
     if way:
         note(tagged, "offsets", way)
     done = [(what, number) for number, (_, _, done, _) in zip(numbers, found, strict=True) for what in done]
     for what in dict.fromkeys(what for what, _ in done):
         at = [number for kind, number in done if kind == what]
-        shown = [str(number) for number in dict.fromkeys(at)]
-        note(tagged, f"{len(at)} of {total} spans {what}", f"(rows {', '.join(shown[:10])}{', …' * (len(shown) > 10)})")
+        note(tagged, f"{len(at)} of {total} spans {what}", f"(rows {spans.first_ten([*dict.fromkeys(at)])})")
     return tagged
 
 
 def _tagged(splits: dict[str, Dataset], tag_names: str, types: Mapping[str, str] | None) -> dict[str, Dataset]:
-    """Check words and tags; returns the splits with their tags as IOB2 strings."""
+    """Check words and tags; return the splits with their tags as IOB2 strings."""
     sequences = {name: _tag_strings(split, tag_names) for name, split in splits.items()}
     sequences, spelling = _spelled(splits, sequences)
     found = sorted({tag[2:] for rows in sequences.values() for row in rows for tag in row if tag != "O"})
-    if missing := [kind for kind in types or () if kind not in found]:  # mistyped, it would drop its entities
+    if missing := [kind for kind in types or () if kind not in found]:  # a typo would drop the type's entities
         raise DataError(
             f"no entity of the type {missing[0]!r}; there are {', '.join(found)}",
             source=", ".join(source_name(split) for split in splits.values()),
@@ -347,26 +333,22 @@ def _tagged(splits: dict[str, Dataset], tag_names: str, types: Mapping[str, str]
 
 
 def _with_column(dataset: Dataset, name: str, values: list) -> Dataset:
-    """Return the rows with other values in a column, which `Dataset.add_column` would pickle for a fingerprint."""
+    """Replace the values of a column, which `Dataset.add_column` would pickle for a fingerprint."""
     table = dataset.data.table
     changed = table.set_column(table.column_names.index(name), name, pa.array(values))
-    rows = to_dataset(changed, builder_name=dataset.info.builder_name)
-    rows.info.description, rows.info.citation = dataset.info.description, dataset.info.citation
-    return rows
+    return keep_source(to_dataset(changed, builder_name=dataset.info.builder_name), dataset)
 
 
 def _spelled(
     splits: dict[str, Dataset], sequences: dict[str, list[list[str]]]
 ) -> tuple[dict[str, list[list[str]]], str]:
-    """Return the tags of all splits in the usual spelling, and a note on another one."""
+    """Return the tags of all splits in the usual spelling, and a note on other spellings."""
+    tags = dict.fromkeys(tag for rows in sequences.values() for row in rows for tag in row)
     try:
-        table, spelling = schemes.read_spelling(
-            dict.fromkeys(tag for rows in sequences.values() for row in rows for tag in row)
-        )
+        table, spelling = schemes.read_spelling(tags)
     except schemes.TagError as error:
         for name, rows in sequences.items():
-            bad = [(i, j) for i, row in enumerate(rows) for j, tag in enumerate(row) if tag in error.tags]
-            if bad:
+            if bad := [(i, j) for i, row in enumerate(rows) for j, tag in enumerate(row) if tag in error.tags]:
                 problem = f"{rows[bad[0][0]][bad[0][1]]!r} is not a tag"
                 raise _bad_words(splits[name], bad, problem, error.fix) from error
         raise
@@ -374,10 +356,10 @@ def _spelled(
 
 
 def _bad_words(dataset: Dataset, places: Sequence[tuple[int, int]], problem: str, fix: str) -> DataError:
-    """Return the error about words (row and position, from 0): by line where each word has one, else by row."""
+    """Return the error about words (row and position, from 0): with lines if each word has one, else with rows."""
     source = source_name(dataset)
     if dataset.info.builder_name == conll.NAME:
-        numbers = dataset[conll.LINES][:]  # once: the whole file may be one sentence
+        numbers = dataset[conll.LINES][:]  # read once, for the whole file may be one sentence
         lines = [numbers[row][position] for row, position in places]
         return DataError(problem, source=source, row=lines, unit="line", fix=fix)
     rows = list(dict.fromkeys(row + 1 for row, _ in places))
@@ -385,7 +367,7 @@ def _bad_words(dataset: Dataset, places: Sequence[tuple[int, int]], problem: str
 
 
 def _tag_strings(dataset: Dataset, tag_names: str) -> list[list[str]]:
-    """Return every row's tags as strings. Raises DataError with all rows, or words, that have the first one's fault."""
+    """Return every row's tags as strings. Raises DataError with all rows, or words, that share the first fault."""
     sentences = list(zip(dataset["tokens"][:], dataset["ner_tags"][:], strict=True))
     if rows := [i for i, pair in enumerate(sentences) if not all(isinstance(part, list) and part for part in pair)]:
         at = {"source": source_name(dataset), "row": [row + 1 for row in rows]}
@@ -433,32 +415,29 @@ def _tag_classes(dataset: Dataset, names: Sequence[str], fix: str = "correct the
         raise _bad_words(dataset, unknown, problem, fix)
     features = Features({"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=list(names)))})
     columns = {"tokens": dataset["tokens"], "ner_tags": [[index[tag] for tag in labels] for labels in rows]}
-    for name in {"text", "spans"} & {*dataset.column_names} if "spans" in dataset.column_names else ():
+    for name in ("text", "spans") if "spans" in dataset.column_names else ():
         columns[name], features[name] = dataset[name], dataset.features[name]
-    tagged = Dataset.from_dict(columns, features=features)
-    tagged.info.description, tagged.info.citation = dataset.info.description, dataset.info.citation
-    return tagged
+    return keep_source(Dataset.from_dict(columns, features=features), dataset)
 
 
 def predicted_tags(
     output: PredictionOutput, encoded: Dataset, names: Sequence[str], *, greedy: bool = False
 ) -> list[list[str]]:
-    """Return the tags of every word of every sentence, from `Trainer.predict` of the windows of `encode`.
+    """Return the tags of every sentence's words, from the output of `Trainer.predict` for the windows of `encode`.
 
-    They are the most probable legal sequence (`entities.legal_tags`), or with `greedy` each word's most probable tag.
+    They are the most probable legal sequence (`entities.legal_tags`) or, with `greedy`, each word's most probable tag.
     """
     scores, _ = sentences_from_windows(output.predictions, output.label_ids, encoded["sentence"])
-    return (
-        entities.named([row.argmax(axis=-1) for row in scores], names) if greedy else entities.legal_tags(scores, names)
-    )
+    if greedy:
+        return entities.named([row.argmax(axis=-1) for row in scores], names)
+    return entities.legal_tags(scores, names)
 
 
 def split_words(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerBase | None, words: str = "tokenizer"
 ) -> list[list[tuple[int, int]]]:
-    """Return the characters of each text's words: "blanks" are between them, "punctuation" marks words of their own.
-
-    With "tokenizer", they are split as it splits them itself.
+    """Return the start and end of each text's words, which are split at "blanks", at "punctuation" (each mark is a
+    word), or as the "tokenizer" itself splits them.
     """
     if words == "blanks":
         return [[match.span() for match in re.finditer(r"\S+", text)] for text in texts]
@@ -473,7 +452,7 @@ def split_words(
 
 
 def words(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
-    """Each text's words as the tokenizer splits them, in the text's own letters; one word for a text without any.
+    """Split texts into words as the tokenizer does, with their letters unchanged; a text without words is one word.
 
     >>> from bert_helpers import models
     >>> words(["Bo's in Brask."], models.load_tokenizer(models.DEFAULT_MODEL))
@@ -489,8 +468,8 @@ def _slices(texts: Sequence[str], places: Sequence[Sequence[tuple[int, int]]]) -
 # --- windows -----------------------------------------------------------------------------------------------
 
 
-def _pieces(sentences: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase) -> BatchEncoding:
-    """The sentences' word pieces, [UNK] for words of which there are none: empty ones, blanks, control characters."""
+def _subwords(sentences: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase) -> BatchEncoding:
+    """Return the sentences' subwords, [UNK] for words without any: empty ones, blanks, control characters."""
     options = {"is_split_into_words": True, "add_special_tokens": False, "verbose": False}
     encoded = tokenizer(list(sentences), **options)
     seen = [set(encoded.word_ids(i)) for i in range(len(sentences))]
@@ -504,9 +483,10 @@ def _pieces(sentences: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBa
 def word_windows(
     ids: Sequence[int], word_ids: Sequence[int], tags: Sequence[int], room: int, stride: int
 ) -> list[tuple[list[int], list[int]]]:
-    """Pieces and labels of each window of `room` pieces of one sentence that labels a word, without special tokens.
+    """Return subwords and labels of one sentence's windows of `room` subwords, without special tokens.
 
-    `ids` and `word_ids` stand for the pieces of the whole sentence; `tags` for its words.
+    `ids` and `word_ids` are those of the sentence's subwords, `tags` those of its words. Windows without a labelled
+    word are left out.
     """
     first = [i == 0 or word != word_ids[i - 1] for i, word in enumerate(word_ids)]
     labels = [tags[word] if begins else -100 for word, begins in zip(word_ids, first, strict=True)]
@@ -516,7 +496,7 @@ def word_windows(
     for start, low, high in zip(starts, cuts, cuts[1:], strict=False):
         end = min(start + room, len(ids))
         own = [label if low <= i < high else -100 for i, label in enumerate(labels[start:end], start)]
-        if set(own) != {-100}:  # amid one long word: nothing to learn, and the mean loss of nothing is NaN
+        if set(own) != {-100}:  # inside one long word there is nothing to learn, and a mean loss of nothing is NaN
             windows.append((list(ids[start:end]), own))
     return windows
 
@@ -524,10 +504,10 @@ def word_windows(
 def sentences_from_windows(
     predictions: np.ndarray, labels: np.ndarray, sentence: Sequence[int]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Predictions and labels of each sentence's words, from those of its windows in the order of the encoded rows.
+    """Return predictions and labels of each sentence's words, from those of its windows in the encoded order.
 
-    `predictions`: (windows, tokens) or (windows, tokens, classes); `labels`: (windows, tokens), −100 where there is no
-    word; `sentence`: the encoded column. Both results hold one array a sentence, words first.
+    `predictions`: (windows, tokens) or (windows, tokens, classes); `labels`: (windows, tokens), −100 for tokens without
+    a label; `sentence`: the encoded column. Both results have one array per sentence: (words,) or (words, classes).
     """
     sentence, labels = np.asarray(sentence), np.asarray(labels)
     keep = labels != -100

@@ -1,4 +1,4 @@
-"""Questions on contexts, with answers that stand in them."""
+"""Questions about contexts, with answers that are slices of these."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from bert_helpers.errors import DataError, parameter
 from bert_helpers.intervals import Metrics, Weights, intervals
 from bert_helpers.metrics import Measure
 from bert_helpers.readers import squad
-from bert_helpers.readers.source import Reading, no_column, read_source, source_name
+from bert_helpers.readers.source import Reading, keep_source, no_column, read_source, source_name
 from bert_helpers.tasks.base import Examples, Task
-from bert_helpers.tokenization import check_max_length, map_rows, stride_error
+from bert_helpers.tokenization import check_max_length, map_splits, stride_error
 
 if TYPE_CHECKING:
     import torch
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 ARTICLES = re.compile(r"\b(a|an|the)\b")
-# Letters and digits of Latin, Greek and Cyrillic. In other scripts words stand without blanks between them (Chinese,
-# Thai), or joined to what no answer holds (Korean's and Hebrew's particles).
+# Letters and digits of Latin, Greek and Cyrillic. In other scripts, there are no blanks between words (Chinese, Thai),
+# or words are joined to particles that belong to no answer (Korean, Hebrew).
 WORD = re.compile(r"((?=[^\W_])[\0-\u052f\u1e00-\u1fff]|[\u0300-\u036f])+")
-THRESHOLD = "null_score_diff_threshold"  # SQuAD 2.0's name for it, as a field of a model's config; None: no such rows
-# Start logits and end logits (tokens,), offsets (tokens, 2), place of the token that stands for "no answer"
+THRESHOLD = "null_score_diff_threshold"  # config field with SQuAD 2.0's name; None: every question has an answer
+# Start logits and end logits (tokens,), offsets (tokens, 2), position of the token that stands for "no answer"
 Window = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 Answer = dict[str, float | int | str]  # score, start, end, answer, null_score_difference
 
 
 class QuestionAnswering(Task):
-    """Questions on contexts, each answered by a slice of its context, or by none where some have no answer."""
+    """Questions about contexts, each answered by a slice of its context, or by none if some have no answer."""
 
     name = "qa"
     prefix = "QA_"
@@ -80,18 +80,17 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1], skip_special_tok
         """Read questions and contexts from `source`, as splits train, validation and test in SQuAD's columns.
 
         `source` is "sample", a .json file in SQuAD's format, a table with the columns, a folder of such files (one per
-        split: train, validation or dev, test), or a Hub id. Ids that are missing or there twice are made, and answers
-        taken where they stand in the context (`squad.placed`; of several places the nearest, if `nearest_answer`).
-        Columns: `id`, `question`, `context`,
-        `answers` (a dict of the lists `text` and `answer_start`, the latter in characters; empty lists where the
-        context does not answer the question), and `title` where there is one. The sizes draw that many questions
-        (0 = all). A missing split is taken from the training rows by context, so that no context lies in two splits.
-
-        Raises DataError, naming the file and the question's id, when the data cannot be used.
+        split: train, validation or dev, test), or a Hub id. Ids that are missing or repeated are made up, and answers'
+        positions corrected (`squad.placed`; of several, the nearest with `nearest_answer`). Columns: `id`, `question`,
+        `context`, `answers` (a dict of lists `text` and `answer_start`, in characters; both empty if the context does
+        not answer the question), and `title` if there is one. The sizes are numbers of questions to draw (0 = all). A
+        missing split is taken from the training rows by context, so that no context is in two splits. Raises DataError,
+        naming the file and the question's id, when the data cannot be used.
         """
         how = Reading(squad.WANTED, labels=frozenset({"answers"}), **reading)
         splits = read_source(source, sample="qa", formats=squad.FORMATS, reading=how)
-        splits = {name: _question_columns(split) for name, split in splits.items()}
+        for name, split in splits.items():
+            splits[name] = keep_source(squad.from_dataset(split, source_name(split)), split)
         splits = without_unlabelled(splits, {"answers"})
         for name, split in splits.items():
             if "answers" not in split.column_names:
@@ -104,13 +103,13 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1], skip_special_tok
     def encode(
         self, dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, *, max_length: int = 384, stride: int = 128
     ) -> DatasetDict:
-        """Encode windows of question and context, with the first reference's token positions in each.
+        """Encode windows of question and context, with the token positions of the first reference in each.
 
-        Rows of the result, one a window: those of `question_windows` (`input_ids`, `token_type_ids`, `attention_mask`,
-        `offset_mapping`, `no_answer`, `example`: the row of the split it belongs to), `start_positions` and
-        `end_positions` (tokens of the window, both inclusive; `no_answer`, the place of [CLS], where the answer is not
-        whole in it), `has_answer` (whether the question has one), `length` (tokens). Raises ParameterError when
-        `max_length` or `stride` does not fit.
+        The result has one row per window, with the columns of `question_windows` (`input_ids`, `token_type_ids`,
+        `attention_mask`, `offset_mapping`, `no_answer`, `example`: the row of the split), `start_positions` and
+        `end_positions` (tokens of the window, both inclusive; `no_answer`, the position of [CLS], if the window does
+        not contain the whole answer), `has_answer` (whether the question has one), `length` (tokens). Raises
+        ParameterError if `max_length` or `stride` is out of range.
         """
         check_max_length(max_length, tokenizer)
 
@@ -135,15 +134,10 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1], skip_special_tok
                 "length": [len(ids) for ids in windows["input_ids"]],
             }
 
-        return DatasetDict(
-            {
-                name: map_rows(split, encode_rows, with_indices=True, desc=f"tokenize {name}")
-                for name, split in dataset.items()
-            }
-        )
+        return map_splits(dataset, encode_rows, with_indices=True)
 
     def examples(self, split: Dataset) -> Examples:
-        """Return questions with their contexts, where answers begin (-1: none), contexts, and their articles."""
+        """Return questions with their contexts, the starts of answers (-1: none), contexts, and their articles."""
         contexts = split["context"][:]
         titles = split["title"][:] if "title" in split.column_names else contexts
         return Examples(
@@ -154,25 +148,23 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1], skip_special_tok
         )
 
     def counts(self, split: Dataset) -> dict[str, int]:
-        """Return the questions with and without an answer, and the contexts."""
+        """Count the questions with and without an answer, and the contexts."""
         answered = sum(bool(answers["text"]) for answers in split["answers"][:])
         numbers = {"with an answer": answered, "without an answer": len(split) - answered}
         return {**numbers, "contexts": len({*split["context"]})}
 
     def model_fields(self, train: Dataset) -> dict[str, object]:
-        """Return two outputs, an answer's start and end, and the threshold of "no answer" until one is fitted.
+        """Return two outputs, an answer's start and end, and the threshold of "no answer" before one is fitted.
 
-        It is None where every question has an answer.
+        The threshold is None if every question has an answer.
         """
-        return {
-            "num_labels": 2,
-            THRESHOLD: 0.0 if any(not answers["text"] for answers in train["answers"][:]) else None,
-        }
+        answered = all(answers["text"] for answers in train["answers"][:])
+        return {"num_labels": 2, THRESHOLD: None if answered else 0.0}
 
     def fitted_fields(
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> dict[str, object]:
-        """Return the threshold of "no answer" with the best F1, where some of the rows have an answer and some none."""
+        """Return the threshold of "no answer" with the best F1, if some rows have an answer and some have none."""
         references = [answers["text"] for answers in rows["answers"]]
         if len({bool(texts) for texts in references}) < 2:
             return {}
@@ -180,12 +172,12 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1], skip_special_tok
         return {THRESHOLD: fit_threshold(best, references)}
 
     def compute_metrics(self, config: PreTrainedConfig) -> None:
-        """Return None: answers are put together from windows after training only."""
+        """Return None: answers are only put together from windows after training."""
 
     def predictions_and_references(
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> tuple[list[str], list[list[str]]]:
-        """Return the best answer to each question, "" for none, and the texts of all its references."""
+        """Return the best answer to each question ("": no answer), and the texts of all its references."""
         answers = predicted_answers(output.predictions, encoded, list(rows["context"]), **no_answer_options(config))
         return [best[0]["answer"] for best in answers], [row["text"] for row in rows["answers"]]
 
@@ -194,7 +186,7 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1], skip_special_tok
         return AnswerMeasure(predictions, references, groups=list(rows["context"]))
 
     def placeholders(self, rows: Dataset, config: PreTrainedConfig) -> dict[str, list]:
-        """Return the first letter of each context as its answer."""
+        """Return the first character of each context as its answer."""
         return {"answers": [{"text": [text[:1]], "answer_start": [0]} for text in rows["context"]]}
 
     def table(
@@ -202,7 +194,7 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1], skip_special_tok
     ) -> dict[str, Sequence]:
         """Return `answer`, its `start` and `end` (characters of the context, `end` exclusive), and `score`.
 
-        Of a model that was trained on questions without an answer also `null_score_difference`; `answer` is "" for one.
+        A model trained with unanswerable questions also has `null_score_difference`, and the answer "" for "no answer".
         """
         options = no_answer_options(config)
         answers = predicted_answers(output.predictions, encoded, list(rows["context"]), **options)
@@ -212,51 +204,38 @@ print(tokenizer.decode(inputs["input_ids"][0, start : end + 1], skip_special_tok
     def save_predictions(
         self, folder: Path, predictions: Sequence[str], rows: DatasetDict, outputs: Mapping[str, PredictionOutput]
     ) -> Path:
-        """Write answers by question id as predictions.json, as SQuAD's evaluation reads them."""
+        """Write answers by question id as predictions.json, the format of SQuAD's evaluation."""
         return files.write_json(folder / "predictions.json", dict(zip(rows["test"]["id"], predictions, strict=True)))
 
     def chance_loss(self, encoded: Dataset, config: PreTrainedConfig) -> float:
-        """Return the loss of guessing, in nats: windows without an answer by their share, else any token alike."""
+        """Return the loss of guessing, in nats: "no answer" by its share of windows, or else any token at random."""
         has_answer = np.asarray(encoded["start_positions"]) != np.asarray(encoded["no_answer"])
         lost = has_answer * np.log(np.asarray(encoded["length"]))
         return float(lost.mean() + entr([has_answer.mean(), 1 - has_answer.mean()]).sum())
 
     def untrained_loss(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
-        """Return the log of the tokens of a row, padding included."""
+        """Return the log of the number of tokens in a row, including padding."""
         return math.log(batch["input_ids"].shape[1])
 
 
 # --- read --------------------------------------------------------------------------------------------------
 
 
-def _question_columns(dataset: Dataset) -> Dataset:
-    questions = squad.from_dataset(dataset, source_name(dataset))
-    questions.info.description, questions.info.citation = dataset.info.description, dataset.info.citation
-    return questions
-
-
 def check_questions(dataset: Dataset) -> None:
     """Raise DataError with the questions that cannot be learned from, or whose answer cannot be scored."""
     columns = dataset.with_format("arrow")[:]
-    ids, *values = (columns[name].to_pylist() for name in ("id", "question", "context", "answers"))
-    faults: dict[str, list[str]] = {}  # ids of the questions by the kind of fault
-    for name, *question in zip(ids, *values, strict=True):
-        if not (fault := _question_fault(*question)):
-            continue
-        kind, problem, fix = fault
-        if not faults:
-            first = kind, problem, fix
-        faults.setdefault(kind, []).append(name)
+    values = (columns[name].to_pylist() for name in ("id", "question", "context", "answers"))
+    faults = [(name, *fault) for name, *question in zip(*values, strict=True) if (fault := _question_fault(*question))]
     if faults:
-        kind, problem, fix = first
-        ids = list(dict.fromkeys(faults[kind]))
+        _, first, problem, fix = faults[0]
+        ids = list(dict.fromkeys(name for name, kind, *_ in faults if kind == first))
         raise DataError(problem, source=source_name(dataset), row=ids, unit="question", fix=fix)
 
 
 def _question_fault(
     question: str | None, context: str | None, answers: dict[str, list] | None
 ) -> tuple[str, str, str] | None:
-    """The kind of fault, the problem and the fix."""
+    """Return the kind of fault, the problem and the fix; None for a sound question."""
     for name, text in (("question", question), ("context", context)):
         if not (text and any(letter.isprintable() and not letter.isspace() for letter in text)):
             return f"{name} empty", f"the {name} is empty", "fill it or delete the question"
@@ -286,19 +265,16 @@ def _question_fault(
 def sample_contexts(dataset: Dataset, size: int, *, seed: int) -> np.ndarray:
     """Return the row numbers of whole contexts, drawn one by one until they have at least `size` rows.
 
-    Raises DataError when no context would be left.
+    Raises DataError if no context would be left.
     """
     context = pd.factorize(np.asarray(dataset["context"][:], dtype=object))[0]
     rows = np.bincount(context)
     order = np.random.default_rng(seed).permutation(len(rows))
     drawn = order[: np.searchsorted(rows[order].cumsum(), size) + 1]
     if len(drawn) == len(rows):
-        raise DataError(
-            f"{len(dataset)} questions on {len(rows)} contexts are too few to hold out {size} of them with contexts of "
-            "their own",
-            source=source_name(dataset),
-            fix="give more, or a file for each split",
-        )
+        problem = f"{len(dataset)} questions on {len(rows)} contexts are too few to hold out {size} of them"
+        fix = "give more, or a file for each split"
+        raise DataError(f"{problem} with contexts of their own", source=source_name(dataset), fix=fix)
     return np.flatnonzero(np.isin(context, drawn))
 
 
@@ -313,14 +289,14 @@ def question_windows(
     max_length: int,
     stride: int,
 ) -> dict[str, list]:
-    """[CLS] question [SEP] piece of the context [SEP], in windows of at most `max_length` tokens.
+    """Encode [CLS] question [SEP] part of the context [SEP], in windows of at most `max_length` tokens.
 
-    Neighbouring windows share `stride` tokens of the context, so that an answer of up to so many stands whole in one.
-    Where the two do not fit into one, a question longer than half of the remaining tokens loses its last words. Of each
-    window: `input_ids`, `token_type_ids`, `attention_mask`, `offset_mapping` (tokens, 2: the characters of the context
-    that a token stands for, (0, 0) for tokens that are not of the context), `no_answer` (the place of the first special
-    token, such as [CLS], which stands for "no answer") and `example`, the number of its question.
-    Raises ParameterError when `stride` leaves no room.
+    Neighbouring windows share `stride` tokens of the context, so that an answer of up to `stride` tokens is whole in
+    one of them. If question and context do not fit into one window, a question longer than half of the remaining tokens
+    loses its last words. Columns: `input_ids`, `token_type_ids`, `attention_mask`, `offset_mapping` (tokens, 2: the
+    start and end of each token in the context, (0, 0) for other tokens), `no_answer` (the position of the first special
+    token, such as [CLS], which stands for "no answer") and `example`, the number of the question. Raises ParameterError
+    if `stride` leaves no room.
     """
     special = tokenizer.num_special_tokens_to_add(pair=True)
     room = (max_length - special - stride) // 2  # for the question, and at least as much for the step between windows
@@ -346,10 +322,10 @@ def question_windows(
 
 
 def _offsets(encoding: Encoding, context: str) -> np.ndarray:
-    """Characters of the context (tokens, 2), (0, 0) for tokens that are not of it or of a blank only."""
+    """Return tokens' offsets in the context (tokens, 2), (0, 0) for other tokens and for blanks."""
     of_context = np.equal(np.array(encoding.sequence_ids, dtype=float), 1)
     offsets = np.array(encoding.offsets) * of_context[:, None]
-    for i in np.flatnonzero(offsets[:, 1]):  # DeBERTa's tokens begin with the blank before their word
+    for i in np.flatnonzero(offsets[:, 1]):  # DeBERTa's tokens include the blank before their word
         start, end = offsets[i]
         start += len(context[start:end]) - len(context[start:end].lstrip())
         offsets[i] = (start, end) if start < end else (0, 0)
@@ -359,7 +335,7 @@ def _offsets(encoding: Encoding, context: str) -> np.ndarray:
 def _cut_words(
     questions: Sequence[str], contexts: Sequence[str], tokenizer: PreTrainedTokenizerBase, room: int, whole: int
 ) -> list[str]:
-    """Each question up to the last word within `room` tokens; all of it where both texts fit into `whole` tokens."""
+    """Cut questions after the last word within `room` tokens, unless both texts fit into `whole` tokens."""
     encodings = tokenizer(list(questions), add_special_tokens=False, verbose=False).encodings
     cut = list(questions)
     for i, e in enumerate(encodings):
@@ -374,14 +350,15 @@ def _cut_words(
 def _answer_positions(
     windows: Sequence[np.ndarray], places: Sequence[int], start: int, end: int
 ) -> list[tuple[int, int]]:
-    """First and last token of the context's characters `start` to `end` in each window's offsets (tokens, 2).
+    """Return the first and last token of the context's characters `start` to `end` in each window.
 
-    `places` are those of each window's token for "no answer", twice, where they are not all in it.
+    `windows` are offsets (tokens, 2). `places` are the positions of the token for "no answer", which is returned as
+    both for a window that does not contain all the characters.
     """
     tokens = [np.flatnonzero((offsets[:, 0] < end) & (offsets[:, 1] > start)) for offsets in windows]
     reach = [(w[t[0], 0], w[t[-1], 1]) if len(t) else None for w, t in zip(windows, tokens, strict=True)]
     seen = [span for span in reach if span]
-    # Whole is the answer where its tokens reach as far to both sides as they do in any window.
+    # A window contains the whole answer if its tokens reach as far to both sides as in any other window
     whole = (min(first for first, _ in seen), max(last for _, last in seen)) if seen else ()
     return [
         (int(t[0]), int(t[-1])) if span == whole else (place, place)
@@ -390,9 +367,9 @@ def _answer_positions(
 
 
 def lost_answers(encoded: Dataset) -> dict[str, float]:
-    """Share of the answers of one encoded split that are whole in no window, and not in the first one.
+    """Return the share of answers in one encoded split that no window contains, and that the first one does not.
 
-    `windows` is what training with all windows loses, `truncation` what cutting contexts off at `max_length` would.
+    `windows` is what training on all windows loses, `truncation` what truncating contexts to `max_length` would lose.
     """
     names = ("example", "start_positions", "no_answer", "has_answer")
     example, start, place, answered = (np.asarray(encoded[name]) for name in names)
@@ -417,25 +394,24 @@ def best_answers(
     max_answer_length: int = 30,
     handle_impossible_answer: bool = False,
     null_score_diff_threshold: float = 0.0,
-    # Completing the tokenizer's words, mostly the same, changed 6 of 838 answers on SQuAD (F1 0.314 -> 0.315, model of
-    # the sample) and 1 of 236 on the sample (0.668 -> 0.672); none was better before. `WORD` changed none of the 838
-    # with a model of 2,049 such questions (F1 0.542).
+    # Completing the tokenizer's words, mostly the same as `WORD`, changed 6 of 838 answers on SQuAD (F1 0.314 -> 0.315,
+    # model of the sample) and 1 of 236 on the sample (0.668 -> 0.672); none was better before. `WORD` changed none of
+    # the 838 with a model of 2,049 such questions (F1 0.542).
     align_to_words: bool = True,
 ) -> list[Answer]:
-    """The `top_k` best spans of `context` over all of its windows, best first; `answer` is `context[start:end]`.
+    """Return the `top_k` best spans of `context` in all of its windows, best first; `answer` is `context[start:end]`.
 
     A span's score is the probability of its first token as start times that of its last token as end, both by softmax
-    over [CLS] and the window's context tokens; a span that stands in several windows has the best of its scores.
-    Allowed are spans of 1 to `max_answer_length` tokens. With `align_to_words` a span that begins or ends within a word
-    (`WORD`) is completed.
+    over [CLS] and the window's context tokens; a span in several windows has the highest of its scores. Spans have 1 to
+    `max_answer_length` tokens. With `align_to_words`, a span that starts or ends within a word (`WORD`) is completed.
 
-    "No answer" is an empty answer at 0. With `handle_impossible_answer` it is the first where `null_score_difference`
-    of the best span is more than the threshold, as in SQuAD 2.0's evaluation (Rajpurkar et al. 2018): the null score,
-    the sum of the two logits of [CLS] in the window where it is least, minus the sum of the span's. Its score is the
-    least probability over windows: one that holds the answer is enough. Where there is no span at all it is the only
-    answer, with score 0 if an answer was asked for.
+    "No answer" is an empty answer at 0. With `handle_impossible_answer`, it comes first if the best span's
+    `null_score_difference` is above the threshold, as in SQuAD 2.0's evaluation (Rajpurkar et al. 2018): the null score
+    (the lowest sum, over windows, of the two logits of [CLS]) minus the sum of the span's logits. Its score is the
+    lowest probability over windows, because one window with an answer is enough. If there is no span at all, it is the
+    only answer, with score 0 unless `handle_impossible_answer`.
 
-    Logits and offsets are those of `question_windows`, the logits padded to any length.
+    Offsets are those of `question_windows`; logits may be padded to any length.
     """
     scores: dict[tuple[int, int], float] = {}
     borders = _word_borders(context if align_to_words else "")
@@ -444,7 +420,7 @@ def best_answers(
     for window in windows:
         no_answer, log_scores, scale, spans = _window_spans(*window, max_answer_length=max_answer_length)
         impossible, null_score = min(impossible, no_answer), min(null_score, no_answer + scale)
-        # Tokens of one character share their offsets: go on until `top_k` spans differ.
+        # Several tokens of one character have the same offsets: continue until `top_k` spans differ.
         taken: set[tuple[int, int]] = set()
         for i in np.argsort(-log_scores, kind="stable"):
             start, end = map(int, spans[i])
@@ -466,7 +442,7 @@ def best_answers(
 
 
 def _word_borders(text: str) -> dict[int, tuple[int, int]]:
-    """Return where the word begins and ends that a character is of, by the character's place."""
+    """Return the start and end of each character's word, by the character's position."""
     return {place: word.span() for word in WORD.finditer(text) for place in range(*word.span())}
 
 
@@ -479,7 +455,7 @@ def _answer(context: str, span: tuple[int, int], score: float, difference: float
 def _window_spans(
     start_logits: np.ndarray, end_logits: np.ndarray, offsets: np.ndarray, no_answer: int, max_answer_length: int
 ) -> tuple[float, np.ndarray, float, np.ndarray]:
-    """Log score of [CLS], of every allowed span, what makes them sums of logits, the spans' characters (spans, 2)."""
+    """Return log scores of [CLS] and all spans, their difference to sums of logits, and the spans' offsets."""
     tokens = np.append(no_answer, np.flatnonzero(offsets[:, 1]))
     logits = [np.asarray(x, dtype=np.float64)[tokens] for x in (start_logits, end_logits)]
     start, end = (log_softmax(x) for x in logits)
@@ -493,16 +469,16 @@ def _window_spans(
 
 
 def no_answer_options(config: PreTrainedConfig | None) -> dict[str, object]:
-    """Return the options of `best_answers` by which a model that was trained to give no answer may do so."""
+    """Return the options of `best_answers` for a model that was trained with unanswerable questions; else none."""
     threshold = getattr(config, THRESHOLD, None)
     return {} if threshold is None else {"handle_impossible_answer": True, THRESHOLD: threshold}
 
 
 def fit_threshold(best: Sequence[Answer], references: Sequence[Sequence[str]]) -> float:
-    """Return the threshold of the null score difference for which F1 is highest, halfway to the next difference.
+    """Return the threshold of the null score difference with the highest F1, halfway between two differences.
 
-    `best` is the best span of each question, whose difference up to the threshold makes it the answer; `references`
-    are the texts of its answers, none where it has none.
+    `best` is the best span of each question, which is the answer if its difference is at most the threshold;
+    `references` are the texts of its answers, if it has any.
     """
     differences = np.array([answer["null_score_difference"] for answer in best])
     gains = np.array([
@@ -510,7 +486,7 @@ def fit_threshold(best: Sequence[Answer], references: Sequence[Sequence[str]]) -
         for answer, texts in zip(best, references, strict=True)
     ])  # fmt: skip
     values, place = np.unique(differences[np.isfinite(differences)], return_inverse=True)
-    # Of each number of values, from none, up to which there is an answer
+    # Gains if the questions with the lowest 0, 1, 2, … differences are answered
     sums = np.append(0, np.bincount(place, weights=gains[np.isfinite(differences)], minlength=len(values)).cumsum())
     chosen = int(sums.argmax())
     around = [values[0] - 2, *values, values[-1] + 2]
@@ -525,9 +501,9 @@ def gain_of_fitting(
     *,
     seed: int = 0,
 ) -> pd.Series:
-    """Return `value`, `low`, `high` of what a fitted threshold gains in F1 over `now`, each half by the other's.
+    """Return `value`, `low`, `high` of the gain in F1 of a fitted threshold over `now`, by two-fold cross-validation.
 
-    `best` and `references` as in `fit_threshold`, `groups` as in `AnswerMeasure`.
+    `best` and `references` are as in `fit_threshold`, `groups` as in `AnswerMeasure`.
     """
     number = pd.factorize(np.asarray(groups, dtype=object))[0]
     half = np.random.default_rng(seed).permutation(number.max() + 1)[number] % 2 == 0
@@ -553,10 +529,10 @@ def gain_of_fitting(
 def predicted_answers(
     predictions: tuple[np.ndarray, np.ndarray], encoded: Dataset, contexts: Sequence[str], **options: object
 ) -> list[list[Answer]]:
-    """`best_answers` of every question, from `Trainer.predict`'s start and end logits (windows, tokens).
+    """Return `best_answers` of every question, from `Trainer.predict`'s start and end logits (windows, tokens).
 
-    `encoded` is the split predicted on and `contexts` the column its questions came with; `options` are those of
-    `best_answers`. Raises DataError when the three do not belong together.
+    `encoded` is the encoded split and `contexts` the column of its contexts; `options` are those of `best_answers`.
+    Raises DataError if the three do not match.
     """
     start_logits, end_logits = predictions
     examples = encoded["example"]
@@ -577,12 +553,12 @@ def predicted_answers(
 
 
 class AnswerMeasure(Measure):
-    """One answer per question, "" for none, with the question's references, no text where it has no answer.
+    """One answer per question ("": no answer), and the question's references, empty if it has no answer.
 
-    `f1` and `exact_match`, both as in SQuAD's evaluation: of version 1.1 (Rajpurkar et al. 2016) where every question
-    has an answer, else of version 2.0 (Rajpurkar et al. 2018), which gives both also for the questions with an answer
-    and those without ("HasAns/f1"): see `answer_scores`. `groups` names what is resampled, such as each question's
-    context; questions without. Raises DataError when lengths differ.
+    `f1` and `exact_match` are those of SQuAD's evaluation: version 1.1 (Rajpurkar et al. 2016) if every question has an
+    answer, else version 2.0 (Rajpurkar et al. 2018), which also has both for the questions with an answer and for those
+    without ("HasAns/f1"): see `answer_scores`. `groups`, such as each question's context, are resampled as a whole; the
+    default is single questions. Raises DataError if lengths differ.
     """
 
     headline = ("f1", "exact_match")
@@ -623,8 +599,8 @@ def answer_scores(answer: str, references: Sequence[str], *, may_be_empty: bool)
     """Return F1 and exact match of an answer, the best over its references, after `normalize_answer`.
 
     F1 is that of the two bags of words, and 0 for an answer without words. With `may_be_empty`, as in version 2.0 of
-    SQuAD's evaluation, references without words do not count, and a question without any is answered right by an answer
-    without words.
+    SQuAD's evaluation, references without words do not count, and if there are no others, an answer without words is
+    right.
     """
     if may_be_empty:
         references = [text for text in references if normalize_answer(text)]
@@ -635,7 +611,7 @@ def answer_scores(answer: str, references: Sequence[str], *, may_be_empty: bool)
 
 
 def normalize_answer(text: str) -> str:
-    """Return the text in lower case, without ASCII punctuation, English articles and surplus blanks."""
+    """Return the text in lower case, without ASCII punctuation, English articles and extra white space."""
     text = text.lower().translate(PUNCTUATION)
     return " ".join(ARTICLES.sub(" ", text).split())
 
@@ -646,7 +622,7 @@ def exact_match(answer: str, reference: str) -> bool:
 
 
 def word_f1(answer: str, reference: str) -> float:
-    """Harmonic mean of precision and recall of the answer's words, repeated words counted as often as they occur."""
+    """Return the harmonic mean of precision and recall of the answer's words, with repeated words counted each time."""
     answer_words, reference_words = normalize_answer(answer).split(), normalize_answer(reference).split()
     shared = (Counter(answer_words) & Counter(reference_words)).total()
     return 2 * shared / (len(answer_words) + len(reference_words)) if shared else 0.0

@@ -1,4 +1,4 @@
-"""The pipeline "extractive-qa", which Transformers 5 has no more; importing this module registers it."""
+"""The pipeline "extractive-qa", which Transformers 5 lacks; importing this module registers it."""
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
@@ -14,7 +14,7 @@ from bert_helpers.errors import DataError, ModelError, ParameterError
 from bert_helpers.tasks.qa import THRESHOLD, Answer, best_answers, no_answer_options, question_windows
 from bert_helpers.tokenization import check_max_length
 
-# What Transformers' "question-answering" called them
+# Names of options in Transformers' former "question-answering" pipeline
 FORMER_NAMES = {
     "topk": "top_k",
     "max_answer_len": "max_answer_length",
@@ -31,19 +31,19 @@ class ExtractiveQAPipeline(ChunkPipeline):
     """`pipeline("extractive-qa", model=…, tokenizer=…)`: answers as exact slices of a context.
 
     Call it with question and context, in this order or by name: strings, columns of equal length (lists, arrays, a
-    column of `datasets` or pandas), or one of each kind; with a dict {"question", "context"} of these; or with many
-    such dicts of strings.
-    Returns for each question a dict `score`, `start`, `end`, `answer`, or for `top_k` > 1 a list of them, best first:
-    for one example that, for many a list, for an iterator (a generator) an iterator that reads on as it is asked.
+    column of `datasets` or pandas), or one string and one column; with a dict {"question", "context"} of these; or with
+    several such dicts of strings. The result for a question is a dict of `score`, `start`, `end` and `answer` or, for
+    `top_k` > 1, a list of these, best first. Several examples return a list of results, and an iterator (a generator)
+    returns an iterator, which reads lazily.
 
     Options, at construction or call: `top_k`, `max_answer_length`, `align_to_words`, `handle_impossible_answer` ("no
-    answer" is an empty answer) and `null_score_diff_threshold` of `qa.best_answers`, the last as fitted on the model's
-    validation rows, else 0; `max_length` (384, or what the model takes) and `stride` (a third of it) of the windows;
-    `batch_size` (windows at a time). The names of Transformers' former "question-answering" work too: `topk`,
-    `max_answer_len`, `max_seq_len`, `doc_stride`. On purpose otherwise than there: many examples give a list, of one
-    element too; answers have up to 30 tokens, not 15; the fitted threshold decides on "no answer"; a context without
-    words gets an empty answer of score 0.
-    Raises DataError for input of another form, ParameterError for an option that is unknown or out of range.
+    answer" is an empty answer) and `null_score_diff_threshold` of `qa.best_answers`, the last with the value fitted on
+    the model's validation rows, else 0; `max_length` (384, or the model's maximum) and `stride` (a third of it) of the
+    windows; `batch_size` (windows at a time). The names in Transformers' former "question-answering" work, too: `topk`,
+    `max_answer_len`, `max_seq_len`, `doc_stride`. Deliberate differences from it: a list of examples returns a list,
+    even for one element; answers have up to 30 tokens, not 15; the fitted threshold decides on "no answer"; a context
+    without words gets an empty answer with score 0. Raises DataError for input of another form, and ParameterError for
+    an option that is unknown or out of range.
     """
 
     _load_processor = False
@@ -58,7 +58,7 @@ class ExtractiveQAPipeline(ChunkPipeline):
         self.model.eval()  # Trainer leaves its model in training mode, where dropout makes answers random
         limit = models.positions(self.model.config)
         self.tokenizer.model_max_length = min(self.tokenizer.model_max_length, limit)  # 10**30 in some folders
-        # Some tokenizers give types to a model that has none.
+        # Some tokenizers return token types for a model without these
         known = inspect.signature(self.model.forward).parameters
         self.inputs = [name for name in self.tokenizer.model_input_names if name in known]
 
@@ -98,21 +98,13 @@ class ExtractiveQAPipeline(ChunkPipeline):
         return super().__call__(examples, **options) if examples else []
 
     def preprocess(
-        self,
-        example: Mapping[str, str],
-        max_length: int | None = None,
-        stride: int | None = None,
+        self, example: Mapping[str, str], max_length: int | None = None, stride: int | None = None
     ) -> Iterator[dict[str, object]]:
         max_length = min(384, self.tokenizer.model_max_length) if max_length is None else max_length
         stride = max_length // 3 if stride is None else stride
         check_max_length(max_length, self.tokenizer)
-        windows = question_windows(
-            [example["question"]],
-            [example["context"]],
-            self.tokenizer,
-            max_length=max_length,
-            stride=stride,
-        )
+        texts = [example["question"]], [example["context"]]
+        windows = question_windows(*texts, self.tokenizer, max_length=max_length, stride=stride)
         for i in range(len(windows["input_ids"])):
             yield {
                 **{name: torch.tensor([windows[name][i]]) for name in self.inputs},
@@ -123,35 +115,27 @@ class ExtractiveQAPipeline(ChunkPipeline):
             }
 
     def _forward(self, window: dict[str, object]) -> dict[str, object]:
-        # Of a batch that was padded on the left, the padding moves to the right: places count from the first token.
+        # Padding moves from the left to the right, because positions count from the first token
         order = window["attention_mask"].argsort(dim=1, descending=True, stable=True)
         output = self.model(**{name: window[name].gather(1, order) for name in self.inputs})
-        # Unbatching reads the size of the batch from the first value.
+        # Unbatching takes the batch size from the first value
         rest = {name: window[name] for name in ("offset_mapping", "no_answer", "context", "is_last")}
         return {"start_logits": output.start_logits.float(), "end_logits": output.end_logits.float(), **rest}
 
     def postprocess(self, windows: Sequence[dict[str, object]], top_k: int = 1, **options: object) -> Results:
-        fitted = {name: value for name, value in no_answer_options(self.model.config).items() if name == THRESHOLD}
-        answers = best_answers(
-            windows[0]["context"],
-            (
-                (
-                    w["start_logits"][0].numpy(),
-                    w["end_logits"][0].numpy(),
-                    np.reshape(w["offset_mapping"], (-1, 2)),
-                    w["no_answer"],
-                )
-                for w in windows
-            ),
-            top_k=top_k,
-            **{**fitted, **options},
-        )
+        if fitted := no_answer_options(self.model.config):
+            options = {THRESHOLD: fitted[THRESHOLD], **options}
+        inputs = []
+        for w in windows:
+            logits = (w[name][0].numpy() for name in ("start_logits", "end_logits"))
+            inputs.append((*logits, np.reshape(w["offset_mapping"], (-1, 2)), w["no_answer"]))
+        answers = best_answers(windows[0]["context"], inputs, top_k=top_k, **options)
         answers = [{name: answer[name] for name in ("score", "start", "end", "answer")} for answer in answers]
         return answers[0] if top_k == 1 else answers
 
 
 def _paired(question: str | Iterable[str] | None, context: str | Iterable[str] | None) -> Mapping | list[Mapping]:
-    """Examples from the two; one question goes with every context, one context with every question."""
+    """Return examples of questions and contexts, where a single one of either is paired with all of the other."""
     columns = {
         name: list(given) if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else given
         for name, given in (("question", question), ("context", context))

@@ -1,4 +1,4 @@
-"""All tasks by name, for what takes any of them; who needs one task imports its class."""
+"""All tasks by name, for code that takes any task. Code for one task imports its class instead."""
 
 from collections import UserDict
 from importlib import import_module
@@ -7,7 +7,7 @@ from bert_helpers.tasks.base import Task
 
 
 class _Tasks(UserDict):
-    """Task objects, each made of its module and class when it is first asked for: one task loads one task."""
+    """Task objects, each made from its module and class on first access, so that other tasks are not imported."""
 
     def __getitem__(self, name: str) -> Task:
         task = super().__getitem__(name)

@@ -1,8 +1,8 @@
-"""Texts, or pairs, and a number for each: the task, the scale a model learns it on, and baselines without training.
+"""Texts, or pairs of texts, with a number each: the task, the scale that a model learns, and untrained baselines.
 
-A model learns standardized labels, (label - mean) / deviation; mean and deviation are in its config, so that
-checkpoints keep them, and `models.load_model` has the model itself apply them. Everywhere else, labels and predictions
-are in the user's units.
+A model learns standardized labels, (label - mean) / deviation. Mean and deviation are in its config, so that
+checkpoints keep them, and `models.load_model` makes the model apply them. Everywhere else, labels and predictions are
+in the user's units.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from transformers.trainer_utils import PredictionOutput
 
 COMMA = re.compile(r"[-+]?\d+,\d+")  # a number with a decimal comma
-LARGEST = 1e140  # beyond it sums of squares overflow
+LARGEST = 1e140  # sums of squares of larger numbers overflow
 
 
 class Regression(TextTask):
-    """Pairs of texts, or single ones, each with a score."""
+    """Pairs of texts, or single texts, with a score each."""
 
     name = "regression"
     prefix = "STS_"
@@ -64,11 +64,11 @@ print(score({example}, truncation=True, max_length={length}))"""
     ) -> DatasetDict:
         """Read scored pairs of texts from `source`, as splits with columns `text`, `text_pair` and `label` (float).
 
-        Without a `pair_column` ("") a row is one text. `source`, sizes and missing splits are as in
-        `Classification.load`; "sample" is the packaged pairs. A delimited file may lack a header, as the published
-        STS-B files do; then its columns are text, pair and score in order. A test split without labels (GLUE's are all
-        -1) is left out with a warning, and taken from the training rows. Scores lie in `low` to `high`. Raises
-        DataError, naming the file, row and column, when the data cannot be used.
+        Without a `pair_column` (""), a row is one text. `source`, sizes and missing splits are as in
+        `Classification.load`; "sample" is the packaged pairs. Like the published STS-B files, a delimited file may have
+        no header; then its columns are text, pair and score, in this order. A test split without labels (in GLUE, all
+        are -1) is left out with a warning, and taken from the training rows instead. Scores are in `low` to `high`.
+        Raises DataError, naming the file, row and column, when the data cannot be used.
         """
         if not low < high:
             raise ParameterError(f"is {low:g}", parameter="LOW", fix=f"it must lie below {parameter('HIGH')}, {high:g}")
@@ -77,15 +77,15 @@ print(score({example}, truncation=True, max_length={length}))"""
         return in_splits(splits, (train_size, validation_size, test_size), seed=seed, hold_out=sample_by_label)
 
     def examples(self, split: Dataset) -> Examples:
-        """Return the texts, and the scores."""
+        """Return the texts and the scores."""
         return text_examples(split, split["label"][:])
 
     def model_fields(self, train: Dataset) -> dict[str, object]:
-        """Return one output, and the scale of the training scores."""
+        """Return one output and the scale of the training scores."""
         return {"num_labels": 1, **target_scale(train["label"][:])}
 
     def finish_model(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Return the model with the scale of its target in the head's weights."""
+        """Return the model with the scale of the scores in the head's weights."""
         fold_scale(model)
         return model
 
@@ -100,7 +100,7 @@ print(score({example}, truncation=True, max_length={length}))"""
     def table(
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> dict[str, Sequence]:
-        """Return `score`, in the units of the training data."""
+        """Return `score` in the units of the training data."""
         return {"score": np.ravel(output.predictions).astype(float).round(6)}
 
     def save_predictions(
@@ -111,7 +111,7 @@ print(score({example}, truncation=True, max_length={length}))"""
         return files.write_text(folder / "predictions.csv", table.to_csv(index_label="row"))
 
     def fits(self, config: PreTrainedConfig) -> bool:
-        """Whether a model is a sequence classifier of one output, and that a number."""
+        """Whether a model is a sequence classifier with one output that is a number."""
         several = config.problem_type == "multi_label_classification"
         return super().fits(config) and config.num_labels == 1 and not several
 
@@ -127,16 +127,15 @@ print(score({example}, truncation=True, max_length={length}))"""
 
 
 def _scored(dataset: Dataset, low: float, high: float, column: str) -> Dataset:
-    """Turn the `label` column into floats, all of them in `low` to `high`."""
+    """Turn the `label` column into floats, all in `low` to `high`."""
     values = values_of(dataset, "label")
     scores = [to_number(value) for value in values]
     commas = [value.strip() for value in values if isinstance(value, str) and "," in value]
-    # Three figures behind all commas may be thousands
+    # If three digits follow every comma, these may separate thousands
     if all(map(COMMA.fullmatch, commas)) and not all(re.search(r",\d{3}$", value) for value in commas):
         note(dataset, "decimal sign", "a comma")
         scores = [to_number(value.replace(",", ".") if isinstance(value, str) else value) for value in values]
-    bad = [i for i, score in enumerate(scores) if score is None or not low <= score <= high]
-    if bad:
+    if bad := [i for i, score in enumerate(scores) if score is None or not low <= score <= high]:
         value, score = values[bad[0]], scores[bad[0]]
         if score is not None:
             known = [score for score in scores if score is not None]
@@ -154,11 +153,11 @@ def _scored(dataset: Dataset, low: float, high: float, column: str) -> Dataset:
 
 
 class RegressionMeasure(Measure):
-    """Predictions (examples,) or (examples, 1) with labels (examples,), in one unit.
+    """Predictions (examples,) or (examples, 1) and labels (examples,) in the same unit.
 
-    `pearson` and `spearman` correlation, and the mean squared error, in the square of the unit. Spearman is Pearson of
-    the ranks, ties sharing their mean rank. Both are NaN where a side is constant. Raises DataError when predictions
-    and labels do not belong together, or one is not finite, or so large that its square may be.
+    `pearson` and `spearman` correlation, and the mean squared error in the square of the unit. Spearman's correlation
+    is Pearson's of the ranks, with mean ranks for ties. Both are NaN if a side is constant. Raises DataError if
+    predictions and labels do not match, or if one is not finite or too large to be squared.
     """
 
     lower_is_better = ("mse",)
@@ -190,14 +189,14 @@ class RegressionMeasure(Measure):
 
 
 def _standardized(values: np.ndarray) -> np.ndarray:
-    """Mean 0 and variance 1; zeros where values differ by rounding only, so that they count as constant."""
+    """Scale values to mean 0 and variance 1; return zeros if they differ only by rounding, thus are constant."""
     centred = values - values.mean()
     spread = centred.std()
     return centred / spread if spread > 1e-9 * np.abs(values).max() else np.zeros_like(values)
 
 
 def _correlation(weights: Weights, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Pearson correlation of weighted examples; `first` and `second`: (examples,) or (…, examples)."""
+    """Return the Pearson correlation of weighted examples; `first` and `second`: (examples,) or (…, examples)."""
     total = weights.sum(axis=-1, keepdims=True)
     first, second = (side - (weights * side).sum(axis=-1, keepdims=True) / total for side in (first, second))
     variances = (weights * first**2).sum(axis=-1) * (weights * second**2).sum(axis=-1)
@@ -206,7 +205,7 @@ def _correlation(weights: Weights, first: np.ndarray, second: np.ndarray) -> np.
 
 
 def target_scale(labels: Sequence[float]) -> dict[str, float]:
-    """Config fields that standardize the target; give them to `models.load_model`. From the training labels only."""
+    """Return the config fields that standardize training labels, for `models.load_model`."""
     mean, deviation = float(np.mean(labels)), float(np.std(labels))
     if not deviation > 0:
         raise DataError(f"every one of the {len(labels)} training scores is {mean:g}: there is nothing to learn.")
@@ -214,9 +213,9 @@ def target_scale(labels: Sequence[float]) -> dict[str, float]:
 
 
 def fold_scale(model: PreTrainedModel) -> None:
-    """Move the scale into the head's weights: the model then says the user's units by itself, in any program.
+    """Move the scale into the head's weights, so that the model predicts in the user's units in any program.
 
-    For the end of training: on that scale further training would start over with a badly scaled target.
+    Call it after training: further training would have a badly scaled target.
     """
     import torch  # see tasks/base.py
 
@@ -232,55 +231,43 @@ def fold_scale(model: PreTrainedModel) -> None:
 
 
 def baselines(
-    dataset: DatasetDict,
-    encoder: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    split: str = "test",
-    batch_size: int = 64,
+    dataset: DatasetDict, encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, split: str = "test"
 ) -> pd.DataFrame:
-    """Predictions for the rows of a split, in the user's units, without fine-tuning.
+    """Return predictions for the rows of a split, in the user's units, without fine-tuning.
 
-    `mean`: the mean training score for every row. `cosine`: the cosine of the two sentences' embeddings by `encoder`,
-    turned into a score by the line that fits the training rows best (least squares). The packaged model was made for
-    that cosine, so it is strong there.
+    `mean` is the mean training score for every row. `cosine` is the cosine of the embeddings of both texts, turned into
+    a score by the line that fits the training rows best (least squares). The packaged model was trained for that
+    cosine, so this baseline is strong.
     """
     train, rows = dataset["train"], dataset[split]
     labels = np.asarray(train["label"][:], dtype=np.float64)
-    fitted, applied = (
-        cosines(part["text"], part["text_pair"], encoder, tokenizer, batch_size=batch_size) for part in (train, rows)
-    )
+    fitted, applied = (cosines(part["text"], part["text_pair"], encoder, tokenizer) for part in (train, rows))
     slope, intercept = np.polyfit(fitted, labels, deg=1)
     return pd.DataFrame({"mean": np.full(len(rows), labels.mean()), "cosine": intercept + slope * applied})
 
 
 def cosines(
-    texts: Sequence[str],
-    others: Sequence[str],
-    encoder: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    batch_size: int = 64,
+    texts: Sequence[str], others: Sequence[str], encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> np.ndarray:
-    """Cosine (rows,) between the embeddings of each text and its other."""
-    both = embeddings([*texts, *others], encoder, tokenizer, batch_size=batch_size)
+    """Return the cosine (rows,) between the embeddings of each text and its other."""
+    both = embeddings([*texts, *others], encoder, tokenizer)
     return (both[: len(texts)] * both[len(texts) :]).sum(axis=1)
 
 
 def embeddings(
     texts: Sequence[str], encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_size: int = 64
 ) -> np.ndarray:
-    """Mean of each text's last hidden states over its tokens, of length 1: (texts, hidden size).
+    """Return the mean of each text's last hidden states over tokens, normalized to length 1: (texts, hidden size).
 
-    `encoder` may have a head, which is not used. Texts are cut at the length the model takes. As sentence-transformers
-    does for the packaged model (Reimers and Gurevych 2019).
+    This is how sentence-transformers uses the packaged model (Reimers and Gurevych 2019). A head of `encoder` is not
+    used, and texts are truncated to the model's maximum length.
     """
     import torch  # see tasks/base.py
     from transformers import DataCollatorWithPadding
 
     bert, collate = encoder.base_model.eval(), DataCollatorWithPadding(tokenizer)
     ids = tokenizer(list(texts), truncation=True)["input_ids"]
-    order = np.argsort([len(row) for row in ids], kind="stable")  # texts of like length share a batch: little padding
+    order = np.argsort([len(row) for row in ids], kind="stable")  # texts of similar length share a batch: less padding
     means = np.empty((len(ids), bert.config.hidden_size))
     for start in range(0, len(ids), batch_size):
         rows = order[start : start + batch_size]

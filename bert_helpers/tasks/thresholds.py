@@ -1,4 +1,4 @@
-"""Several labels a text: from logits to decisions by thresholds, and from decisions to numbers."""
+"""Several labels per text: from logits to decisions by thresholds, and from decisions to metrics."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -11,25 +11,28 @@ from bert_helpers.errors import DataError
 from bert_helpers.intervals import RESAMPLES, Metrics, Weights, intervals
 from bert_helpers.metrics import Measure
 
-HALF = 0.5  # what decides where nothing is fitted
-STEPS = 400  # thresholds that are tried, at even steps of the logit
-# Positive rows for which a label's own threshold counts as much as the common one. On GoEmotions (28 labels; word
-# counts and logistic regression; test macro F1) thresholds of 300 validation rows gave 0.414 without it, 0.441 with it,
-# one for all 0.434; of 1,000 rows 0.439, 0.444, 0.434; of 5,426 rows 0.459, 0.452, 0.434. At a half it is 0.281.
+HALF = 0.5  # the threshold if none is fitted
+STEPS = 400  # thresholds to try, at even steps of the logit
+# Number of positive rows with which a label's own threshold counts as much as the common one. On GoEmotions (28 labels;
+# word counts and logistic regression; test macro F1), thresholds fitted to 300 validation rows gave 0.414 without it,
+# 0.441 with it, and 0.434 with one for all; to 1,000 rows 0.439, 0.444, 0.434; to 5,426 rows 0.459, 0.452, 0.434. With
+# thresholds of 0.5, macro F1 is 0.281.
 PRIOR = 20
 
 
 def decide(logits: np.ndarray, thresholds: np.ndarray | float = HALF) -> np.ndarray:
-    """Return which labels each row gets (rows, labels): those whose probability, by sigmoid, reaches the threshold."""
+    """Return which labels each row gets (rows, labels): those whose probability (sigmoid) reaches the threshold."""
     return np.asarray(logits, dtype=np.float64) >= logit(thresholds)
 
 
 def fit_thresholds(logits: np.ndarray, labels: np.ndarray, *, each: bool = True, prior: float = PRIOR) -> np.ndarray:
-    """Return a threshold (a probability) for each label, so that F1 on these rows is highest; take validation rows.
+    """Return the threshold (a probability) of each label with the highest F1 on these rows, which should be validation
+    rows.
 
-    One for all: that of the highest macro F1. With `each`, every label's own best one is drawn towards it on the scale
-    of logits, own * n / (n + prior) + common * prior / (n + prior) for n positive rows: a label that few rows have gets
-    nearly the common one, one that none has just that. F1 is flat near its best: of equal ones the middle one is taken.
+    The common threshold has the highest macro F1. With `each`, every label's own best threshold is shrunk towards it on
+    the scale of logits, own * n / (n + prior) + common * prior / (n + prior) for n positive rows: a label with few rows
+    gets nearly the common threshold, and one without rows exactly that. Of several best thresholds, the middle one is
+    taken, because F1 is flat near its maximum.
     """
     logits, labels = check_multilabel(logits, labels)
     grid, positive = np.linspace(logits.min(), logits.max(), STEPS), labels.sum(axis=0)
@@ -43,27 +46,27 @@ def fit_thresholds(logits: np.ndarray, labels: np.ndarray, *, each: bool = True,
 
 
 def f1_curves(logits: np.ndarray, labels: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Return F1 of each label if it is decided at each logit of the grid: (labels, thresholds)."""
+    """Return F1 of each label with each logit of the grid as its threshold: (labels, thresholds)."""
     f1 = []
     for scores, is_positive in zip(logits.T, np.asarray(labels).T.astype(bool), strict=True):
-        said, hits = (len(part) - np.searchsorted(np.sort(part), grid) for part in (scores, scores[is_positive]))
-        f1.append(2 * hits / np.maximum(said + is_positive.sum(), 1))
+        predicted, hits = (len(part) - np.searchsorted(np.sort(part), grid) for part in (scores, scores[is_positive]))
+        f1.append(_f1(hits, predicted, is_positive.sum()))
     return np.array(f1)
 
 
 def gain_of_fitting(logits: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> pd.Series:
-    """Return `value`, `low`, `high` of what fitted thresholds gain in macro F1 over 0.5, each half by the other's."""
+    """Return `value`, `low`, `high` of what fitted thresholds gain in macro F1 over 0.5, by two-fold cross-validation."""
     logits, labels = check_multilabel(logits, labels)
     half = np.random.default_rng(seed).permutation(len(labels)) % 2 == 0
-    said = np.zeros(labels.shape, dtype=bool)
+    fitted = np.zeros(labels.shape, dtype=bool)
     for part in (half, ~half):
-        said[part] = decide(logits[part], fit_thresholds(logits[~part], labels[~part]))
+        fitted[part] = decide(logits[part], fit_thresholds(logits[~part], labels[~part]))
 
-    def macro_f1(said: np.ndarray, weights: Weights) -> np.ndarray:
-        return _f1(weights @ (said * labels), weights @ said, weights @ labels).mean(axis=-1)
+    def macro_f1(predicted: np.ndarray, weights: Weights) -> np.ndarray:
+        return _f1(weights @ (predicted * labels), weights @ predicted, weights @ labels).mean(axis=-1)
 
     def statistic(weights: Weights) -> Metrics:
-        return {"gain": macro_f1(said, weights) - macro_f1(decide(logits), weights)}
+        return {"gain": macro_f1(fitted, weights) - macro_f1(decide(logits), weights)}
 
     return intervals(statistic, len(labels), seed=seed, difference=True).loc["gain"]
 
@@ -74,13 +77,13 @@ def _middle_best(curve: np.ndarray) -> int:
 
 
 class MultilabelMeasure(Measure):
-    """Logits (rows, labels) with labels (rows, labels) of 0 and 1, decided by thresholds: one, or one for each label.
+    """Logits (rows, labels), labels (rows, labels) of 0 and 1, and one threshold, or one for each label.
 
-    `f1_micro`: of all decisions; `f1_macro`: mean over labels, where a label that is neither present nor predicted
-    counts as 0; `average_precision`: area under the precision-recall curve as scikit-learn's, mean over the labels that
-    rows have; `subset_accuracy`: rows with every label right; `log_loss`: binary cross entropy, mean over rows and
-    labels (nats); `threshold_gain`: macro F1 less that of deciding at 0.5, 0 where nothing was fitted.
-    Raises DataError when logits and labels do not belong together.
+    `f1_micro`: of all decisions; `f1_macro`: mean over labels, 0 for a label that is neither present nor predicted;
+    `average_precision`: area under the precision-recall curve as in scikit-learn, mean over the labels that occur;
+    `subset_accuracy`: share of rows with every label right; `log_loss`: binary cross entropy, mean over rows and labels
+    (nats); `threshold_gain`: macro F1 minus that with thresholds of 0.5, 0 if none were fitted. Raises DataError if
+    logits and labels do not match.
     """
 
     shares: ClassVar = {"f1_micro": False, "f1_macro": False, "subset_accuracy": True, "f1": False}
@@ -90,11 +93,11 @@ class MultilabelMeasure(Measure):
     def __init__(self, logits: np.ndarray, labels: np.ndarray, thresholds: np.ndarray | float = HALF) -> None:
         logits, labels = check_multilabel(logits, labels)
         self.units = self.examples = len(labels)
-        said, at_half = decide(logits, thresholds), decide(logits)
+        predicted, at_half = decide(logits, thresholds), decide(logits)
         losses = (np.logaddexp(0, logits) - labels * logits).mean(axis=1)
-        exact = (said == labels).all(axis=1)
+        counts = [labels, predicted, predicted * labels, at_half, at_half * labels]
         self.count = labels.shape[1]
-        self.columns = np.column_stack([labels, said, said * labels, at_half, at_half * labels, exact, losses])
+        self.columns = np.column_stack([*counts, (predicted == labels).all(axis=1), losses])
         self.order = np.argsort(-logits, axis=0, kind="stable")
         self.positive = np.take_along_axis(labels, self.order, axis=0)
         descending = np.take_along_axis(logits, self.order, axis=0)
@@ -102,10 +105,10 @@ class MultilabelMeasure(Measure):
 
     def statistic(self, weights: Weights) -> Metrics:
         """Return each metric (…) of weights (…, rows)."""
-        true, said, hits, half, half_hits, exact, losses = self._sums(weights)
-        n, f1 = weights.sum(axis=-1), _f1(hits, said, true)
+        true, predicted, hits, half, half_hits, exact, losses = self._sums(weights)
+        n, f1 = weights.sum(axis=-1), _f1(hits, predicted, true)
         return {
-            "f1_micro": _f1(hits.sum(axis=-1), said.sum(axis=-1), true.sum(axis=-1)),
+            "f1_micro": _f1(hits.sum(axis=-1), predicted.sum(axis=-1), true.sum(axis=-1)),
             "f1_macro": f1.mean(axis=-1),
             "average_precision": _mean_of_known(self._average_precision(weights)),
             "subset_accuracy": exact / n,
@@ -117,9 +120,8 @@ class MultilabelMeasure(Measure):
         """Return F1 and average precision of each label: index (label, metric), `value`, `low`, `high`, `rows`."""
 
         def statistic(weights: Weights) -> Metrics:
-            true, said, hits, *_ = self._sums(weights)
-            areas = self._average_precision(weights)
-            of = {"f1": _f1(hits, said, true), "average_precision": areas}
+            true, predicted, hits, *_ = self._sums(weights)
+            of = {"f1": _f1(hits, predicted, true), "average_precision": self._average_precision(weights)}
             return {(name, kind): values[..., i] for i, name in enumerate(names) for kind, values in of.items()}
 
         table = intervals(statistic, self.units, shares=self.shares, n_resamples=n_resamples, seed=seed)
@@ -127,7 +129,7 @@ class MultilabelMeasure(Measure):
         return table.assign(rows=np.repeat(self.columns[:, : self.count].sum(axis=0).astype(int), 2))
 
     def _sums(self, weights: Weights) -> list[np.ndarray]:
-        """Return five counts of each label, (…, labels); exact rows and losses, (…)."""
+        """Return five counts of each label, (…, labels), then exact rows and losses, (…)."""
         sums, n = weights @ self.columns, self.count
         return [*(sums[..., i * n : (i + 1) * n] for i in range(5)), sums[..., -2], sums[..., -1]]
 
@@ -136,15 +138,14 @@ class MultilabelMeasure(Measure):
         areas = []
         for order, positive, ends in zip(self.order.T, self.positive.T, self.ends, strict=True):
             drawn = weights[..., order]
-            said, hits = np.cumsum(drawn, axis=-1)[..., ends], np.cumsum(drawn * positive, axis=-1)[..., ends]
-            steps = np.diff(hits, prepend=0, axis=-1)
-            total = hits[..., -1]
-            areas.append((steps * hits / np.maximum(said, 1)).sum(axis=-1) / np.where(total > 0, total, np.nan))
+            predicted, hits = np.cumsum(drawn, axis=-1)[..., ends], np.cumsum(drawn * positive, axis=-1)[..., ends]
+            steps, total = np.diff(hits, prepend=0, axis=-1), hits[..., -1]
+            areas.append((steps * hits / np.maximum(predicted, 1)).sum(axis=-1) / np.where(total > 0, total, np.nan))
         return np.stack(areas, axis=-1)
 
 
 def check_multilabel(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits and labels (rows, labels) as arrays of floats. Raises DataError when they do not fit."""
+    """Return logits and labels (rows, labels) as arrays of floats. Raises DataError if they do not match."""
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     if logits.ndim != 2 or labels.shape != logits.shape or not len(labels):
         raise DataError(f"predictions of shape {logits.shape} do not fit labels of shape {labels.shape}.")
@@ -153,11 +154,11 @@ def check_multilabel(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray
     return logits, labels
 
 
-def _f1(hits: np.ndarray, said: np.ndarray, true: np.ndarray) -> np.ndarray:
-    return 2 * hits / np.maximum(said + true, 1)
+def _f1(hits: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    return 2 * hits / np.maximum(predicted + true, 1)
 
 
 def _mean_of_known(values: np.ndarray) -> np.ndarray:
-    """Return the mean over the last axis without NaN; NaN where there is nothing else."""
+    """Return the mean over the last axis without NaN; NaN if there is nothing else."""
     known = np.isfinite(values)
     return np.where(known, values, 0).sum(axis=-1) / np.where(known.any(axis=-1), known.sum(axis=-1), np.nan)

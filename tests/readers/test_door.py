@@ -515,7 +515,7 @@ def test_texts_and_labels_in_two_files(texts, labels, tmp_path):
     assert rows == sorted(ROWS)
     assert notes == {texts.rpartition("/")[2]: {"labels": f"the lines of {labels.rpartition('/')[2]}"}}
     write(tmp_path / labels, "\n".join(LABELS[1:]))
-    with pytest.raises(DataError, match="40 lines, and 39 of labels beside them"):
+    with pytest.raises(DataError, match="40 lines of text, but 39 of labels"):
         load(tmp_path)
 
 

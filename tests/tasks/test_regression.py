@@ -228,7 +228,7 @@ def test_texts_longer_than_the_model_are_cut(encoder, tokenizer):
 
 def test_cosines_lie_between_minus_one_and_one_and_a_text_is_its_own_likeness(encoder, tokenizer):
     turned = SENTENCES[::-1]
-    values = regression.cosines(SENTENCES, turned, encoder, tokenizer, batch_size=4)
+    values = regression.cosines(SENTENCES, turned, encoder, tokenizer)
     assert values.shape == (len(SENTENCES),)
     assert (np.abs(values) <= 1 + 1e-6).all()
     assert values == pytest.approx(values[::-1], abs=1e-5)  # the cosine is symmetric
