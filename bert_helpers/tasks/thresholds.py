@@ -55,7 +55,7 @@ def f1_curves(logits: np.ndarray, labels: np.ndarray, grid: np.ndarray) -> np.nd
 
 
 def gain_of_fitting(logits: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> pd.Series:
-    """Return `value`, `low`, `high` of what fitted thresholds gain in macro F1 over 0.5, by two-fold cross-validation."""
+    """Return `value`, `low`, `high` of what fitted thresholds gain in macro F1 over 0.5 (two-fold cross-validation)."""
     logits, labels = check_multilabel(logits, labels)
     half = np.random.default_rng(seed).permutation(len(labels)) % 2 == 0
     fitted = np.zeros(labels.shape, dtype=bool)

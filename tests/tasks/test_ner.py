@@ -385,7 +385,7 @@ def test_kinds_of_error_by_hand():
         ([["O"]], [["O"], ["O"]], "2 predicted sentences for 1"),
         ([], [], "0 predicted sentences"),
         ([["O", "O"]], [["O"]], "sentence 1: 1 predicted tags for 2 words"),
-        ([["O"], ["MISC", "O"]], [["O"], ["MISC", "O"]], "sentence 2: 'MISC' is no tag"),  # not a type 'ISC'
+        ([["O"], ["MISC", "O"]], [["O"], ["MISC", "O"]], "sentence 2: 'MISC' is not a tag"),  # not a type 'ISC'
     ],
 )
 def test_predictions_that_do_not_fit_are_refused(gold, predicted, message):
