@@ -7,12 +7,12 @@ PyTorch and Transformers are imported by the fixtures that need them: the tests 
 import gc
 import os
 
-gc.disable()  # until all is imported: see pytest_collection_finish
+gc.disable()  # until everything is imported: see pytest_collection_finish
 
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Workers share the cores: with as many threads each as there are cores, they mostly wait for each other.
+    # Workers share the cores: if each had as many threads as there are cores, they would mostly wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs a Hub brings its own (test_hub.py)
 
@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Keep what was imported out of the garbage collections with which every training begins: 0.3 s each."""
+    """Exclude what was imported from the garbage collection at the beginning of every training: 0.3 s each."""
     gc.freeze()
     gc.enable()
 
@@ -81,7 +81,7 @@ def tokenizer(tiny_bert):
 
 @pytest.fixture
 def reviews(tmp_path):
-    """Writes rows as a file of the given name and returns its path."""
+    """Write rows to a file of the given name and return its path."""
 
     def write(name, rows):
         path = tmp_path / name
@@ -112,7 +112,7 @@ def clean(rng):
 
 @pytest.fixture
 def trainer(tiny_bert, clean, tokenizer, tmp_path):
-    """A trainer of the tiny model on those, which has not trained."""
+    """An untrained trainer of the tiny model on those reviews."""
     import helpers
     from transformers import BertForSequenceClassification
 

@@ -20,7 +20,7 @@ COMMON = {
     "num_attention_heads": 2,
     "intermediate_size": 32,
     "max_position_embeddings": 66,
-    "initializer_range": 0.1,  # 0.02 is for hundreds of units: of 16 every text would have the same logits
+    "initializer_range": 0.1,  # 0.02 suits hundreds of units: with 16, every text would have the same logits
 }
 DISTILBERT = {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32, "max_position_embeddings": 66}
 MODERNBERT = {
@@ -46,7 +46,7 @@ FAMILIES = {
     "deberta-v2": ("sentences of BERT", "PreTrainedTokenizerFast", DEBERTA),
     "albert": ("sentences of BERT", "PreTrainedTokenizerFast", {"embedding_size": 8}),
 }
-# Others, of which the tests only load what is special
+# Other families, of which only the special parts are tested
 RARE = {
     "nomic_bert": ("pieces", "BertTokenizer", {}),
     "squeezebert": ("pieces", "BertTokenizer", {"embedding_size": 16}),
@@ -56,7 +56,7 @@ RARE = {
 
 @cache
 def train_tokenizer(kind, texts):
-    """A tokenizer of pieces (WordPiece), bytes (BPE) or sentences (Unigram), and the names of its signs."""
+    """Return a tokenizer of pieces (WordPiece), bytes (BPE) or sentences (Unigram), and its special tokens."""
     algorithm, _, of = kind.partition(" of ")
     signs = BERT if (algorithm == "pieces" and not of) or of == "BERT" else ROBERTA
     special = list(dict.fromkeys(signs.values()))

@@ -1,4 +1,4 @@
-"""The command line, with an accelerate that takes FSDP on CPUs, too: PyTorch's FSDP2 runs there over gloo."""
+"""The command line, with an accelerate that accepts FSDP on CPUs too, where PyTorch's FSDP2 runs over gloo."""
 
 import sys
 

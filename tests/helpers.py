@@ -1,4 +1,4 @@
-"""Trainers for the tests: the arguments that they vary, the rest as in a run."""
+"""Trainers for the tests, with the arguments that these vary; all others are as in a run."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def arguments(
     folder, *, epochs=3, batch_size=16, gradient_accumulation=1, learning_rate=5e-5, precision="auto",
     early_stopping=0, report_to="none", **others,
 ):  # fmt: skip
-    """TrainingArguments for this machine; `others` are more of Transformers' own, or others."""
+    """Return TrainingArguments for this machine; `others` add to them or replace them."""
     recipe = {
         "num_train_epochs": epochs,
         "per_device_train_batch_size": batch_size,
@@ -30,7 +30,7 @@ def arguments(
 
 
 def make_trainer(model, args, encoded, *, task, tokenizer, early_stopping=0, **options):
-    """A Trainer with the task's collator and metrics; `options` are more of its arguments."""
+    """Return a Trainer with the task's collator and metrics; `options` are further arguments."""
     spec = TASKS[task]
     return training.Trainer(
         model=model,
@@ -46,7 +46,7 @@ def make_trainer(model, args, encoded, *, task, tokenizer, early_stopping=0, **o
 
 
 def move_norms(model):
-    """Make random weights look trained: in an encoder that has learned anything no norm multiplies by exactly 1."""
+    """Make random weights look trained: in a trained encoder no norm multiplies by exactly 1."""
     with torch.no_grad():
         for module in model.modules():
             if "Norm" in type(module).__name__ and getattr(module, "weight", None) is not None:

@@ -1,4 +1,4 @@
-"""Child processes of test_checkpoints: train, be killed at any moment, go on. Prints one line of JSON.
+"""Child processes of test_checkpoints: train, be killed at any moment, continue. Prints one line of JSON.
 
 python tests/interrupted.py BERT FOLDER KILLS
 """
@@ -37,7 +37,7 @@ def rows(count, seed):
 
 
 def make(bert, folder, *, minutes=10.0, **arguments):
-    """A Trainer that is the same each time, and saves every so many minutes."""
+    """Return a Trainer that is the same each time, and saves after the given minutes."""
     torch.set_num_threads(1)
     model = models.load_model(str(bert), BertForSequenceClassification, seed=0)
     options = {"epochs": 3, "batch_size": 4, "precision": "fp32", "learning_rate": 1e-3, "disable_tqdm": True}
@@ -50,7 +50,7 @@ def make(bert, folder, *, minutes=10.0, **arguments):
 
 
 def life(bert, folder):
-    """One process: goes on from what is there, and leaves weights and history if it lives to the end."""
+    """Be one process: continue from what is there, and leave weights and history if it survives to the end."""
     warnings.simplefilter("ignore")
     trainer = make(bert, folder, minutes=0)
     trainer.train()
@@ -61,7 +61,7 @@ def life(bert, folder):
 
 
 def born(bert, folder):
-    """Fork: what is imported need not be imported again. No thread of PyTorch has been started here."""
+    """Fork, so that nothing is imported again. PyTorch has not started any thread here."""
     if (child := os.fork()) == 0:
         try:
             life(bert, folder)
@@ -80,7 +80,7 @@ def main(bert, folder, kills):
         run = folder / f"run{len(same)}"
         while not (run / "final.safetensors").exists():
             child, lives = born(bert, run), lives + 1
-            end = time.monotonic() + draw.uniform(0.3, 4.0) * (1 + lives / 10)  # on a busy machine too, some live
+            end = time.monotonic() + draw.uniform(0.3, 4.0) * (1 + lives / 10)  # so that some survive under load too
             while (over := os.waitpid(child, os.WNOHANG)[0] == child) is False and time.monotonic() < end:
                 time.sleep(0.005)
             if not over:

@@ -35,7 +35,7 @@ def labelled(texts, labels, classes=2):
 
 
 def reviews(rng, rows=200, *, noise=0.0, words=12, of=WORDS):
-    """Texts whose label one word decides; `noise` of the labels are wrong."""
+    """Texts whose label depends on one word; a share `noise` of the labels is wrong."""
     labels = rng.permutation(np.arange(rows) % 2)
     texts = [f"{sentence(rng, words, of)} {('bad', 'good')[label]} {sentence(rng, words, of)}" for label in labels]
     wrong = rng.permutation(rows) < round(noise * rows)

@@ -1,6 +1,6 @@
-"""Child processes of test_sweep: train and save a run, be killed at the n-th change of the disk, go on.
+"""Child processes of test_sweep: train and save a run, be killed at the n-th change to the disk, continue.
 
-python tests/sweep.py BERT FOLDER EVERY prints one line of JSON. Of the points, one in EVERY is tried.
+python tests/sweep.py BERT FOLDER EVERY prints one line of JSON. One in EVERY of the points is tried.
 """
 
 import json
@@ -33,7 +33,7 @@ def train(bert, seed):
 
 
 def kill_at(point, count):
-    """End the process before the change of that number; write down how many there were, if it lives."""
+    """End the process before the change of that number; if it survives, write down how many there were."""
 
     def change(real, *args, **kwargs):
         count[0] += 1
@@ -46,7 +46,7 @@ def kill_at(point, count):
 
 
 def life(bert, folder, point):
-    """Train in a process of its own, which is killed at a point; returns how many points there are, 0 if killed."""
+    """Train in a separate process, which is killed at a point; return the number of points, 0 if it was killed."""
     read, write = os.pipe()
     if (child := os.fork()) == 0:
         try:
@@ -68,7 +68,7 @@ def life(bert, folder, point):
 
 
 def hold(run):
-    """Whether all files of the run are those that its record names."""
+    """Return whether all files of the run are those that its record names."""
     files.finish_replacing(run)
     known = records.read(run).files
     return all(files.is_unchanged(run / name, digest) for name, digest in known.items())

@@ -33,7 +33,7 @@ def lines(names) -> int:
 
 
 def imported(tree: ast.Module, *, late: bool) -> Iterator[str]:
-    """The package's modules that a file imports, those of functions too if `late`."""
+    """Yield the package's modules that a file imports; if `late`, also inside functions."""
     nodes = ast.walk(tree) if late else (node for node in tree.body)
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -44,7 +44,7 @@ def imported(tree: ast.Module, *, late: bool) -> Iterator[str]:
 
 
 def loaded(names) -> set[str]:
-    """What importing these modules loads, `__init__` files of their packages and all."""
+    """Return what importing these modules loads, including the `__init__` files of their packages."""
     found, waiting = set(), list(names)
     while waiting:
         name = waiting.pop()
@@ -107,7 +107,7 @@ def test_notebook_1_loads_what_can_be_read_in_an_evening():
 
 
 def switches(path: Path) -> list[str]:
-    """Every task's name that stands alone as a string, docstrings left out: a comparison, a key, a choice."""
+    """Return all strings, other than docstrings, that are a task's name: a comparison, a key, a choice."""
     tree, tasks = ast.parse(path.read_text(encoding="utf-8")), task_names()
     return [
         f"{path.relative_to(PACKAGE)}:{node.lineno} {node.value}"
@@ -124,7 +124,7 @@ def test_no_module_outside_tasks_asks_which_task_it_has_before_it():
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_imports_inside_functions_are_of_slow_libraries_or_lead_to_them(name):
-    """Imported late are `models` by tasks, and the command line's own modules: PyTorch and papermill come with them."""
+    """Tasks import `models` late, and the command line its own modules: they load PyTorch and papermill."""
     tree = ast.parse(ALL[name].read_text(encoding="utf-8"))
     late = [
         module

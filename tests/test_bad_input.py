@@ -1,4 +1,4 @@
-"""What users get wrong, as a table: each is one typed error that names the place and the cure, before any training."""
+"""A table of users' mistakes: each is one typed error that names the place and the fix before any training."""
 
 import csv
 import gzip
@@ -26,7 +26,7 @@ WORDS = "".join(f"Ann B-PER\nsings{i} O\n\n" for i in range(40))
 
 
 def json_lines(*odd, **columns):
-    """40 sound rows, then the odd ones."""
+    """40 good rows, then the bad ones."""
     rows = [{"text": f"x{i}", "label": "ab"[i % 2], **columns} for i in range(40)]
     return "".join(json.dumps(row) + "\n" for row in [*rows, *odd])
 
@@ -58,7 +58,7 @@ def parquet(**columns):
 AB = ["a", "b"] * 20
 OWN = "Was passiert ist;Zuständig\n" + "a;Müll\nb;3b\n" * 20
 OWN_COLUMNS = {"text_column": "Was passiert ist", "label_column": "Zuständig"}
-# By task and case: a file's name and content, and options of `load`; what is said of it stands in bad_input.tsv
+# By task and case: a file's name and content, and options of `load`; the error is in bad_input.tsv
 FILES = {
     "classification": {
         # classification: what rows there are
@@ -115,7 +115,7 @@ FILES = {
         "label with an umlaut": ("mine.csv", OWN + "c;\n", OWN_COLUMNS),
         "delimiter and names unknown": ("mine.csv", OWN.replace(";", "~").replace("ist", "war"), OWN_COLUMNS),
         "no header": ("mine.csv", OWN.split("\n", 1)[1].replace("a;", "007;"), OWN_COLUMNS),
-        # pandas would take all of these for one row less
+        # pandas would read all of these as one row less
         "unclosed, then quoted": ("mine.csv", OWN + 'c;"d;Müll\ne;"f";3b\n', OWN_COLUMNS),
         "unclosed before a quoted text": ("mine.csv", OWN + '"c;Müll\n"d";3b\n', OWN_COLUMNS),
         "unclosed at the end": ("mine.csv", OWN + 'c;3b\n"d;Müll\n', OWN_COLUMNS),
@@ -302,7 +302,7 @@ def test_a_max_length_above_the_models_limit(max_length, task, tokenizer):
         TASKS[task].encode(dataset, tokenizer, max_length=max_length)
 
 
-# --- odd, but fine -----------------------------------------------------------------------------------------
+# --- odd, but valid ----------------------------------------------------------------------------------------
 
 ODD = {
     "emoji": "🍿🍿 10/10 👩‍👩‍👧",

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 pytestmark = pytest.mark.slow
-# 80 rows: five whole batches; of a short last one each process would get as many rows, some of them twice
+# 80 rows: five full batches; of an incomplete one each process would get equally many rows, some of them twice
 WORDS = ["--data", "sample", "--train-size", "80", "--validation-size", "16", "--test-size", "15", "--max-length", "32",
          "--epochs", "6", "--dropout", "0", "--precision", "fp32", "--learning-rate", "1e-3"]  # fmt: skip
 
@@ -62,18 +62,18 @@ def test_two_processes_train_as_one_does_at_the_same_effective_batch(task, tiny_
         np.testing.assert_allclose(records[1][name]["value"], metric["value"], atol=2e-3, err_msg=name)
     files = [sorted(p.name for p in (tmp_path / f"results/{n}").iterdir()) for n in (1, 2)]
     assert files[0] == files[1]
-    assert out[2].count("metrics.json") == 1  # told once, not by each process
+    assert out[2].count("metrics.json") == 1  # printed once, not by each process
     assert told[2].count("epoch 6 of 6") == 1
 
 
 def test_fsdp_trains_as_one_process_does(tiny_bert, tmp_path):
-    """Sharded by PyTorch's FSDP2 over gloo, which accelerate has to be told: it takes it for GPUs only."""
+    """Sharded by PyTorch's FSDP2 over gloo, which accelerate by itself would use for GPUs only."""
     curves, scores = [], []
     for processes, batch in ((1, 16), (2, 8)):
         words = command("classification", tiny_bert, processes, processes=processes, batch=batch)
         if processes > 1:
             words = [*LAUNCH, *FSDP, str(ROOT / "tests/fsdp_on_cpu.py"), *words[words.index("bert_helpers") + 1 :]]
-        finished([*words, "--early-stopping", "6"], tmp_path)  # checkpoints, of which the best is taken up at the end
+        finished([*words, "--early-stopping", "6"], tmp_path)  # checkpoints, the best of which is loaded at the end
         curves.append(json.loads((tmp_path / f"results/{processes}/history.json").read_text()))
         scores.append(json.loads((tmp_path / f"results/{processes}/metrics.json").read_text())["metrics"])
     for name in ("loss", "eval_train_loss", "eval_validation_loss"):
@@ -83,12 +83,12 @@ def test_fsdp_trains_as_one_process_does(tiny_bert, tmp_path):
     for name, metric in scores[0].items():
         np.testing.assert_allclose(scores[1][name]["value"], metric["value"], atol=2e-3, err_msg=name)
     out, _ = finished([sys.executable, "-m", "bert_helpers", "evaluate", "results/2", "--json"], tmp_path)
-    for name, metric in json.loads(out)["metrics"].items():  # of the model as saved: whole
+    for name, metric in json.loads(out)["metrics"].items():  # of the saved model, which is complete
         np.testing.assert_allclose(metric["value"], scores[1][name]["value"], atol=1e-5, err_msg=name)
 
 
 def test_accelerate_launch_trains_as_one_process_does(tiny_bert, tmp_path):
-    # As for two GPUs: for CPUs accelerate starts one process, and leaves more to mpirun.
+    # As for two GPUs: for CPUs accelerate starts one process, and leaves others to mpirun.
     (tmp_path / "two.yaml").write_text(
         "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_processes: 2\nnum_machines: 1\n"
         "machine_rank: 0\nmixed_precision: 'no'\n"
@@ -126,7 +126,7 @@ def test_a_killed_process_ends_the_job_and_the_same_command_goes_on(tiny_bert, t
     words = command("classification", tiny_bert, "killed", processes=2, batch=8)
     words[words.index("--epochs") + 1] = "40"
     checkpoints = tmp_path / "results/killed/checkpoints"
-    process = started([*words, "--early-stopping", "40"], tmp_path)  # a checkpoint an epoch
+    process = started([*words, "--early-stopping", "40"], tmp_path)  # one checkpoint per epoch
     wait_until(lambda: len(list(checkpoints.glob("*/checkpoint-*/seal.json"))) >= 1)
     workers(process)[1].send_signal(signal.SIGKILL)
     _, error = process.communicate(timeout=120)

@@ -32,7 +32,7 @@ NEW = {
 
 @pytest.fixture(scope="session")
 def encoder_of(tmp_path_factory):
-    """The folder of a family's tiny encoder."""
+    """Return the folder of a family's tiny encoder."""
     texts, made = list(TASKS["classification"].load("sample")["train"]["text"])[:300], {}
 
     def make(family):
@@ -50,7 +50,7 @@ def few_rows():
 
 @pytest.fixture(scope="session")
 def found_in_rows(few_rows):
-    """What the diagnosis says of them, whatever the encoder is."""
+    """Return the diagnosis of the rows, which does not depend on the encoder."""
     return {task: checks_data.check_dataset(rows, task=task) for task, rows in few_rows.items()}
 
 
@@ -65,7 +65,7 @@ def test_an_encoder_learns_is_read_back_predicts_is_diagnosed_and_has_a_card(
     trainer = run.trainer
     batch = checks_model.batch_of(trainer, np.arange(16))
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # of a check that could not be done
+        warnings.simplefilter("error", UserWarning)  # a check failed
         assert checks_model.check_encoder(trainer.model) == []
         assert checks_model.check_initial_loss(trainer, batch, TASKS[task]) == []
         assert checks_model.check_gradients(trainer, batch) == []

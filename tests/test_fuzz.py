@@ -64,14 +64,14 @@ LOAD = {
     "ner": TASKS["ner"].load,
     "qa": TASKS["qa"].load,
 }
-# What files break on, beside bytes at random
+# What files break on, besides random bytes
 PIECES = [b"\0", b"\n", b"\r", b'"', b",", b"\t", b"{", b"]", b"null", b"NaN", b"1e999", b"-1", b"\xff", b"\\ud800"]
 PIECES += ["é".encode(), "\u200b".encode(), b"\xed\xa0\x80", b"\xef\xbb\xbf", b"I-PER", b"X-", b"", b"label", b"text"]
 
 
 @st.composite
 def damaged(draw, content):
-    """The content with one to four places cut out, repeated or overwritten."""
+    """Return the content with one to four places cut out, repeated or overwritten."""
     for _ in range(draw(st.integers(1, 4))):
         start, size = draw(st.integers(0, len(content))), draw(st.integers(0, 60))
         piece = draw(
@@ -107,7 +107,7 @@ def test_a_damaged_file_is_read_or_refused(name, cache, drawn):
 
 
 def outcome(function, *arguments):
-    """What it returns, or what it says."""
+    """Return the result of a call, or its error."""
     try:
         return function(*arguments), None
     except BertHelpersError as error:

@@ -1,4 +1,4 @@
-"""Names from a nasty alphabet, of files, columns, labels and folders: what is written can be read back as it was.
+"""Names from a nasty alphabet, for files, columns, labels and folders: what is written can be read back unchanged.
 
 What a run cannot keep it refuses before training: one line, status 2, nothing left behind.
 """
@@ -20,7 +20,7 @@ FEW, MANY = 2, 30  # trainings in `make test` and in `make test-slow`
 SIGNS = ["[1]", "*", "?", "-", "--data", "~", "/", "\\", "\n", "\r", "\t", " ", "\u202e", "\u200b", "\x1b[31m", "\x07",
          '"', "'", "<b>", "&amp;", "$x^$", "{0}", "{{ x }}", "%s", "é", "e\u0301", "A", "a", "İ", "x" * 70, ".", "..",
          "@", "#", "|", ";", ",", ":", "=", "null", "07", "🍿"]  # fmt: skip
-NOT_UTF8 = "\udcff"  # how Python has a byte of a name that is not UTF-8
+NOT_UTF8 = "\udcff"  # Python's form of a byte in a name that is not UTF-8
 TEXT = st.lists(st.sampled_from(SIGNS), min_size=1, max_size=4).map("".join)
 NAME = st.lists(st.sampled_from([*SIGNS, *[NOT_UTF8] * 4]), min_size=1, max_size=4).map("".join)
 FILE = NAME.map(lambda name: name.replace("/", "_")[:80])
@@ -33,7 +33,7 @@ quiet = {"derandomize": True, "deadline": None, "suppress_health_check": list(He
 
 
 def write(path, table):
-    """The same rows in the format that the name ends in."""
+    """Write the same rows in the format that the name ends in."""
     if path.suffix in (".csv", ".tsv"):
         sep = "\t" if path.suffix == ".tsv" else ","
         content = table.to_csv(index=False, sep=sep, quoting=csv.QUOTE_ALL, lineterminator="\n")

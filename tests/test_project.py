@@ -1,4 +1,4 @@
-"""The repository's own promises: pins in one place, notebooks executed, nothing of anybody's machine in them."""
+"""Promises about the repository: pins in one place, notebooks executed, and no trace of a machine in them."""
 
 import getpass
 import re
@@ -52,7 +52,7 @@ def test_conda_and_the_package_read_the_pins_of_requirements_txt():
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_was_executed_from_top_to_bottom(path):
-    """nbval compares nothing where the execution count is missing."""
+    """nbval compares nothing if the execution count is missing."""
     assert [cell.execution_count for cell in cells(path)] == list(range(1, len(cells(path)) + 1))
     assert not [output for cell in cells(path) for output in cell.outputs if output.output_type == "error"]
 
@@ -63,10 +63,10 @@ def test_nbval_compares_more_than_it_ignores(path):
     compared = [c for c in with_output if "nbval-ignore-output" not in c.metadata.get("tags", [])]
     assert len(compared) >= 8
     for cell in compared:
-        for output in cell.outputs:  # bars never compare: their state depends on the moment
+        for output in cell.outputs:  # progress bars are never compared: their state depends on the moment
             assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {}), cell.source
             assert output.get("data", {}).get("text/html") != "", cell.source
-            # an address in memory, another at every run
+            # an address in memory, which differs between runs
             assert " at 0x" not in output.get("data", {}).get("text/plain", ""), cell.source
 
 
@@ -85,7 +85,7 @@ def test_cells_are_short_and_parameters_are_annotated_literals(path):
 def test_outputs_hold_no_path_user_or_host(path):
     notebook = nbformat.read(path, as_version=4)
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
-        output.get("data", {}).pop("image/png", None)  # letters at random
+        output.get("data", {}).pop("image/png", None)  # random letters
     text = nbformat.writes(notebook)
     for word in (str(ROOT), str(Path.home()), "/tmp/", "/home/", "C:\\\\Users"):
         assert word not in text

@@ -1,4 +1,4 @@
-"""Data, names and parameters from elsewhere do nothing but be shown."""
+"""Data, names and parameters from elsewhere are only ever displayed."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from bert_helpers.cli import notebooks
 from bert_helpers.evaluation import plots
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
-# Each leaves a mark on the page if it is more than text.
+# Each of these leaves a mark on the page if it acts.
 MARK = "document.documentElement.setAttribute(&quot;data-live&quot;,1)".replace("&quot;", "'")
 PLANTS = {
     "script": f"<script>{MARK}</script>",
@@ -57,7 +57,7 @@ def live(html):
 
 
 def page_after_scripts(path, fragment="", *options):
-    """The page as a real browser has it when its scripts have run."""
+    """The page in a real browser after its scripts have run."""
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
     command += [*options, path.as_uri() + fragment]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -78,7 +78,7 @@ def test_html_of_ours_shows_what_is_planted_and_does_nothing(plant):
     table = pd.DataFrame({text: [text]}, index=[text])
     assert live(table.to_html()) == []
     assert live(plots.prose(table).to_html()) == []
-    assert live(text) != [] or plant in ("entity", "formula")  # the search sees what is live
+    assert live(text) != [] or plant in ("entity", "formula")  # the search finds what is active
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
@@ -220,7 +220,7 @@ ORDERS = "\x1b]0;owned\x07\x1b[2J\x9b2J\u202e\x08\udcff"
 
 @pytest.mark.parametrize("command", ["gallery", "run"])
 def test_the_terminal_gets_no_orders_from_what_is_shown(command, monkeypatch, capsys):
-    """Whatever a command or a library prints: types, architectures, names of files, errors of notebooks."""
+    """This holds for everything that a command or a library prints: types, architectures, file names, errors."""
 
     def prints(options):
         print(f"type {ORDERS}\tüber 🎬")
@@ -246,7 +246,7 @@ def test_predictions_that_a_program_reads_are_what_they_are(monkeypatch, capsys)
 
 
 class Owned:
-    """What a pickle may do to whoever opens it."""
+    """What a pickle may do when it is opened."""
 
     def __init__(self, path):
         self.path = path

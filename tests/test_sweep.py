@@ -1,4 +1,4 @@
-"""A run that is killed at any of its changes of the disk, and started again, ends as one that was left alone."""
+"""A run that is killed at any of its changes to the disk, and restarted, ends like an undisturbed one."""
 
 import json
 import subprocess
@@ -23,5 +23,5 @@ def test_a_run_killed_at_some_of_its_changes_of_the_disk(tiny_bert, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_killed_at_a_quarter_of_its_changes_of_the_disk(tiny_bert, tmp_path):
-    """All of them take six minutes: `python tests/sweep.py BERT FOLDER 1`, after a change of files, records or runs."""
+    """All take six minutes: `python tests/sweep.py BERT FOLDER 1`, after a change to files, records or runs."""
     assert sweep(tiny_bert, tmp_path, 4) > 8

@@ -1,4 +1,4 @@
-"""The wheel holds what the command line needs: the samples, the templates, every subpackage."""
+"""The wheel contains what the command line needs: samples, templates, every subpackage."""
 
 import json
 import os
