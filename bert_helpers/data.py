@@ -185,7 +185,9 @@ def rename_columns(dataset: Dataset, columns: Mapping[str, str]) -> Dataset:
         given[field] = found[0]
         if len(found) > 1:
             given[field] = f"{field}: {name}"
-            dataset = dataset.add_column(given[field], _joined(dataset, found))
+            parts = [dataset.with_format("arrow")[:][part].cast(pa.string()) for part in found]
+            joined = pc.binary_join_element_wise(*parts, " ", null_handling="replace", null_replacement="")
+            dataset = dataset.add_column(given[field], pc.utf8_trim_whitespace(joined))
         if found != [name.strip()]:
             note(dataset, field, " + ".join(repr(part[:40]) for part in found))
     # Unrelated columns of these names would be in the way.
@@ -201,13 +203,6 @@ def _flat(dataset: Dataset, wanted: Collection[str]) -> Dataset:
     notes, flat = dataset.info, dataset.flatten()
     flat.info.description, flat.info.citation = notes.description, notes.citation
     return flat
-
-
-def _joined(dataset: Dataset, names: Sequence[str]) -> pa.ChunkedArray:
-    """Join the texts of several columns with blanks."""
-    parts = [dataset.with_format("arrow")[:][name].cast(pa.string()) for name in names]
-    joined = pc.binary_join_element_wise(*parts, " ", null_handling="replace", null_replacement="")
-    return pc.utf8_trim_whitespace(joined)
 
 
 def check_label_names(dataset: Dataset, labels: Sequence[str], column: str, keep: str) -> None:

@@ -251,7 +251,8 @@ def check_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
 
     Raises ParameterError for an unknown name, a wrong type, or a number out of range.
     """
-    declared = _annotations(namespace)
+    annotate = namespace.get("__annotate__")  # in Python 3.14, which evaluates annotations on demand
+    declared = namespace.get("__annotations__") or (annotate(1) if annotate else {})
     check_names([name for name in namespace if name.isupper() and not name.startswith("_")], declared)
     values = {name: check(name, namespace[name], kind) for name, kind in declared.items()}
     return values | {name.upper(): value for name, value in reading_options(values.pop("READING", "")).items()}
@@ -333,13 +334,6 @@ def check(name: str, value: object, kind: type | None = None) -> object:
     if row.check:
         row.check(value)
     return value
-
-
-def _annotations(namespace: Mapping[str, object]) -> dict[str, type]:
-    if "__annotations__" in namespace:
-        return dict(namespace["__annotations__"])
-    annotate = namespace.get("__annotate__")  # Python 3.14 evaluates annotations on demand
-    return dict(annotate(1)) if annotate else {}
 
 
 def _typed(name: str, value: object, kind: type) -> object:

@@ -219,10 +219,9 @@ def check_run(folder: Path) -> None:
     files.finish_replacing(folder)
     for name in ("history.json", "model"):
         if not (folder / name).exists():
+            fix = f"a run's folder has history.json, model and {NAME}"
             if (folder / "checkpoints").is_dir():
                 fix = "its training has not ended; give the same command again to continue it"
-            else:
-                fix = "a run's folder has history.json, model and metrics.json"
             raise DataError(f"no {name}", source=folder.name, fix=fix)
 
 

@@ -103,7 +103,9 @@ def _choose(trainer: Trainer, folder: Path) -> tuple[str, Path | None]:
     for name, reason in skipped.items():
         warnings.warn(f"{name} is passed over: {reason}", stacklevel=4)
         shutil.rmtree(own / name)  # before any process writes there again
-    check_room(folder, _size_on_disk(trainer))
+    weights = 4 * sum(parameter.numel() for parameter in trainer.model.parameters())
+    # The model is written twice, and a checkpoint, if one is asked for, with two numbers per weight of AdamW.
+    check_room(folder, weights * (2 if trainer.args.save_strategy == "no" else 5))
     for other in _other_runs(folder, own):
         warnings.warn(f"{other} holds checkpoints of another run, which stay: {OTHER}", stacklevel=4)
     return identity, newest
@@ -133,12 +135,6 @@ def _restore(trainer: Trainer, finished: Path) -> TrainOutput:
     load_model(trainer.model, finished / "model.safetensors")
     trainer.state = TrainerState.load_from_json(str(finished / "trainer_state.json"))
     return TrainOutput(**read_json(finished / "output.json"))
-
-
-def _size_on_disk(trainer: Trainer) -> int:
-    """Return the least bytes that a training writes: its model twice, and a checkpoint if one is asked for."""
-    weights = 4 * sum(parameter.numel() for parameter in trainer.model.parameters())
-    return weights * (2 if trainer.args.save_strategy == "no" else 5)  # AdamW keeps two numbers per weight
 
 
 @contextmanager

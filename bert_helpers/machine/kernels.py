@@ -126,7 +126,7 @@ class ByteDropout(nn.Dropout):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         dropped = round(256 * self.p)
-        if not self.training or not dropped or input.device.type != "cpu" or self.inplace:
+        if not self.training or not dropped or input.device.type != "cpu":
             return super().forward(input)
         count = input.numel()
         drawn = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None)
@@ -160,8 +160,7 @@ def quicken(model: PreTrainedModel) -> None:
     `attn_implementation="eager"` keeps it.
     """
     keep_freed_memory()
-    by_length = model.config._attn_implementation == "sdpa"
-    if by_length:
+    if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(BY_LENGTH)
         if isinstance(model, BertForSequenceClassification):
             model.base_model.encoder.layer[-1].__class__ = FirstTokenLayer
@@ -169,10 +168,8 @@ def quicken(model: PreTrainedModel) -> None:
     for module in model.modules():
         if type(module) is nn.Linear and module.out_features == model.config.num_labels == 1:
             module.__class__ = ExactHead
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if type(child) is nn.Dropout:
-                setattr(module, name, ByteDropout(child.p).train(child.training))
+        elif type(module) is nn.Dropout:
+            module.__class__ = ByteDropout
 
 
 def used(model: PreTrainedModel) -> list[str]:
