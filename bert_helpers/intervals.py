@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import ndtr, ndtri, stdtrit
 
 RESAMPLES = 2000
-MANY = 2000  # units; for so many, a metric is computed of each unit alone in at most a second
+MANY = 2000  # units up to which a metric is computed for each unit alone, which takes a second at most
 LEFT_OUT = 200  # groups of the jackknife; with no more units than this, it leaves out one at a time
 Weights = np.ndarray  # (…, units)
 Metrics = dict[str, np.ndarray]  # each of shape (…)

@@ -20,13 +20,13 @@ def of_classifier(outputs: Mapping[str, PredictionOutput], names: Sequence[str],
     """
     sides = {name: (np.asarray(output.predictions), output.label_ids) for name, output in outputs.items()}
     logits, labels = sides["test"]
-    calibration = calibration_of(sides["validation"], sides["test"], seed=seed)
 
     def accuracy(rows: np.ndarray) -> pd.DataFrame:
         return ClassificationMeasure(logits[rows], labels[rows]).intervals(["accuracy"], seed=seed)
 
     table = by_slice([names[label] for label in labels], accuracy).xs("accuracy", level="metric")
-    return {"calibration": calibration, **(_worst(table, "accuracy") if len(table) > 1 else {})}
+    worst = _worst(table, "accuracy") if len(table) > 1 else {}
+    return {"calibration": calibration_of(sides["validation"], sides["test"], seed=seed), **worst}
 
 
 def calibration_of(
