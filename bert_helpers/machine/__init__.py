@@ -1,1 +1,1 @@
-"""What depends on the hardware: kernels, checkpoints, memory."""
+"""Code that depends on the hardware: kernels, checkpoints, memory."""

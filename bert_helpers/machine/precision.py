@@ -1,4 +1,4 @@
-"""The precision in which the processor is fast."""
+"""Whether the processor is faster in bf16."""
 
 import time
 from functools import lru_cache
