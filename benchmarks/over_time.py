@@ -134,7 +134,7 @@ def report(rows):
     last = dict(right.keys())
     if {"ours", "setfit"} <= last.keys():
         difference = accuracy(right["ours", last["ours"]] - right["setfit", last["setfit"]])
-        print("\nours less setfit: {value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**difference))
+        print("\nours minus setfit: {value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**difference))
 
 
 def main():

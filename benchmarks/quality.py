@@ -96,8 +96,7 @@ def report(options):
     """Print each run's metrics, and the difference between the first two contenders, if there are two."""
     spec, dataset, encoded = load(options)
     encoded = DatasetDict(test=encoded["test"])
-    rows = spec, dataset, encoded
-    results = {name: predictions_and_references(options, name, *rows) for name in options.contenders}
+    results = {name: predictions_and_references(options, name, spec, dataset, encoded) for name in options.contenders}
     for name, (predicted, truth, seconds) in results.items():
         for seed, one, true, spent in zip(options.seeds, predicted, truth, seconds, strict=True):
             measure = spec.measure(one, true, dataset["test"])
@@ -117,7 +116,7 @@ def report(options):
                 for name in values[0][0]}  # fmt: skip
 
     table = intervals.intervals(difference, measures[0][0].units, seed=0, difference=True)
-    print(f"\n{second} less {first}, mean of {len(options.seeds)} seeds\n{table.round(4).to_string()}")
+    print(f"\n{second} minus {first}, mean of {len(options.seeds)} seeds\n{table.round(4).to_string()}")
 
 
 def main():
