@@ -64,7 +64,7 @@ def write_tickets(path):
 
 @pytest.fixture(scope="module")
 def bert(tiny_bert, tmp_path_factory):
-    """The tiny BERT with weights so large that texts differ in what it says of them."""
+    """The tiny BERT with weights so large that its predictions differ between texts."""
     folder = tmp_path_factory.mktemp("models") / "bert"
     torch.manual_seed(0)
     BertModel(BertConfig.from_pretrained(tiny_bert, initializer_range=0.3)).save_pretrained(folder)
@@ -74,7 +74,7 @@ def bert(tiny_bert, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def home(bert, tmp_path_factory):
-    """A folder with a run of each task in results/, left by `train`."""
+    """A folder in which `train` has left a run of each task in results/."""
     folder = tmp_path_factory.mktemp("home")
     write_tickets(folder / "tickets.csv")
     with pytest.MonkeyPatch.context() as patch:
@@ -93,14 +93,14 @@ def at_home(home, monkeypatch):
 
 
 def printed(capsys, *words, **options):
-    """Standard output of a command that ends well."""
+    """Run a command that must succeed; return its standard output."""
     capsys.readouterr()
     assert cli.main(line(*words, **options)) == 0
     return capsys.readouterr().out
 
 
 def predicted(capsys, *words, **options):
-    """The rows that `predict` prints as JSON Lines, in fp32."""
+    """Return the rows that `predict` prints as JSON Lines, in fp32."""
     out = printed(capsys, "predict", *words, "--format", "jsonl", "--precision", "fp32", **options)
     return [json.loads(row) for row in out.splitlines()]
 
@@ -119,11 +119,11 @@ def test_a_training_leaves_what_the_notebooks_leave_and_evaluate_finds_the_same_
     assert record["parameters"]["MAX_LENGTH"] == 48
     assert record["seconds"]["train"] > 0
     assert f'href="{task}/metrics.json"' in (at_home / "results/index.html").read_text()
-    told = json.loads(printed(capsys, "evaluate", f"results/{task}", "--json"))
-    assert (told["task"], told["rows"], told["metrics"].keys()) == (task, 16, record["metrics"].keys())
+    shown = json.loads(printed(capsys, "evaluate", f"results/{task}", "--json"))
+    assert (shown["task"], shown["rows"], shown["metrics"].keys()) == (task, 16, record["metrics"].keys())
     for name, value in record["metrics"].items():
-        assert told["metrics"][name]["value"] == pytest.approx(value["value"], abs=1e-4), name
-        assert told["metrics"][name]["low"] == pytest.approx(value["low"], abs=1e-3), name
+        assert shown["metrics"][name]["value"] == pytest.approx(value["value"], abs=1e-4), name
+        assert shown["metrics"][name]["low"] == pytest.approx(value["low"], abs=1e-3), name
 
 
 def test_a_rank_without_other_processes_is_the_first(tiny_bert, tmp_path, monkeypatch, capsys):
@@ -221,14 +221,14 @@ def test_findings_come_before_training_on_standard_error_and_it_goes_on(tiny_ber
     settings["output-dir"] = "results/a/b"
     assert cli.main(line("train", "classification", model=tiny_bert, data="mine.csv", **settings)) == 0
     out, err = capsys.readouterr()
-    told = err.splitlines()
-    assert told[0].startswith("88 train, 16 validation, 16 test rows")
-    (trained,) = (i for i, row in enumerate(told) if row.startswith("epoch 1 of 1: train loss "))
-    assert any(row.startswith(("leakage: ", "duplicates: ")) and "; fix: " in row for row in told[:trained])
-    assert not [row for row in told[trained:] if row in told[:trained]]
-    (low,) = (row for row in told[trained:] if row.startswith("learning_rate_too_low: "))
+    shown = err.splitlines()
+    assert shown[0].startswith("88 train, 16 validation, 16 test rows")
+    (trained,) = (i for i, row in enumerate(shown) if row.startswith("epoch 1 of 1: train loss "))
+    assert any(row.startswith(("leakage: ", "duplicates: ")) and "; fix: " in row for row in shown[:trained])
+    assert not [row for row in shown[trained:] if row in shown[:trained]]
+    (low,) = (row for row in shown[trained:] if row.startswith("learning_rate_too_low: "))
     assert re.search(r"; fix: --learning-rate \S+$", low)
-    assert told[-1] == f"gallery: {Path('results/index.html')}"
+    assert shown[-1] == f"gallery: {Path('results/index.html')}"
     assert out.startswith("accuracy ")
     assert "results/a/b: history.json metrics.json model predictions.csv" in out
 
@@ -244,7 +244,7 @@ def test_a_fix_is_written_as_options_with_the_numbers_to_give():
     assert text(**fix) == f"{options} (notebook 2 tries that: -p RUN and its folder)"
     run.parameters["OUTPUT_DIR"] = "results/mine"
     assert text(**fix) == f"{options} (notebook 2 tries that: -p RUN results/mine)"
-    assert text(LEARNING_RATE=0.0002, EPOCHS=9) == "--epochs 9"  # not what is so already
+    assert text(LEARNING_RATE=0.0002, EPOCHS=9) == "--epochs 9"  # without what is already set
     assert text("or sleep", LABEL_SMOOTHING=0.1) == "--label-smoothing 0.1; or sleep"
     assert text("sleep") == "sleep"
     assert text() == ""
@@ -252,10 +252,10 @@ def test_a_fix_is_written_as_options_with_the_numbers_to_give():
 
 def test_a_run_is_diagnosed(at_home, capsys):
     found = diagnose.diagnose(runs.read(at_home / "results/ner"))
-    told = json.loads(printed(capsys, "diagnose", "results/ner", "--json"))
+    shown = json.loads(printed(capsys, "diagnose", "results/ner", "--json"))
     assert "learning_rate_too_low" in [finding.name for finding in found]
-    assert [row["finding"] for row in told] == [finding.name for finding in found]
-    assert told[0]["evidence"]["threshold"] == found[0].evidence.threshold
+    assert [row["finding"] for row in shown] == [finding.name for finding in found]
+    assert shown[0]["evidence"]["threshold"] == found[0].evidence.threshold
     text = printed(capsys, "diagnose", "results/ner")
     assert text.startswith(f"{found[0].name}\n  symptom   {found[0].symptom}\n  evidence  ")
     assert [row.split()[0] for row in text.splitlines()[1:5]] == ["symptom", "evidence", "cause", "fix"]
@@ -269,12 +269,12 @@ def test_the_record_and_the_card_of_a_training_hold_what_diagnose_says(task, at_
     del record["findings"]  # as notebooks 1, 3 and 4 leave it
     path = files.write_json(again / "metrics.json", record)
     os.utime(path, (10**9, 10**9))
-    told = json.loads(printed(capsys, "diagnose", again, "--json"))
+    shown = json.loads(printed(capsys, "diagnose", again, "--json"))
     diagnosed = json.loads(path.read_text())["findings"]
-    assert diagnosed == [{key: row[key] for key in ("finding", "symptom", "evidence")} for row in told]
+    assert diagnosed == [{key: row[key] for key in ("finding", "symptom", "evidence")} for row in shown]
     assert path.stat().st_mtime == 10**9
     trained = json.loads((at_home / "as-left" / task / "metrics.json").read_text())["findings"]
-    assert [row["finding"] for row in trained] == [row["finding"] for row in told]
+    assert [row["finding"] for row in trained] == [row["finding"] for row in shown]
     for row, other in zip(trained, diagnosed, strict=True):
         rounding = 1e-6 if row["finding"].startswith("learning_rate") else 1e-3  # both know the weights before training
         assert row["evidence"]["value"] == pytest.approx(other["evidence"]["value"], rel=rounding)
@@ -303,13 +303,13 @@ def test_no_finding_is_said_and_status_0(at_home, capsys, monkeypatch):
 def test_two_runs_are_compared_by_their_names(at_home, capsys):
     shutil.copytree("results/qa", "results/again", dirs_exist_ok=True)
     words = ("compare", "results/qa", "results/again")
-    told = json.loads(printed(capsys, *words, "--json"))
-    assert "for results/qa, " in told["sentence"]
-    assert "may well be chance" in told["sentence"]
-    assert told["metrics"]["f1"]["difference"] == 0
-    assert told["metrics"]["f1"]["results/qa"] == told["metrics"]["f1"]["results/again"]
+    shown = json.loads(printed(capsys, *words, "--json"))
+    assert "for results/qa, " in shown["sentence"]
+    assert "may well be chance" in shown["sentence"]
+    assert shown["metrics"]["f1"]["difference"] == 0
+    assert shown["metrics"]["f1"]["results/qa"] == shown["metrics"]["f1"]["results/again"]
     text = printed(capsys, *words)
-    assert text.startswith(told["sentence"])
+    assert text.startswith(shown["sentence"])
     assert "difference" in text
 
 
@@ -346,8 +346,8 @@ def test_a_run_is_read_from_elsewhere_where_nothing_is_written(at_home, tmp_path
     assert printed(capsys, "evaluate", tmp_path / "copied", data="../moved.csv").startswith("accuracy")
     assert printed(capsys, "diagnose", tmp_path / "copied", data="../moved.csv")
     shutil.copytree(tmp_path / "copied", tmp_path / "again")
-    told = printed(capsys, "compare", tmp_path / "copied", tmp_path / "again", data="../moved.csv")
-    assert "may well be chance" in told
+    shown = printed(capsys, "compare", tmp_path / "copied", tmp_path / "again", data="../moved.csv")
+    assert "may well be chance" in shown
     monkeypatch.chdir(tmp_path / "copied")
     assert printed(capsys, "evaluate", ".", data="../moved.csv").startswith("accuracy")
     assert not list((tmp_path / "here").iterdir())
@@ -424,7 +424,7 @@ def as_standard_input(monkeypatch, content):
 
 
 def sources(task, folder):
-    """Writes one task's rows in every form; yields name, words of the command line, and standard input."""
+    """Write one task's rows in every form; yield the arguments and standard input of each."""
     columns = {"classification": ["message"], "regression": ["text", "text_pair"], "qa": ["question", "context"]}[task]
     rows = [[text] for text in TEXTS] if task == "classification" else [list(pair) for pair in PAIRS]
     table = pd.DataFrame(rows, columns=columns).assign(note=1)
@@ -444,12 +444,12 @@ def sources(task, folder):
 
 @pytest.mark.parametrize("task", ["classification", "regression", "qa"])
 def test_rows_from_any_source_are_the_same_rows(task, at_home, tmp_path, monkeypatch, capsys):
-    told = []
+    shown = []
     for words, content in sources(task, tmp_path):
         as_standard_input(monkeypatch, content)
-        told.append(predicted(capsys, f"results/{task}", *words))
-    assert len(told[0]) == len(TEXTS if task == "classification" else PAIRS)
-    assert [rows == told[0] for rows in told] == [True] * 8
+        shown.append(predicted(capsys, f"results/{task}", *words))
+    assert len(shown[0]) == len(TEXTS if task == "classification" else PAIRS)
+    assert [rows == shown[0] for rows in shown] == [True] * 8
 
 
 def test_rows_without_a_text_stay_in_place_and_other_columns_are_kept(at_home, capsys):
@@ -463,7 +463,7 @@ def test_rows_without_a_text_stay_in_place_and_other_columns_are_kept(at_home, c
     assert table["text"].tolist() == ["caf\xe9 closed", "", " ", "late again"]
     assert table["label_given"].tolist() == ["x", "y", "z", ""]
     assert [bool(label) for label in table["label"]] == [True, False, False, True]
-    assert "without a text, and left blank: 2 of them" in err
+    assert "rows without a text, left blank: 2\n" in err
     (at_home / "new.csv").write_text("1\tlate again\n1\tlost\n2\tlate\n")
     columns = ["--text-column", "2", "--delimiter", "tab", "--header", "no"]
     assert cli.main(["predict", "results/classification", "--file", "new.csv", *columns]) == 0
@@ -524,8 +524,8 @@ def test_a_byte_order_mark_and_blank_lines_between_json_lines_are_no_text(at_hom
 
 
 def test_options_may_stand_between_texts_and_texts_may_look_like_options(at_home, capsys):
-    told = printed(capsys, "predict", "results/classification", "--format", "csv", "one", "--", "-x", "--format")
-    assert [row.split(",")[0] for row in told.splitlines()] == ["text", "one", "-x", "--format"]
+    shown = printed(capsys, "predict", "results/classification", "--format", "csv", "one", "--", "-x", "--format")
+    assert [row.split(",")[0] for row in shown.splitlines()] == ["text", "one", "-x", "--format"]
 
 
 def test_a_file_is_written_whole_or_not_at_all(at_home, tmp_path, monkeypatch, capsys):
@@ -545,15 +545,15 @@ def test_the_name_of_the_file_tells_the_format(at_home, tmp_path, capsys):
     for form in ("jsonl", "csv"):
         printed(capsys, *words, out=tmp_path / f"a.{form.upper()}")
         printed(capsys, *words, out=tmp_path / "a.txt", format=form)
-        told = printed(capsys, *words, format=form)
-        assert (tmp_path / f"a.{form.upper()}").read_text() == (tmp_path / "a.txt").read_text() == told
+        shown = printed(capsys, *words, format=form)
+        assert (tmp_path / f"a.{form.upper()}").read_text() == (tmp_path / "a.txt").read_text() == shown
 
 
 def test_info_counts_what_is_packaged(capsys):
-    told = json.loads(printed(capsys, "info", "--json"))
-    assert told["precision"] == training.resolve_precision()
-    assert told["samples"]["classification"] == {"train": 480, "validation": 80, "test": 240}
-    assert list(told["model"]) == [models.DEFAULT_MODEL]
+    shown = json.loads(printed(capsys, "info", "--json"))
+    assert shown["precision"] == training.resolve_precision()
+    assert shown["samples"]["classification"] == {"train": 480, "validation": 80, "test": 240}
+    assert list(shown["model"]) == [models.DEFAULT_MODEL]
 
 
 # --- options -----------------------------------------------------------------------------------------------
@@ -561,14 +561,14 @@ def test_info_counts_what_is_packaged(capsys):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_options_and_defaults_are_the_parameters_of_the_notebook(task):
-    """But for the recipe: a notebook's fits the sample's reviews and pairs, the command line's texts of any kind."""
+    """Except for the recipe: a notebook's suits the sample's texts, the command line's suits texts of any kind."""
     recipe = {"EPOCHS", "BATCH_SIZE", "MAX_LENGTH", "TRUNCATION", "LABEL_SMOOTHING"}
-    recipe |= {"LABEL_COLUMN"} if task == "multilabel" else set()  # its notebook is that of one label a text
+    recipe |= {"LABEL_COLUMN"} if task == "multilabel" else set()  # its notebook has one label per text
     notebook, prefix = NOTEBOOKS[task]
     cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
     namespace = {}
     exec(next(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])), namespace)
-    if prefix:  # its options are one text
+    if prefix:  # the options are in one text
         given = parameters.training_options(task, namespace[f"{prefix}OPTIONS"])
         namespace |= {prefix + name: value for name, value in given.items()}
     ours = parameters.of_training(task)
@@ -630,7 +630,7 @@ BAD = [
     (["predict", "results", "x"], "no model here (a folder with config.json and model.safetensors is needed)"),
     (["predict", "TINY", "x"], "a BertModel is of none of the tasks"),
     (["predict", "results/qa", "x", "y", "z"], "3 texts given; a row needs two, question and context"),
-    (["predict", "results/ner", "x", "--file", "lines.txt"], "texts and --file: give one of both"),
+    (["predict", "results/ner", "x", "--file", "lines.txt"], "give either texts or --file, not both"),
     (["predict", "results/ner", "x", "--formt", "csv"], "unknown argument --formt; did you mean --format?"),
     (["predict", "results/ner", "x", "--format", "xml"], "argument --format: invalid choice: 'xml'"),
     (["predict", "results/ner", "x", "--batch-size", "0"], "--batch-size is 0; it must lie between 1"),
@@ -639,7 +639,7 @@ BAD = [
     (["predict", "results/ner", "--file", "none.csv"], "none.csv: no such file"),
     (["predict", "results/ner", "tickets.csv"], "tickets.csv: is the name of a file, not a text; name it by --file."),
     (["predict", "results/ner", "x", "--out", "a.json"], "--out is a.json, whose ending says neither CSV nor JSON"),
-    (["gallery", "nosuch"], "nosuch: no such folder; call this where it lies, or name the folder of the runs."),
+    (["gallery", "nosuch"], "nosuch: no such folder; run this in the folder above it, or name the folder of the runs."),
     (["train", "regression", "--low", "1", "--high", "0"], "--low is 1; it must lie below --high, 0."),
     (["predict", "results/ner", "nosuch.csv"], "nosuch.csv: is the name of a file, not a text; name it by --file."),
     (["predict", "results/ner", "--file", "tickets.csv"], "tickets.csv: no column 'text' in the header"),
@@ -651,7 +651,7 @@ BAD = [
     (["predict", "results/ner", "--file", "lines.txt", "--out", "lines.txt"], "is lines.txt, the file that is read"),
     (["predict", "results/ner", "half \udcff"], "arguments, row 1: half a character"),
     (["predict", "results/ner", "x", "--out", "lines.txt/out.csv"], "cannot be written"),
-    (["predict", "results/ner", "STDIN", ""], "standard input: is empty; give a text per line"),
+    (["predict", "results/ner", "STDIN", ""], "standard input: is empty; give one text per line"),
     (["predict", "results/ner", "STDIN", "{broken"], "standard input, line 1: not valid JSON"),
     (["predict", "results/ner", "STDIN", '{"text": "a"}\n[1]'], "standard input, line 2: not an object; write rows"),
     (["predict", "results/ner", "STDIN", '{"body": "a"}'], "standard input: no column 'text'; it has 'body'"),
@@ -745,8 +745,8 @@ def test_a_training_that_is_stopped_is_saved_and_goes_on(name, status, at_home, 
     with monkeypatch.context() as patch:
         patch.setattr(commands, "Progress", Stop)
         assert cli.main(words) == status
-    assert f"stopped by {name} at step" in (told := capsys.readouterr().err)
-    assert "the same command goes on" in told.splitlines()[-1]
+    assert f"stopped by {name} at step" in (shown := capsys.readouterr().err)
+    assert "the same command goes on" in shown.splitlines()[-1]
     assert cli.main(words) == 0
     first, again = (
         json.loads((at_home / "results" / folder / "metrics.json").read_text())["metrics"]

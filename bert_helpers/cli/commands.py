@@ -56,15 +56,13 @@ def train(options: argparse.Namespace) -> int:
     try:
         done = runs.finish(run, saved_later=True)
         found = checks.diagnose(done, rows=rows)
-        table = None
-        if first:
-            table = runs.save(done, folder, findings=diagnosis.summary(found), publish=cards.publish)
+        if not first:
+            return 0
+        table = runs.save(done, folder, findings=diagnosis.summary(found), publish=cards.publish)
     except (MemoryError, RuntimeError) as error:
         for finding in checks_run.check_failure(error, parameters=p):
             raise TrainingError(finding.symptom, fix=f"fix: {_fix(finding, run)}") from error
         raise
-    if table is None:
-        return 0
     said = {finding.name for finding in before}
     _say_findings((finding for finding in found if finding.name not in said), run, say)
     print(_scores(table))
@@ -165,7 +163,7 @@ def _finding(finding: diagnosis.Finding, run: runs.Run) -> str:
         "symptom": finding.symptom,
         "evidence": f"{value:.4g}, threshold {threshold:.4g}: {reason}",
         "cause": finding.cause,
-        "fix": _fix(finding, run) or "none by option",
+        "fix": _fix(finding, run) or "none",
     }
     return "\n".join([finding.name, *(f"  {name:<9} {text}" for name, text in rows.items())])
 
@@ -205,7 +203,7 @@ def predict(options: argparse.Namespace) -> int:
         show_progress=sys.stderr.isatty(),
     )
     if len(found) < len(rows):
-        say(f"without a text, and left blank: {len(rows) - len(found)} of them")
+        say(f"rows without a text, left blank: {len(rows) - len(found)}")
         table = table.set_index(found).reindex(range(len(rows)))
         table[fields] = rows.select_columns(fields).to_pandas()
     if p["KEEP_COLUMNS"]:

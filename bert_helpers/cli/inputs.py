@@ -45,10 +45,7 @@ def look(options: argparse.Namespace) -> None:
 
 
 def _look_at_model(name: str, max_length: int) -> None:
-    """Raise ModelError for a folder without a model, ParameterError if the model has fewer than `max_length` positions.
-
-    A Hub id is not checked.
-    """
+    """Refuse a folder without a model, or one whose model has fewer than `max_length` positions."""
     folder = model_files.local_folder(name)
     most = model_files.fields(folder / "config.json").get("max_position_embeddings") if folder else None
     if isinstance(most, int) and max_length > most:

@@ -133,7 +133,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         options.text += [word for word in rest[:end] if not word.startswith("-")] + rest[end + 1 :]
         rest = [word for word in rest[:end] if word.startswith("-")]
         if options.text and options.file:
-            options.parser.error("texts and --file: give one of both")
+            options.parser.error("give either texts or --file, not both")
     if rest:
         near = difflib.get_close_matches(rest[0].split("=")[0], options.parser._option_string_actions, n=1)
         options.parser.error(f"unknown argument {rest[0]}" + (f"; did you mean {near[0]}?" if near else ""))
@@ -241,7 +241,7 @@ def _gallery(options: argparse.Namespace) -> int:
     from bert_helpers.report.gallery import write_gallery
 
     if not options.folder.exists():
-        fix = "call this where it lies, or name the folder of the runs"
+        fix = "run this in the folder above it, or name the folder of the runs"
         raise DataError("no such folder", source=str(options.folder), fix=fix)
     print(write_gallery(options.folder))
     return 0

@@ -50,7 +50,7 @@ def from_file(path: Path, columns: Columns, **reading: str) -> Dataset:
 def from_stream(content: bytes, columns: Columns, **reading: str) -> Dataset:
     """Read JSON Lines if the first character is {; else plain text, one row per line, two texts with a tab between."""
     if not content.strip():
-        raise DataError("is empty", source="standard input", fix="give a text per line")
+        raise DataError("is empty", source="standard input", fix="give one text per line")
     with tempfile.TemporaryDirectory() as folder:  # the readers read files
         path = Path(folder) / "standard input"
         path.write_bytes(content)

@@ -337,14 +337,13 @@ def check_evaluation_size(dataset: DatasetDict, *, difference: float | None) -> 
     )
 
 
-def smallest_difference(rows: int, *, discordant: float = 0.2) -> float:
+def smallest_difference(rows: int) -> float:
     """Return the difference in accuracy that McNemar's test (5%, two-sided) finds with a power of 80% (Connor 1987).
-
-    `discordant` is the share of the rows that only one of the two runs gets right.
 
     >>> round(smallest_difference(240), 2)
     0.08
     """
+    discordant = 0.2  # share of the rows that only one of the two runs gets right
     differences = np.linspace(1e-4, discordant, 2000)
     spread = norm.isf(0.025) * np.sqrt(discordant) + norm.isf(0.2) * np.sqrt(discordant - differences**2)
     enough = spread**2 / differences**2 <= rows

@@ -97,7 +97,7 @@ class Finding:
 
     def __post_init__(self) -> None:
         if self.name not in PRIORITY:
-            raise ValueError(f"{self.name!r} is no finding; declare it in findings.KINDS, or take one of {[*PRIORITY]}")
+            raise ValueError(f"{self.name!r} is not a finding; declare it in KINDS or use one of {[*PRIORITY]}")
 
     @property
     def remedy(self) -> str:

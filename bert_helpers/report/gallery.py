@@ -87,18 +87,15 @@ def _run(path: Path, folder: Path, pages: Sequence[NotebookPage]) -> dict[str, o
         read_own(path, folder)
         record = records.read(parent)
         parts = {task: parent / task for task in record.tasks} if record.has_several_tasks else {"": parent}
-        curves = {}
+        curves, cards = {}, []
         for part, at in parts.items():
-            if os.path.isfile(at / "history.json"):
-                read_own(at / "history.json", folder)
-                curves[part] = _panels(records.read_history(at / "history.json"))
-        cards = {part: at / "model" / "README.md" for part, at in parts.items()}
-        return {
-            **shown,
-            **_facts(record),
-            "cards": [_card(part, card, folder) for part, card in cards.items() if os.path.isfile(card)],
-            "curves": curves,
-        }
+            history, card = at / "history.json", at / "model" / "README.md"
+            if os.path.isfile(history):
+                read_own(history, folder)
+                curves[part] = _panels(records.read_history(history))
+            if os.path.isfile(card):
+                cards.append(_card(part, card, folder))
+        return {**shown, **_facts(record), "cards": cards, "curves": curves}
     except DataError as error:
         return {**shown, "error": f"{Path(error.source).name} {error.problem}"}
 
@@ -185,8 +182,8 @@ def _panels(log: Sequence[dict[str, float | None]]) -> list[dict[str, object]]:
 
 
 def _panel(table: pd.DataFrame, score: str) -> dict[str, object]:
-    columns = {split: f"{split}_{score}" for split in ("train", "validation") if f"{split}_{score}" in table}
-    values = {split: table[column].dropna() for split, column in columns.items()}
+    splits = [split for split in ("train", "validation") if f"{split}_{score}" in table]
+    values = {split: table[f"{split}_{score}"].dropna() for split in splits}
     low, high = min(v.min() for v in values.values()), max(v.max() for v in values.values())
     first, last = table.index.min(), table.index.max()
     words = [f"{split} {line.iloc[0]:.3g} to {line.iloc[-1]:.3g}" for split, line in values.items()]

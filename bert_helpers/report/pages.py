@@ -36,7 +36,7 @@ def update_page(
 def check_page(page: Path, folder: Path) -> None:
     """Raise DataError if a page would replace a file that is not ours, or follow a link."""
     if os.path.lexists(page) and not _has_mark(page, MARK):
-        raise DataError("is no page of the gallery, and would be replaced", source=str(page))
+        raise DataError("is not a page of the gallery, and would be replaced", source=str(page))
     _check_inside(page, folder)
 
 

@@ -1,4 +1,4 @@
-"""`info` of a source says what training would read of it, and what is wrong, without training."""
+"""`info` shows what training would read from a source, and what is wrong with it, without training."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What is wrong with a command line or its files is said before PyTorch, Transformers and scikit-learn are imported."""
+"""Faults of a command line or its files are reported before PyTorch, Transformers and scikit-learn are imported."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def folder(tmp_path):
 
 
 def light(words, folder):
-    """Run a command line that loads none of HEAVY."""
+    """Run a command line that must load none of HEAVY."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", CODE, *words.split()]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)

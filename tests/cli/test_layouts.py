@@ -1,4 +1,4 @@
-"""Layouts that nobody prepared, as a new user tries them: found by `info`, each with what was in the way."""
+"""Layouts as a new user tries them, unprepared; `info` revealed for each what was in the way."""
 
 import json
 
@@ -29,7 +29,7 @@ def test_a_title_above_an_excel_table_is_left_out_and_said(tmp_path):
 
 
 def test_the_questions_of_a_form_are_no_row_in_silence(tmp_path):
-    """By number of the columns; before, the question was a class of one row."""
+    """Columns are named by number; before, the question was taken for a class with one row."""
     lines = ['"Timestamp","What should we do better? (some words, please)","Are you satisfied with us?"']
     rows = enumerate(zip(TEXTS, LABELS, strict=True))
     lines += [f'"2026/03/01 9:14:{i:02} AM GMT+1","{text}","{label}"' for i, (text, label) in rows]

@@ -1,4 +1,4 @@
-"""The checks of rows beyond whether each finding is made: their fixes, their false alarms, all the kinds of rows."""
+"""The checks of rows, apart from whether each finding is made: fixes, false alarms, all kinds of rows."""
 
 import numpy as np
 import pytest
@@ -108,7 +108,7 @@ def test_evaluation_rows_of_another_kind(rng, clean):
 
 
 def test_random_divisions_are_called_different_as_often_as_is_said(monkeypatch):
-    """Once in 20 here, where the areas under the curve of 40 and 40 rows go up to 0.7 by chance alone."""
+    """Here once in 20; the areas under the curve of 40 and 40 rows reach 0.7 by chance alone."""
     monkeypatch.setattr(checks_data, "SHUFFLES", 19)
     monkeypatch.setattr(checks_data, "SEPARABLE", 0)
     task = TASKS["regression"]
@@ -142,7 +142,7 @@ def test_noise_in_all_splits_counts_as_difficulty(rng):
 
 
 def travellers(rng, rows, noise=0.0):
-    """Sentences about a person and a place, which the word before them decides; `noise` of the types are wrong."""
+    """Make sentences with a person and a place, identified by the word before; `noise` is the share of wrong types."""
     made = []
     for _ in range(rows):
         words, tags = list(rng.choice(WORDS, 6)), ["O"] * 6
@@ -160,7 +160,7 @@ def test_wrong_types_of_entities(rng):
     (found,) = checks_data.check_label_noise(examples(splits(noisy, evaluation), "ner"))
     wrong = [i for i, tags in enumerate(noisy["ner_tags"]) if tags != evaluation[0]["ner_tags"]]
     listed = found.fix["remove_rows"]
-    # As many sentences in a hundred as entities are wrong, and these are wrong ones
+    # The share of sentences listed is that of wrong entities, and nearly all of them are wrong.
     assert 0.1 * 200 <= len(listed) <= 0.2 * 200
     assert len(set(listed) & set(wrong)) >= 0.9 * len(listed)
 

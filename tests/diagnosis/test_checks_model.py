@@ -1,4 +1,4 @@
-"""The checks of tokens, the untrained model and memory beyond whether each finding is made."""
+"""The checks of tokens, the untrained model and memory, apart from whether each finding is made."""
 
 import math
 from types import SimpleNamespace

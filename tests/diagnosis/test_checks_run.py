@@ -1,4 +1,4 @@
-"""The checks of a run's curves, predictions and time beyond whether each finding is made."""
+"""The checks of a run's curves, predictions and time, apart from whether each finding is made."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Every finding that is declared: a case that makes it, and one that just does not."""
+"""For every declared finding, a case that causes it, and another that just does not."""
 
 import importlib.util
 import math
@@ -35,7 +35,7 @@ CASES = {}
 
 
 def case(function):
-    """Register what makes the finding of the function's name, or just does not: `over` is True or False.
+    """Register a function that causes the finding of its name (`over` is True) or just does not (False).
 
     `get` returns a fixture by its name.
     """
@@ -232,7 +232,7 @@ CASES["target_scale"] = CASES.pop("target_scale_")
 
 
 def near(over, scale, measure):
-    """What `measure` finds when `scale` has brought its value just over the threshold, or just under it."""
+    """Return what `measure` finds after `scale` has moved its value just above the threshold, or just below it."""
     (found,) = measure()
     scale((1.01 if over else 0.99) * found.evidence.threshold / found.evidence.value)
     return measure()
@@ -338,7 +338,7 @@ def overconfidence(over, get):
 
 @case
 def unfitted_thresholds(over, get):
-    """Logits that rank the labels well; at 0.5 they miss nearly all of them, or none."""
+    """The logits rank the labels well; at 0.5 they miss nearly all of them, or none."""
     rng = get("rng")
     labels = (rng.random((200, 3)) < 0.2).astype(float)
     logits = 2.0 * labels - 1 + rng.normal(0, 0.3, labels.shape) - 2.0 * over
@@ -347,7 +347,7 @@ def unfitted_thresholds(over, get):
 
 @case
 def never_answers(over, get):
-    """The answer found is the right one, or, in every context, the word behind it."""
+    """The answer found is the right one, or, in every context, the word after it."""
     output, encoded, rows = undecided(get("tokenizer"), 0.0)
     for logits in output.predictions:
         logits[:, 1:] = np.roll(logits[:, 1:], over, axis=1)
@@ -360,7 +360,7 @@ def unfitted_no_answer(over, get):
 
 
 def undecided(tokenizer, shift, kinds=(True, False)):
-    """Output for 60 questions that ranks those without an answer last, with a null score that is `shift` too high."""
+    """Make output for 60 questions that ranks those without an answer last, with null scores `shift` too high."""
     answers = [{"text": ["Ada"], "answer_start": [0]}, {"text": [], "answer_start": []}]
     rows = [
         {"id": str(i), "question": "Who?", "context": f"Ada {i}", "answers": answers[not kinds[i % len(kinds)]]}
@@ -376,7 +376,7 @@ def undecided(tokenizer, shift, kinds=(True, False)):
 
 
 def test_a_threshold_that_was_never_fitted_and_those_that_were(tokenizer):
-    """Fitted: any value but 0. None: every question gets an answer. Of one kind there is nothing to fit."""
+    """Any value but 0 is fitted; with None, every question gets an answer; with one kind there is nothing to fit."""
     both = undecided(tokenizer, 1.5)
     assert names(checks_run.check_no_answer(*both, 1.0)) == []
     assert names(checks_run.check_no_answer(*both, None)) == ["unfitted_no_answer"]
@@ -404,13 +404,13 @@ def test_data_comes_before_training_and_each_name_once():
 
 
 def test_a_finding_that_is_not_declared_is_refused():
-    with pytest.raises(ValueError, match="'hunger' is no finding; declare it in"):
+    with pytest.raises(ValueError, match="'hunger' is not a finding; declare it in"):
         finding("hunger")
 
 
 @pytest.mark.parametrize("error", [ValueError("shape"), MemoryError(), RecursionError(), torch.OutOfMemoryError("GPU")])
 def test_a_check_that_raises_is_a_warning_and_the_others_are_made(error, clean, monkeypatch):
-    """A diagnosis comes after a training: it must not lose it."""
+    """A diagnosis comes after a training, which it must not lose."""
 
     def fails(*args, **kwargs):
         yield finding("small_evaluation")
@@ -434,7 +434,7 @@ def test_no_row_that_breaks_a_check_ends_a_diagnosis(get_broken):
 
 @pytest.fixture
 def get_broken(clean, tokenizer):
-    """Calls of each collecting check with what none of them expects."""
+    """Calls of each collecting check with unexpected input."""
     nothing = SimpleNamespace(train_dataset=[], args=None, model=None)
     return [
         lambda: checks_data.check_dataset(DatasetDict(), task="classification"),

@@ -1,4 +1,4 @@
-"""The card of a saved model: facts of its record, read back by the Hub's library; nothing planted in it is live."""
+"""The card of a saved model: facts from its record, read back by the Hub's library; foreign text in it stays text."""
 
 import os
 import re
@@ -39,13 +39,13 @@ MARKDOWN = ["a\n\n---\n# b", "x\r\n---\r\nlicense: mit", "`` ` ```", "| a | b |"
 
 
 def save(folder, names=("bad", "good")):
-    """A model's folder, as far as a card is about it."""
+    """Write what a card reads from a model's folder; return the run's folder."""
     files.write_json(folder / "model" / "config.json", {"id2label": dict(enumerate(names))})
     return folder
 
 
 def write(folder, **changes):
-    """The card of a record with changes."""
+    """Return the card of the record with these changes."""
     (text,) = cards.cards(folder, replace(RECORD, **changes)).values()
     return ModelCard(text)
 

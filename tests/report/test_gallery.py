@@ -1,4 +1,4 @@
-"""The page over all runs: whole, sortable, dead to what is planted, with no network."""
+"""The page of all runs: it is complete and sortable, executes nothing planted in it, and needs no network."""
 
 import html
 import json
@@ -35,7 +35,7 @@ EPOCHS = [(1, 0.7, 0.6, 0.5), (2, 0.5, 0.55, 0.7), (3, 0.2, 0.6, 0.8)]
 
 
 def history(epochs=EPOCHS):
-    """As a Trainer logs it."""
+    """Return a history as a Trainer logs it."""
     log = []
     for epoch, train, validation, accuracy in epochs:
         log.append({"loss": train, "epoch": epoch, "learning_rate": 1e-4})
@@ -45,7 +45,7 @@ def history(epochs=EPOCHS):
 
 
 def write_run(folder, metrics=METRICS, *, source="sample", train=60.0, day=0, log=None, **changes):
-    """A run as a notebook leaves it; `day` is that of its record."""
+    """Write a run as a notebook leaves it; `day` is the date of its record."""
     values = {
         "metrics": {name: dict(zip(("value", "low", "high"), score, strict=True)) for name, score in metrics.items()},
         "parameters": {"EPOCHS": 3, "DATA": source},
@@ -65,7 +65,7 @@ def write_run(folder, metrics=METRICS, *, source="sample", train=60.0, day=0, lo
 
 
 def write_notebook(path, *outputs, output_dir="results/a", injected=None, code="run()"):
-    """An executed notebook of one cell with these outputs, after its parameters."""
+    """Write an executed notebook: a cell of parameters, then one with these outputs."""
     cell = nbformat.v4.new_code_cell
     cells = [cell(f'EPOCHS: int = 3\nOUTPUT_DIR: str = "{output_dir}"', metadata={"tags": ["parameters"]})]
     if injected:
@@ -81,7 +81,7 @@ def shown(data):
 
 
 class Page(HTMLParser):
-    """Runs in order, text, links, what is loaded, and the head cells' sorting."""
+    """Collects the runs in order, the text, the links, what is loaded, and the sorting of the heading cells."""
 
     def __init__(self, text):
         super().__init__()
@@ -102,7 +102,7 @@ class Page(HTMLParser):
 
 
 def fetched(text):
-    """What a browser would fetch for a page, beyond the page itself."""
+    """Return what a browser would fetch for a page, besides the page itself."""
     wanted = Page(text).loaded + re.findall(r"url\(\s*['\"]?([^)'\"]+)|@import\s+([^;]+)|\bimport\s*\(([^)]+)", text)
     wanted = ["".join(item) for item in wanted]
     return [item for item in wanted if not item.startswith(("data:", "#"))]
@@ -110,7 +110,7 @@ def fetched(text):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three runs, the newest first in the alphabet's middle, one of them nested, and one that cannot be read."""
+    """Three runs whose order by date is not alphabetical, one of them nested, and a fourth that cannot be read."""
     folder = tmp_path / "results"
     write_run(folder / "b", {"accuracy": (0.8, 0.7, 0.9)}, train=5.0, day=2)
     write_run(folder / "a", {"accuracy": (0.9, 0.8, 1.0)}, source="imdb", train=1000.0, day=1)
@@ -206,7 +206,7 @@ def test_a_page_of_somebody_else_is_not_replaced(folder):
     index = write_gallery(folder)
     assert write_gallery(folder) == index  # its own page is
     index.write_text("<h1>My photographs</h1>")
-    with pytest.raises(ParameterError, match=r"index.html: is no page of the gallery, and would be replaced; move it"):
+    with pytest.raises(ParameterError, match=r"is not a page of the gallery, and would be replaced; move it"):
         write_gallery(folder)
     assert index.read_text() == "<h1>My photographs</h1>"
 
@@ -314,7 +314,7 @@ MENTION = "<p>Made by <code>python -m bert_helpers gallery</code>, bert_helpers 
 
 
 def everything(folder):
-    """A run with a card, and a notebook; returns the pages that the gallery writes for them."""
+    """Write a run with a card, and a notebook; return the pages that the gallery writes for them."""
     write_run(folder / "a")
     files.write_text(folder / "a/model/README.md", "# card")
     write_notebook(folder / "notebooks/01.ipynb", shown({"text/plain": "one"}))
@@ -328,11 +328,11 @@ def test_a_page_that_is_not_the_gallerys_stays_and_is_said(content, tmp_path):
         files.write_text(page, content)
     text = Page(write_gallery(tmp_path).read_text(encoding="utf-8")).text
     assert [page.read_text() for page in written] == [content] * 2
-    assert text.count("is no page of the gallery, and would be replaced") == 2
+    assert text.count("is not a page of the gallery, and would be replaced") == 2
     for page in written:
         page.unlink()
     write_gallery(tmp_path)
-    write_gallery(tmp_path)  # its own it takes for its own
+    write_gallery(tmp_path)  # it recognises its own pages
     assert all(MARK_OF_OURS in page.read_text() for page in written)
 
 
@@ -397,7 +397,7 @@ def test_the_tasks_of_a_record_lead_nowhere_else(task, tmp_path):
 @pytest.mark.parametrize("place", ["notebooks/x.ipynb", "a/metrics.json", "b/history.json", "b/model/README.md"])
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 def test_what_is_no_file_is_not_opened(kind, place, tmp_path):
-    """A pipe would be waited for, a device read without end."""
+    """Reading a pipe would wait for it, reading a device would never end."""
     write_run(tmp_path / "b")
     path = tmp_path / place
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -488,7 +488,7 @@ def test_no_page_asks_for_anything_from_elsewhere(folder):
 
 
 def planted(folder, plant):
-    """A run, a broken one and a notebook, with the plant wherever text of somebody else's can be."""
+    """Write a run, a broken run and a notebook, with the plant wherever foreign text may be."""
     name = folder / plant  # a slash in it makes a folder below
     write_run(
         name,
@@ -511,7 +511,7 @@ def planted(folder, plant):
     return write_gallery(folder)
 
 
-# Each goes elsewhere or opens a connection by itself; the policy has no say.
+# Each navigates away or opens a connection by itself; the policy does not prevent that.
 ACTING = [
     '<meta http-equiv="refresh" content="0;url=http://x.y/">', "<META\nHTTP-EQUIV=refresh CONTENT='0;http://x.y'>",
     "<svg><foreignObject><meta/http-equiv=refresh content=0;http://x.y></foreignObject></svg>",
@@ -557,14 +557,14 @@ def test_a_browser_opens_no_connection_for_the_page_of_a_notebook(acting, tmp_pa
         page.write_text(page.read_text(encoding="utf-8").replace("&lt;", "<"), encoding="utf-8")
         line = [CHROMIUM, *HEADLESS, "--timeout=1500", "--dump-dom", page.as_uri()]
         subprocess.run(line, check=False, timeout=60, capture_output=True)
-        server.accept()[0].close()  # the policy alone would not have kept it
+        server.accept()[0].close()  # the policy alone would not have prevented it
 
 
 @pytest.mark.parametrize("plant", PLANTS)
 def test_what_is_planted_is_text(plant, tmp_path):
     text = planted(tmp_path / "a", PLANTS[plant]).read_text(encoding="utf-8")
     harmless = planted(tmp_path / "b", re.sub("[^/]", "x", PLANTS[plant]))
-    sorted_by = re.compile(' data-(sort|group)="[^"]*"')  # an address in it is no link
+    sorted_by = re.compile(' data-(sort|group)="[^"]*"')  # an address in it is not a link
     assert live(sorted_by.sub("", text)) == live(sorted_by.sub("", harmless.read_text(encoding="utf-8")))
     assert html.escape(PLANTS[plant]).replace("&quot;", "&#34;").replace("&#x27;", "&#39;") in text  # it is shown
 
@@ -596,7 +596,7 @@ def test_the_policy_stops_what_a_notebook_put_out(folder):
 
 # --- in the browser -------------------------------------------------------------------------------------------
 
-# Clicked one after the other, each heading twice: equal runs keep the order they had, what has no value stands last.
+# Clicked one after the other, each heading twice: equal runs keep their order, runs without a value come last.
 CLICKS = [
     ("run", "ascending", ["a", "b", "broken", "of mine/c"]),
     ("run", "descending", ["of mine/c", "broken", "b", "a"]),
@@ -648,7 +648,7 @@ const clipped = [...document.querySelectorAll("body *")].filter(
   element => element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).overflowX === "hidden");
 document.title = JSON.stringify([document.documentElement.scrollWidth, clipped.map(element => element.className)]);
 </script></body>"""
-# A window is never narrower than 500 pixels, a frame may be.
+# A window is never narrower than 500 pixels, but a frame may be.
 FRAMES = """<html><head></head><body><script>
 onload = () => document.title = JSON.stringify([...document.querySelectorAll("iframe")].map(
   frame => [frame.contentWindow.innerWidth, ...JSON.parse(frame.contentDocument.title)]));
