@@ -152,7 +152,7 @@ def test_an_index_of_shards_names_safetensors_in_its_folder_only(shard, copy):
     index.write_text(json.dumps({"metadata": {}, "weight_map": names}))
     assert load(copy)
     index.write_text(json.dumps({"metadata": {}, "weight_map": {**names, "pooler.dense.bias": shard}}))
-    with pytest.raises(ModelError, match="no safetensors file in its folder"):
+    with pytest.raises(ModelError, match="not a safetensors file in its folder"):
         load(copy)
 
 

@@ -58,7 +58,7 @@ def read_class_files(path: Path, reading: Reading) -> Dataset:
     files = sorted(_class_files(path).items())
     rows = [(line, name) for name, file in files for line in lines_of(file, reading) if line.strip()]
     reading.assume("classes", ", ".join(file.name for _, file in files))
-    return labelled_texts(reading, *zip(*rows, strict=True))
+    return labelled_texts(reading, [text for text, _ in rows], [name for _, name in rows])
 
 
 def _class_files(path: Path) -> dict[str, Path]:

@@ -288,7 +288,7 @@ def _find_words(rows: Rows, tags: int, header: Sequence[str], name: str, source:
             restarts = [value in ("0", "1") and before != "0" for before, value in pairwise(("", *column))]
             begins = [a or b for a, b in zip(begins, restarts, strict=True)]
         elif given is None and all(map(NUMBER.fullmatch, column)):
-            problem = "the first column holds numbers, which neither are the words nor count them"
+            problem = "the first column holds numbers, which are neither the words nor their numbers"
             raise DataError(problem, source=source, row=rows.numbers[0], unit="line", fix="delete the column")
         elif given is None:
             return i, begins

@@ -147,7 +147,7 @@ def _read_rows(path: Path, content: Content, layout: Layout, reading: Reading) -
         return table
     other = {"part of the texts": layout._replace(quoting=csv.QUOTE_NONE)} if _marks_may_be_text(path, layout) else {}
     if _holds(content, b'\\"'):  # as written by Spark and MySQL
-        other = {"in texts behind a backslash": layout._replace(escape="\\"), **other}
+        other = {"in texts after a backslash": layout._replace(escape="\\"), **other}
     try:
         return _read_exactly(path, content, layout, reading)
     except csv.Error as error:
@@ -234,7 +234,7 @@ def _read_exactly(path: Path, content: Content, layout: Layout, reading: Reading
 
     table = to_table(full(), pa.schema([(name, pa.string()) for name in names]))
     if cut:
-        reading.assume("empty fields behind the last column", f"left out in {cut:,} rows")
+        reading.assume("empty fields after the last column", f"left out in {cut:,} rows")
     return table
 
 
@@ -251,7 +251,7 @@ def _bad_rows(path: Path, content: Content, layout: Layout, width: int) -> DataE
         problem = f"{next(iter(wide.values()))} fields where {expected}"
         fix = f"put a text that holds the delimiter {layout.delimiter!r} in quotation marks"
     else:
-        problem = "a quotation mark opens a text and is not closed, or the text goes on behind the closing one"
+        problem = "a quotation mark opens a text and is not closed, or the text goes on after the closing one"
         fix = 'close it, and write "" for a mark within a text'
     return DataError(problem, source=path.name, row=list(wide) or first, unit="line", fix=fix)
 
@@ -359,7 +359,10 @@ def _with_numbers(path: Path, samples: Mapping[Layout, list[list[str]]], reading
     header = is_header(first, others) if not reading.header else reading.header == "yes"
     nameless = any(not first[int(number) - 1].strip() for name in needed for number in name.split(","))
     if header is None or (header and nameless and not reading.header):
-        raise two_ways(path, first)
+        shown = ", ".join(repr(field[:40]) for field in first[:6])
+        problem = f"the first line may name the columns or be a row: {shown}"
+        fix = f"say {parameter('HEADER')} yes or {parameter('HEADER')} no"
+        raise DataError(problem, source=path.name, fix=fix, parameter="HEADER")
     if not reading.header:
         reading.assume("header", "yes" if header else "no")
     names = _unique(header_names(first)) if header else [str(number) for number in range(1, len(first) + 1)]
@@ -419,14 +422,6 @@ def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool | N
     if not is_other and any(len(field) > 60 or len(field.split()) > 4 for field in first):
         return False
     return True if all(len(field.split()) <= 1 for field in first) and len(others) > 1 else None
-
-
-def two_ways(path: Path, first: Sequence[str]) -> DataError:
-    """Return the error about a first row that may or may not be a header."""
-    shown = ", ".join(repr(field[:40]) for field in first[:6])
-    fix = f"say {parameter('HEADER')} yes or {parameter('HEADER')} no"
-    problem = f"the first line may name the columns or be a row: {shown}"
-    return DataError(problem, source=path.name, fix=fix, parameter="HEADER")
 
 
 def roles_of(rows: Sequence[Sequence[str]], reading: Reading) -> list[str] | None:

@@ -60,7 +60,7 @@ def find_commit(repo: str, revision: str | None, *, kind: str) -> Commit:
         # A second request, which stores the answer in the cache; this call takes no timeout.
         return Commit(api.resolve_revision(repo, repo_type=kind, revision=revision).resolved, "")
     except HFValidationError as error:
-        raise HubError(f"no such file or folder here, and no name for a repository on the Hub ({error})") from error
+        raise HubError(f"no such file or folder here, and not a valid repository name on the Hub ({error})") from error
     except RevisionNotFoundError as error:
         raise HubError(f"the {kind} is on the Hub, but has no revision {revision!r}") from error
     except GatedRepoError as error:
@@ -105,7 +105,7 @@ def read_hub(repo: str, config: str | None, revision: str | None) -> DatasetDict
     except HubError as error:
         raise DataError(str(error), source=repo) from error
     except (DataFilesNotFoundError, EmptyDatasetError) as error:
-        raise DataError("the repository has no data files of a kind that is known", source=repo) from error
+        raise DataError("the repository has no data files of a known kind", source=repo) from error
     except Exception as error:  # a dozen types, and more when a connection is cut during a download
         raise DataError(innermost_reason(error), source=repo) from error
 

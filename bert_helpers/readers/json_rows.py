@@ -19,7 +19,7 @@ from datasets import Dataset, Json
 
 from bert_helpers.errors import DataError
 from bert_helpers.readers import delimited
-from bert_helpers.readers.source import BATCH, Format, Reading, check_width, columns_of, text_of, to_dataset
+from bert_helpers.readers.source import BATCH, SURROGATE, Format, Reading, check_width, columns_of, text_of, to_dataset
 
 SAMPLE = 1_000  # lines whose types all others must have to be read quickly
 
@@ -46,10 +46,12 @@ def read_json(path: Path, reading: Reading) -> Dataset:
                 columns[name].append(_to_arrow([row.get(name) for _, row in batch]))
             json.dumps(list(columns), ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
-            raise _half_characters(path, unit, batch) from error
+            bad = [number for number, row in batch if SURROGATE.search(json.dumps(row, ensure_ascii=False))]
+            problem, fix = "half a character (a lone surrogate)", "write the whole one"
+            raise DataError(problem, source=path.name, row=bad, unit=unit, fix=fix) from error
         except RecursionError as error:
             fix = "write rows without deep nesting"
-            raise DataError("JSON in too many brackets", source=path.name, fix=fix) from error
+            raise DataError("JSON nested too deeply", source=path.name, fix=fix) from error
         total += len(batch)
         for arrays in columns.values():  # columns that no row of this batch has
             arrays += [pa.nulls(len(batch))] * (sum(map(len, arrays)) < total)
@@ -182,18 +184,6 @@ def _whole(digits: str) -> int:
     if abs(number := int(digits)) >= 2**63:
         raise ValueError(f"{digits[:20]}… is a number of more than 64 bits")
     return number
-
-
-def _half_characters(path: Path, unit: str, batch: Sequence[tuple[int, object]]) -> DataError:
-    """Return the error about the rows with a lone surrogate, once turning them into Arrow has failed."""
-    bad = []
-    for number, row in batch:
-        try:
-            json.dumps(row, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            bad.append(number)
-    problem = "half a character (a lone surrogate)"
-    return DataError(problem, source=path.name, row=bad, unit=unit, fix="write the whole one")
 
 
 def _to_arrow(values: Sequence[object]) -> pa.Array:

@@ -81,7 +81,7 @@ def check(name: str, folder: Path, *, weights: bool = True) -> None:
     shards = fields(folder / INDEX).get("weight_map")
     for shard in shards.values() if isinstance(shards, dict) else ():
         if not SHARD.fullmatch(str(shard)):
-            raise ModelError(f"{INDEX} names {str(shard)[:60]!r}, no safetensors file in its folder", source=name)
+            raise ModelError(f"{INDEX} names {str(shard)[:60]!r}, not a safetensors file in its folder", source=name)
     for file, field in product(("config.json", "tokenizer_config.json"), OWN_CODE):
         if field in fields(folder / file):
             problem = f"{file} names code of the model's own ({field}), which is never run here"

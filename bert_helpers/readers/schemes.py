@@ -6,6 +6,7 @@ single (S-) words. IO does not mark beginnings (Ramshaw and Marcus 1995; Tjong K
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
 
 from bert_helpers.errors import DataError
 
@@ -41,9 +42,9 @@ def read_spelling(tags: Collection[str]) -> tuple[dict[str, str], str]:
     table = {tag: "O" for tag in tags if tag in ("O", "o")}
     inside = [tag for tag in tags if tag not in table]
     letters = "BIMELSUW" + ("bimelsuw" if "o" in table else "bi")  # next to an upper-case O, "e-mail" is a type
-    before, behind = rf"([{letters}])[-_:](\S.*)", rf"(\S.*)[-_]([{letters}])"
-    if all(re.fullmatch(behind, tag) for tag in inside) and not all(re.fullmatch(before, tag) for tag in inside):
-        parts = {tag: re.fullmatch(behind, tag).group(2, 1) for tag in inside}
+    before, after = rf"([{letters}])[-_:](\S.*)", rf"(\S.*)[-_]([{letters}])"
+    if all(re.fullmatch(after, tag) for tag in inside) and not all(re.fullmatch(before, tag) for tag in inside):
+        parts = {tag: re.fullmatch(after, tag).group(2, 1) for tag in inside}
     else:
         parts = {tag: match.groups() for tag in inside if (match := re.fullmatch(before, tag))}
     if not parts and table and all(tag in letters for tag in inside):
@@ -108,7 +109,7 @@ class SequenceError(DataError):
 
 
 def _pairs(sequences: Sequence[Sequence[str]]) -> Iterator[tuple[str, str]]:
-    return (pair for tags in sequences for pair in zip(["O", *tags], tags, strict=False))
+    return (pair for tags in sequences for pair in pairwise(["O", *tags]))
 
 
 def slips(sequences: Sequence[Sequence[str]]) -> int:
@@ -118,7 +119,7 @@ def slips(sequences: Sequence[Sequence[str]]) -> int:
 
 def _violations(sequences: Sequence[Sequence[str]]) -> Iterator[tuple[int, int]]:
     for number, tags in enumerate(sequences):
-        for position, (before, tag) in enumerate(zip(["O", *tags], [*tags, "O"], strict=True)):
+        for position, (before, tag) in enumerate(pairwise(["O", *tags, "O"])):
             inside = before[0] in "BI"
             if (tag[0] in "IE") != inside or (inside and before[2:] != tag[2:]):
                 yield number, min(position, len(tags) - 1)
@@ -134,7 +135,7 @@ def to_iob2(tags: Sequence[str], scheme: str) -> list[str]:
     """
     if scheme == "BIOES":
         return [{"S": "B", "E": "I"}.get(tag[0], tag[0]) + tag[1:] for tag in tags]
-    begins = [tag[0] == "I" and before[2:] != tag[2:] for before, tag in zip(["O", *tags], tags, strict=False)]
+    begins = [tag[0] == "I" and before[2:] != tag[2:] for before, tag in pairwise(["O", *tags])]
     return [f"B{tag[1:]}" if begin else tag for begin, tag in zip(begins, tags, strict=True)]
 
 

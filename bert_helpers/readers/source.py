@@ -15,16 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
-from datasets import (
-    ClassLabel,
-    Dataset,
-    DatasetDict,
-    DatasetInfo,
-    Features,
-    List,
-    concatenate_datasets,
-    load_from_disk,
-)
+from datasets import ClassLabel, Dataset, DatasetDict, DatasetInfo, Features, List, concatenate_datasets, load_from_disk
 from datasets.fingerprint import generate_random_fingerprint
 
 from bert_helpers.errors import DataError, parameter
@@ -261,7 +252,7 @@ def _read_saved(path: Path, source: str) -> dict[str, Dataset]:
 def _read_file(path: Path, formats: Sequence[Format], reading: Reading) -> Dataset:
     kind = next((kind for kind in formats if kind.recognises(path)), None)
     if kind is None:
-        fix = CONVERT.get(path.suffix.lower()) or f"known are {', '.join(_suffixes(formats))}"
+        fix = CONVERT.get(path.suffix.lower()) or f"known suffixes are {', '.join(_suffixes(formats))}"
         raise DataError("unknown kind of file", source=path.name, fix=fix)
     if not kind.is_folder:
         _check_start(path, kind)

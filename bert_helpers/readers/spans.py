@@ -33,9 +33,9 @@ SPAN = {"start": Value("int64"), "end": Value("int64"), "label": Value("string")
 FEATURES = Features({"text": Value("string"), "spans": List(SPAN), NUMBER: Value("int64")})
 PUBTATOR = re.compile(r"(?P<id>\d+)\|(?P<part>[ta])\|(?P<text>.*)")  # ncbi.nlm.nih.gov/research/pubtator3/tutorial
 BRAT = re.compile(r"(?P<id>T\d+)\t(?P<label>\S+) (?P<offsets>\d+ \d+(;\d+ \d+)*)\t?(?P<text>.*)")
-AMID, CUT = "begin amid a word, which is taken whole", "end amid a word, which is taken whole"
+AMID, CUT = "begin inside a word, which is taken whole", "end inside a word, which is taken whole"
 INCLUSIVE = "the last character is the entity's own"
-EARLY = "begin at the blank before a word and end amid one, which is taken whole"
+EARLY = "begin at the blank before a word and end inside one, which is taken whole"
 
 
 class Span(NamedTuple):
@@ -316,9 +316,9 @@ def to_tags(row: Annotated, words: Sequence[tuple[int, int]]) -> tuple[list[str]
     for span in sorted(set(row.spans)):
         piece = row.text[max(span.start, 0) : max(span.end, 0)]
         if not (0 <= span.start < span.end <= len(row.text) and piece.strip()):
-            wrong.append(f"characters {span.start} to {span.end} are no words of the text")
+            wrong.append(f"characters {span.start} to {span.end} contain no words of the text")
         elif not _fits(row.text, span):
-            wrong.append(f"at {span.start} to {span.end} stands {piece[:40]!r}, not {span.text[:40]!r}")
+            wrong.append(f"the text at {span.start} to {span.end} is {piece[:40]!r}, not {span.text[:40]!r}")
         else:
             start = span.start + len(piece) - len(piece.lstrip())
             spans.append(Span(start, start + len(piece.strip()), span.label))

@@ -44,7 +44,7 @@ def read_squad(path: Path, reading: Reading) -> Dataset:
         return to_questions(list(_nested(found)), path.name)
     except (KeyError, TypeError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        fix = f"SQuAD's holds {SHAPE}"
+        fix = f"SQuAD's format has {SHAPE}"
         raise DataError(f"not a file in SQuAD's format ({reason})", source=path.name, fix=fix) from error
 
 
@@ -171,7 +171,7 @@ def placed(dataset: Dataset, *, nearest: bool = False) -> Dataset:
         seen[name] += 1
         if seen[name] > 1:
             names[i] = f"{name}#{seen[name]}"
-    done["ids that were there already, numbered"] = len(names) - len(seen)
+    done["repeated ids, numbered"] = len(names) - len(seen)
     kept = Features({name: QUESTIONS[name] for name in dataset.column_names})
     fixed = keep_source(Dataset.from_dict({**rows, "id": names}, features=kept), dataset)
     for what, count in done.items():
@@ -193,7 +193,7 @@ def _place(context: str, text: str, start: int | None, nearest: bool) -> tuple[s
     places = places or [match.start() for match in re.finditer(any_place, context)]
     if len(places) == 1 or (places and nearest):
         found = min(places, key=lambda place: abs(place - (start or 0)))
-        return clean, found, [*what, "answers placed" if start is None else "answers moved to where they stand"]
+        return clean, found, [*what, "answers placed" if start is None else "answers moved to where they occur"]
     return clean, start, what
 
 

@@ -6,7 +6,6 @@ decides what an entity is, and nervaluate what kind of error a wrong one is.
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +16,7 @@ from seqeval.scheme import IOB2, Entities
 from bert_helpers.errors import DataError
 from bert_helpers.intervals import RESAMPLES, Metrics, Weights, intervals
 from bert_helpers.metrics import Measure
-from bert_helpers.readers.schemes import TAG
+from bert_helpers.readers import schemes
 from bert_helpers.readers.spans import find_words
 
 Tags = Sequence[Sequence[str]]  # one sequence of IOB2 tags per sentence
@@ -40,7 +39,7 @@ def legal_tags(scores: Sequence[np.ndarray], names: Sequence[str]) -> list[list[
     Neither do the tags of a model whose entities mostly begin with I-, as in IOB1.
     """
     rows = named([row.argmax(axis=-1) for row in scores], names)
-    slips = [sum(tag[0] == "I" and before[2:] != tag[2:] for before, tag in pairwise(["O", *row])) for row in rows]
+    slips = [schemes.slips([row]) for row in rows]
     if sum(slips) > sum(tag[0] == "B" for row in rows for tag in row):
         return rows
     # legal[i, j]: whether tag j may follow tag i; the last i is the start of a sentence
@@ -140,7 +139,7 @@ def check_tags(predictions: Tags, references: Tags) -> None:
         if len(gold) != len(guess):
             raise DataError(f"sentence {number}: {len(guess)} predicted tags for {len(gold)} words.")
         # seqeval takes 'MISC' for an entity of the type 'ISC'
-        bad = next((tag for tag in (*gold, *guess) if not TAG.fullmatch(tag)), None)
+        bad = next((tag for tag in (*gold, *guess) if not schemes.TAG.fullmatch(tag)), None)
         if bad is not None:
             raise DataError(f"sentence {number}: {bad!r} is not a tag; tags are O, B-TYPE and I-TYPE.")
 
@@ -201,11 +200,9 @@ def error_kinds(gold: Tags, predicted: Tags) -> pd.Series:
 
 def most_frequent_tags(words: Sequence[Sequence[str]], tags: Tags) -> dict[str, str]:
     """Return the most frequent tag of every lower-cased word in the training sentences, for a baseline."""
-    counts: dict[str, Counter[str]] = {}
-    for sentence, labels in zip(words, tags, strict=True):
-        for word, label in zip(sentence, labels, strict=True):
-            counts.setdefault(word.lower(), Counter())[label] += 1
-    return {word: count.most_common(1)[0][0] for word, count in counts.items()}
+    pairs = (zip(sentence, labels, strict=True) for sentence, labels in zip(words, tags, strict=True))
+    counts = Counter((word.lower(), tag) for pair in pairs for word, tag in pair)
+    return dict(pair for pair, _ in reversed(counts.most_common()))  # a word's last pair, the most frequent, stays
 
 
 def worst_sentences(gold: Tags, predicted: Tags, n: int = 10) -> list[int]:

@@ -271,7 +271,7 @@ def _of_lists(splits: Mapping[str, Dataset], column: str, delimiter: str) -> dic
     if _are_hot(list(chain(*values.values()))):
         values = {name: [np.flatnonzero(row).tolist() for row in rows] for name, rows in values.items()}
         for split in splits.values():
-            note(split, column, "lists of 0 and 1, whose labels are their places, from 0")
+            note(split, column, "lists of 0 and 1, whose labels are their positions, from 0")
     strings = [value for rows in values.values() for value in rows if isinstance(value, str)]
     if not delimiter and strings:
         delimiter = _delimiter(strings, source_name(splits["train"]), column)
@@ -280,7 +280,7 @@ def _of_lists(splits: Mapping[str, Dataset], column: str, delimiter: str) -> dic
     lists = {name: [_names_of(value, delimiter) for value in rows] for name, rows in values.items()}
     for name, rows in lists.items():
         if bad := [i for i, row in enumerate(rows) if row is None]:
-            problem = f"{str(values[name][bad[0]])[:40]} is no list of labels"
+            problem = f"{str(values[name][bad[0]])[:40]} is not a list of labels"
             raise bad_rows(splits[name], bad, column, problem, "write names, or a list of them")
     known = sorted({label for row in lists["train"] for label in row}, key=natural_order)
     index = {label: i for i, label in enumerate(known)}

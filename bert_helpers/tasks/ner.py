@@ -276,26 +276,23 @@ def _from_spans(dataset: Dataset, words: str, model: str) -> Dataset:
     if spans.ends_inclusive(rows, places):
         rows, way = spans.with_exclusive_ends(rows), spans.INCLUSIVE
     found = [spans.to_tags(row, place) for row, place in zip(rows, places, strict=True)]
-    numbers = list(dataset[spans.NUMBER])
-    wrong = {number: problems for number, (*_, problems) in zip(numbers, found, strict=True) if problems}
-    beside = {number: sum(what in (spans.AMID, spans.EARLY) for what in done)
-              for number, (_, _, done, _) in zip(numbers, found, strict=True)}  # fmt: skip
-    total = sum(len(row.spans) for row in rows)
-    if wrong:
-        problem = next(iter(wrong.values()))[0]
+    numbers, total = list(dataset[spans.NUMBER]), sum(len(row.spans) for row in rows)
+    if wrong := {number: problems[0] for number, (*_, problems) in zip(numbers, found, strict=True) if problems}:
+        problem = next(iter(wrong.values()))
         raise DataError(problem, source=source_name(dataset), row=list(wrong), fix="correct the spans")
-    if sum(beside.values()) > max(3, total / 2):
-        problem = "most spans begin amid a word, or before it and end in it: their offsets are those of another text"
-        rows = [number for number, count in beside.items() if count]
-        raise DataError(problem, source=source_name(dataset), row=rows, fix="export text and spans together")
-    tokens = _slices([row.text for row in rows], places)
-    columns = {"tokens": tokens, "ner_tags": [tags for tags, *_ in found], "text": [row.text for row in rows]}
+    done = [(what, number) for number, (_, _, changes, _) in zip(numbers, found, strict=True) for what in changes]
+    misplaced = [number for what, number in done if what in (spans.AMID, spans.EARLY)]
+    if len(misplaced) > max(3, total / 2):
+        problem = "most spans begin inside a word, or before one and end in it: their offsets are those of another text"
+        at = [*dict.fromkeys(misplaced)]
+        raise DataError(problem, source=source_name(dataset), row=at, fix="export text and spans together")
+    texts = [row.text for row in rows]
+    columns = {"tokens": _slices(texts, places), "ner_tags": [tags for tags, *_ in found], "text": texts}
     columns["spans"] = [[{"start": s.start, "end": s.end, "label": s.label} for s in kept] for _, kept, *_ in found]
     tagged = keep_source(Dataset.from_dict(columns), dataset)
     note(tagged, "words", {"tokenizer": "as the tokenizer splits texts", "blanks": "between blanks"}.get(words, words))
     if way:
         note(tagged, "offsets", way)
-    done = [(what, number) for number, (_, _, done, _) in zip(numbers, found, strict=True) for what in done]
     for what in dict.fromkeys(what for what, _ in done):
         at = [number for kind, number in done if kind == what]
         note(tagged, f"{len(at)} of {total} spans {what}", f"(rows {spans.first_ten([*dict.fromkeys(at)])})")
@@ -308,12 +305,9 @@ def _tagged(splits: dict[str, Dataset], tag_names: str, types: Mapping[str, str]
     sequences, spelling = _spelled(splits, sequences)
     found = sorted({tag[2:] for rows in sequences.values() for row in rows for tag in row if tag != "O"})
     if missing := [kind for kind in types or () if kind not in found]:  # a typo would drop the type's entities
-        raise DataError(
-            f"no entity of the type {missing[0]!r}; there are {', '.join(found)}",
-            source=", ".join(source_name(split) for split in splits.values()),
-            fix="name the types of this text",
-            parameter="TRANSFER_TYPES",
-        )
+        problem = f"no entity of the type {missing[0]!r}; there are {', '.join(found)}"
+        source = ", ".join(map(source_name, splits.values()))
+        raise DataError(problem, source=source, fix="name the types of this text", parameter="TRANSFER_TYPES")
     types, scheme = dict(zip(found, found, strict=True)) if types is None else types, _scheme(splits, sequences)
     for name, split in splits.items():
         tags = [
@@ -347,11 +341,10 @@ def _spelled(
     try:
         table, spelling = schemes.read_spelling(tags)
     except schemes.TagError as error:
-        for name, rows in sequences.items():
-            if bad := [(i, j) for i, row in enumerate(rows) for j, tag in enumerate(row) if tag in error.tags]:
-                problem = f"{rows[bad[0][0]][bad[0][1]]!r} is not a tag"
-                raise _bad_words(splits[name], bad, problem, error.fix) from error
-        raise
+        name = next(name for name, rows in sequences.items() if any(error.tags & {*row} for row in rows))
+        rows = sequences[name]
+        bad = [(i, j) for i, row in enumerate(rows) for j, tag in enumerate(row) if tag in error.tags]
+        raise _bad_words(splits[name], bad, f"{rows[bad[0][0]][bad[0][1]]!r} is not a tag", error.fix) from error
     return {name: [[table[tag] for tag in row] for row in rows] for name, rows in sequences.items()}, spelling
 
 
@@ -368,15 +361,14 @@ def _bad_words(dataset: Dataset, places: Sequence[tuple[int, int]], problem: str
 
 def _tag_strings(dataset: Dataset, tag_names: str) -> list[list[str]]:
     """Return every row's tags as strings. Raises DataError with all rows, or words, that share the first fault."""
-    sentences = list(zip(dataset["tokens"][:], dataset["ner_tags"][:], strict=True))
-    if rows := [i for i, pair in enumerate(sentences) if not all(isinstance(part, list) and part for part in pair)]:
-        at = {"source": source_name(dataset), "row": [row + 1 for row in rows]}
+    sentences, source = list(zip(dataset["tokens"][:], dataset["ner_tags"][:], strict=True)), source_name(dataset)
+    if rows := [i for i, pair in enumerate(sentences, 1) if not all(isinstance(part, list) and part for part in pair)]:
         fix = 'write rows as {"tokens": ["Ann", "sings"], "ner_tags": ["B-PER", "O"]}'
-        raise DataError("a list of words and a list of tags are needed, not empty", fix=fix, **at)
-    if rows := [i for i, (words, labels) in enumerate(sentences) if len(words) != len(labels)]:
-        words, labels = sentences[rows[0]]
-        at = {"source": source_name(dataset), "row": [row + 1 for row in rows]}
-        raise DataError(f"{len(words)} words but {len(labels)} tags", fix="correct the row", **at)
+        raise DataError("a list of words and a list of tags are needed, not empty", source=source, row=rows, fix=fix)
+    if rows := [i for i, (words, labels) in enumerate(sentences, 1) if len(words) != len(labels)]:
+        words, labels = sentences[rows[0] - 1]
+        problem = f"{len(words)} words but {len(labels)} tags"
+        raise DataError(problem, source=source, row=rows, fix="correct the row")
     if isinstance(feature := getattr(dataset.features["ner_tags"], "feature", None), ClassLabel):
         return [feature.int2str(labels) for _, labels in sentences]
     words = ((i, j, word) for i, (row, _) in enumerate(sentences) for j, word in enumerate(row))
@@ -398,13 +390,10 @@ def _scheme(splits: dict[str, Dataset], sequences: dict[str, list[list[str]]]) -
     try:
         return schemes.find_scheme([row for rows in sequences.values() for row in rows])
     except schemes.SequenceError as error:
-        first = 0
-        for name, rows in sequences.items():
-            places = [(row - first, position) for row, position in error.places if first <= row < first + len(rows)]
-            if places:
-                raise _bad_words(splits[name], places, error.problem, error.fix) from error
-            first += len(rows)
-        raise
+        origins = [(name, row) for name, rows in sequences.items() for row in range(len(rows))]
+        name, _ = origins[error.places[0][0]]
+        places = [(origins[row][1], position) for row, position in error.places if origins[row][0] == name]
+        raise _bad_words(splits[name], places, error.problem, error.fix) from error
 
 
 def _tag_classes(dataset: Dataset, names: Sequence[str], fix: str = "correct the tag or delete the word") -> Dataset:

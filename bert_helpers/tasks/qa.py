@@ -480,11 +480,20 @@ def fit_threshold(best: Sequence[Answer], references: Sequence[Sequence[str]]) -
     `best` is the best span of each question, which is the answer if its difference is at most the threshold;
     `references` are the texts of its answers, if it has any.
     """
+    return _best_threshold(*_gains(best, references))
+
+
+def _gains(best: Sequence[Answer], references: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the null score difference of each question, and the F1 of its best span minus that of "no answer"."""
     differences = np.array([answer["null_score_difference"] for answer in best])
     gains = np.array([
         answer_scores(answer["answer"], texts, may_be_empty=True)[0] - answer_scores("", texts, may_be_empty=True)[0]
         for answer, texts in zip(best, references, strict=True)
     ])  # fmt: skip
+    return differences, gains
+
+
+def _best_threshold(differences: np.ndarray, gains: np.ndarray) -> float:
     values, place = np.unique(differences[np.isfinite(differences)], return_inverse=True)
     # Gains if the questions with the lowest 0, 1, 2, … differences are answered
     sums = np.append(0, np.bincount(place, weights=gains[np.isfinite(differences)], minlength=len(values)).cumsum())
@@ -507,16 +516,11 @@ def gain_of_fitting(
     """
     number = pd.factorize(np.asarray(groups, dtype=object))[0]
     half = np.random.default_rng(seed).permutation(number.max() + 1)[number] % 2 == 0
+    differences, gains = _gains(best, references)
     fitted = np.empty(len(best))
     for side in (half, ~half):
-        other = np.flatnonzero(~side)
-        fitted[side] = fit_threshold([best[i] for i in other], [references[i] for i in other])
-    differences = np.array([answer["null_score_difference"] for answer in best])
-    answered, refused = (
-        np.array([answer_scores(text, of, may_be_empty=True)[0] for text, of in zip(texts, references, strict=True)])
-        for texts in ([answer["answer"] for answer in best], [""] * len(best))
-    )
-    after, before = (np.where(differences <= cut, answered, refused) for cut in (fitted, now))
+        fitted[side] = _best_threshold(differences[~side], gains[~side])
+    after, before = (np.where(differences <= threshold, gains, 0) for threshold in (fitted, now))
     columns = sum_by_group(np.column_stack([after - before, np.ones(len(best))]), groups)
 
     def statistic(weights: Weights) -> Metrics:

@@ -64,9 +64,9 @@ class ExtractiveQAPipeline(ChunkPipeline):
 
     def _sanitize_parameters(self, **options: object) -> tuple[dict, dict, dict]:
         options = {FORMER_NAMES.get(name, name): value for name, value in options.items() if value is not None}
-        for name in options:
-            if name not in (*WINDOW_OPTIONS, *ANSWER_OPTIONS):
-                raise ParameterError(f"{name} is no option; there are {', '.join((*WINDOW_OPTIONS, *ANSWER_OPTIONS))}.")
+        known = (*WINDOW_OPTIONS, *ANSWER_OPTIONS)
+        if unknown := [name for name in options if name not in known]:
+            raise ParameterError(f"{unknown[0]} is not an option; options are {', '.join(known)}.")
         for name in ("top_k", "max_answer_length"):
             if options.get(name, 1) < 1:
                 raise ParameterError(f"{name} is {options[name]}; it must be at least 1.")

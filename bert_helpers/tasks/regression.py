@@ -136,19 +136,18 @@ def _scored(dataset: Dataset, low: float, high: float, column: str) -> Dataset:
         note(dataset, "decimal sign", "a comma")
         scores = [to_number(value.replace(",", ".") if isinstance(value, str) else value) for value in values]
     if bad := [i for i, score in enumerate(scores) if score is None or not low <= score <= high]:
-        value, score = values[bad[0]], scores[bad[0]]
+        value, score, fix = values[bad[0]], scores[bad[0]], CORRECT
         if score is not None:
             known = [score for score in scores if score is not None]
             found = f"scores go from {min(known):g} to {max(known):g}"
             problem = f"{score:g} lies outside the scale of {low:g} to {high:g}; {found}"
             fix = f"give the lowest and highest by {parameter('LOW')} and {parameter('HIGH')}, or correct the row"
-            raise bad_rows(dataset, bad, column, problem, fix)
-        if value in (None, ""):
+        elif value in (None, ""):
             problem = "the score is missing"
         else:
             comma = isinstance(value, str) and COMMA.fullmatch(value.strip())
             problem = f"{value!r} is not a finite number" + (", write a point for the comma" if comma else "")
-        raise bad_rows(dataset, bad, column, problem, CORRECT)
+        raise bad_rows(dataset, bad, column, problem, fix)
     return dataset.remove_columns("label").add_column("label", scores, feature=Value("float64"))
 
 

@@ -1,4 +1,4 @@
-"""Words and tags in columns, in all the layouts in which people have them."""
+"""Words and tags in columns, in all the layouts that users have."""
 
 import random
 import re
@@ -17,7 +17,7 @@ TAGS = [["B-PER", "I-PER", "O", "O"], ["O", "O", "B-LOC"]]
 
 
 def columns(line, *, words=WORDS, tags=TAGS, newline="\n", blank="", first=""):
-    """A file: `line` makes a word's of its word, tag, place in the sentence and the sentence's number, from 1."""
+    """Return a file; `line` gets a word, its tag, its place in the sentence and the sentence's number, from 1."""
     blocks = [
         "".join(line(word, tag, i, number) + newline for i, (word, tag) in enumerate(zip(*pair, strict=True), 1))
         for number, pair in enumerate(zip(words, tags, strict=True), 1)
@@ -243,7 +243,7 @@ def test_a_hash_that_is_a_word_is_no_comment(tmp_path):
 
 
 def test_numbers_that_are_the_only_words_are_words_and_others_are_refused(tmp_path):
-    with pytest.raises(DataError, match="line 1: the first column holds numbers, which neither are"):
+    with pytest.raises(DataError, match="line 1: the first column holds numbers, which are neither"):
         read("1999 N O\n2 N O\n\n7 N B-NUM\n", tmp_path / "a.conll")
     assert read("1 O\n2 O\n\n1 B-NUM\n", tmp_path / "a.conll")[0]["tokens"][0] == ["1", "2"]
 
@@ -280,7 +280,7 @@ ROW = st.tuples(WORD, st.sampled_from(["O", "B-PER", "I-PER", "B-LOC-2"]))
     mark=st.booleans(),
 )
 def test_any_words_are_those_of_a_plain_parse(sentences, separator, numbered, extra, newline, mark, tmp_path_factory):
-    """Quotes, emoji, right-to-left text, signs that separate elsewhere: every word and tag arrives as it is."""
+    """Quotes, emoji, right-to-left text, separators of other formats: every word and tag is read unchanged."""
     if any(separator.strip() and separator in word for row in sentences for word, _ in row):
         return
     quotes = separator in ",;" and any('"' in word for row in sentences for word, _ in row)
@@ -289,7 +289,7 @@ def test_any_words_are_those_of_a_plain_parse(sentences, separator, numbered, ex
         [word for word, _ in row] == [str(int(first) + i) for i in range(len(row))] for row in sentences
     )
     if quotes or counts or all(tag == "O" for row in sentences for _, tag in row):
-        return  # words that count in every sentence are taken for their numbers
+        return  # words that are numbers in order in every sentence look like the words' numbers
     lines = []
     for row in sentences:
         for i, (word, tag) in enumerate(row, 1):

@@ -1,7 +1,7 @@
-"""Files as people have them: each is written as it is published or exported, and read whole, with a word of what was
-assumed; what can be read in two ways stops and names both.
+"""Files as users have them: each is written as it is published or exported, and read completely, with a note on what
+was assumed. A file that can be read in two ways is refused, and the error names both.
 
-Formats without a public example were made after their published descriptions: gluebenchmark.com and its tasks' TSVs,
+Formats without a public example follow their published descriptions: gluebenchmark.com and its tasks' TSVs,
 nlp.stanford.edu/projects/snli, archive.ics.uci.edu/dataset/228, huggingface.co/datasets/takala/financial_phrasebank,
 fasttext.cc/docs/en/supervised-tutorial, labelstud.io/guide/export, prodi.gy/docs/api-interfaces, doccano's README,
 pandas.pydata.org's DataFrame.to_json, huggingface.co/docs/datasets/repository_structure, cogcomp.seas.upenn.edu's
@@ -27,7 +27,7 @@ TABLE = pd.DataFrame({"text": TEXTS, "label": LABELS})
 
 
 def load(source, task="classification", **options):
-    """All rows of a source as pairs of text and label, sorted, and what was assumed."""
+    """Return all rows of a source as sorted pairs of text and label, and what was assumed."""
     dataset = TASKS[task].load(source, **options)
     names = dataset["train"].features["label"]
     rows = [
@@ -39,7 +39,7 @@ def load(source, task="classification", **options):
 
 
 def write(path, content):
-    """Write text or bytes, and the folders above."""
+    """Write text or bytes, and create the folders above."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
@@ -217,7 +217,7 @@ def test_marks_behind_a_backslash(tmp_path):
     table.to_csv(tmp_path / "a.csv", index=False, escapechar="\\", doublequote=False)
     rows, notes = load(tmp_path / "a.csv")
     assert rows == sorted(zip(texts, LABELS, strict=True))
-    assert notes == {"a.csv": {"quotation marks": "in texts behind a backslash"}}
+    assert notes == {"a.csv": {"quotation marks": "in texts after a backslash"}}
 
 
 def test_what_stands_above_the_header_is_left_out_and_lines_are_counted(tmp_path):
@@ -292,7 +292,7 @@ def test_marks_of_two_rows_quote_nothing_in_a_file_with_tabs(tmp_path):
     rows, notes = load(tmp_path / "a.tsv")
     assert rows == sorted(zip(texts, LABELS, strict=True))
     assert notes == {"a.tsv": {"quotation marks": "part of the texts"}}
-    texts = ["two\nlines", *TEXTS[1:]]  # one that is quoted by the rules
+    texts = ["two\nlines", *TEXTS[1:]]  # one that follows the rules of quoting
     pd.DataFrame({"text": texts, "label": LABELS}).to_csv(tmp_path / "a.tsv", sep="\t", index=False)
     assert load(tmp_path / "a.tsv") == (sorted(zip(texts, LABELS, strict=True)), {})
 
@@ -351,7 +351,7 @@ def test_empty_rows_are_left_out_by_option_and_counted(tmp_path):
     assert rows == sorted([("x", "a"), ("y", "b")] * 10)
     assert notes["a.csv"]["rows without a text or a label, left out"] == "3 (21, 22, 23)"
     write(tmp_path / "a.csv", "text,label\n,a\n" + "x,a\ny,b\n" * 10 + "z,-\n")
-    with pytest.raises(DataError, match="row 22"):  # as it is counted in the file
+    with pytest.raises(DataError, match="row 22"):  # counted as in the file
         load(tmp_path / "a.csv", drop_empty=True)
 
 
@@ -616,7 +616,7 @@ def test_a_folder_for_each_class(tmp_path):
     rows, notes = load(tmp_path / "aclImdb")
     assert rows == sorted(ROWS)
     assert notes == {"train": {"left out": "unsup, 1 texts without a label"}}
-    assert load(tmp_path) == (rows, notes)  # as an archive unpacks
+    assert load(tmp_path) == (rows, notes)  # as in an unpacked archive
     assert load(tmp_path / "aclImdb/train")[0] == sorted(ROWS[:30])
 
 

@@ -1,7 +1,7 @@
-"""The Hub's paths, against a stand-in for it on this machine.
+"""The Hub's paths, against a local stand-in for the Hub.
 
-The libraries read the Hub's address when they are imported, so the code under test runs in processes of its own
-(`CLIENT`), which take one request a line and answer with one.
+The libraries read the Hub's address when they are imported, so the code under test runs in separate processes
+(`CLIENT`), which take one request per line and answer each with one line.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ class Hub:
         self.server.server_close()
 
     def push(self, kind, name, files, *revisions):
-        """A commit that these revisions (branches, tags) point to from now on; returns its hash."""
+        """Make a commit that these revisions (branches, tags) point to from now on; return its hash."""
         commit = hashlib.sha1(repr((name, sorted(files.items()))).encode()).hexdigest()
         repo = self.repos.setdefault((kind, name), {})
         repo[commit] = files
@@ -75,7 +75,7 @@ class Hub:
                 self.listen()
 
     def sent(self, repo):
-        """Paths of the repository's files that were handed out."""
+        """Return the paths of the repository's files that were sent."""
         found = [path for method, path, status in self.log if method == "GET" and status == 200]
         return {path.split("/", 5)[-1] for path in found if path.startswith(f"/{repo}/resolve/")}
 
@@ -84,7 +84,7 @@ class Hub:
         self.hang_up()
 
 
-class Handler(BaseHTTPRequestHandler):  # HTTP/1.0: a connection a request, so none outlives `hang_up`
+class Handler(BaseHTTPRequestHandler):  # HTTP/1.0: one connection per request, so none outlives `hang_up`
     def log_message(self, *_):
         pass
 
@@ -121,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):  # HTTP/1.0: a connection a request, so n
         name, path = "/".join(parts[:2]), "/".join(parts[4:])
         verb, revision = parts[2:4] or ("revision", "main")
         repo = self.hub.repos.get((kind, name))
-        if repo is None:  # what the Hub says to a client that is not logged in
+        if repo is None:  # what the Hub answers to a client that is not logged in
             return self.fail(401, "RepoNotFound", "Invalid username or password.")
         commit = revision if isinstance(repo.get(revision), dict) else repo.get(revision)
         if commit is None:
@@ -148,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):  # HTTP/1.0: a connection a request, so n
 
 
 def tree(files, prefix, deep):
-    """Entries below a folder, as the Hub's API lists them."""
+    """Return the entries below a folder as in the Hub's API."""
     entries = {}
     for path, content in files.items():
         if path.startswith(prefix):
@@ -189,7 +189,7 @@ dataset_info:
 
 
 def rows(first, count, label=None):
-    """A Parquet file of `count` rows; the labels alternate unless one is given."""
+    """Return a Parquet file of `count` rows; the labels alternate unless one is given."""
     texts = [f"{first} {i}" for i in range(count)]
     labels = [i % 2 if label is None else label for i in range(count)]
     file = io.BytesIO()
@@ -198,7 +198,7 @@ def rows(first, count, label=None):
 
 
 def reviews(first, count):
-    """Files of a repository laid out like stanfordnlp/imdb, with a second config."""
+    """Return the files of a repository like stanfordnlp/imdb, with a second config."""
     return {
         "README.md": CARD.encode(),
         "plain_text/train-00000-of-00001.parquet": rows(first, count),
@@ -211,7 +211,7 @@ def reviews(first, count):
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """The file that code from the stand-in would leave behind, were it run."""
+    """Return the file that code from the stand-in would leave behind if it were run."""
     return tmp_path_factory.mktemp("executed") / "marker"
 
 
@@ -313,7 +313,7 @@ for line in sys.stdin:
 
 
 class Client:
-    """A Python process whose Hub is at `url`, with an empty cache."""
+    """Start a Python process whose Hub is at `url`, with an empty cache."""
 
     def __init__(self, url, home):
         self.home, self.errors = home, home / "stderr.txt"
@@ -360,7 +360,7 @@ class Client:
         return self.ask("load_model", name, **options)
 
     def close(self):
-        self.process.kill()  # it holds nothing, and torch takes seconds to leave
+        self.process.kill()  # it holds nothing, and torch takes seconds to exit
         self.process.communicate()
 
 
@@ -372,7 +372,7 @@ def client(hub, tmp_path_factory):
 
 
 def refusal(answer, error):
-    """The message of an answer that must be this error."""
+    """Return the message of an answer that must be this error."""
     assert answer.get("error") == error, answer
     return answer["message"]
 
@@ -408,7 +408,7 @@ def test_the_revision_picks_the_weights(client, hub):
         ("owner/nothing", "owner/nothing: no such file or folder here, and no such model on the Hub"),
         ("owner/reviews", "no such model on the Hub"),  # a dataset's name
         ("owner/tiny-bert@v9", "has no revision 'v9'"),
-        ("not a name!", "no name for a repository"),
+        ("not a name!", "not a valid repository name"),
         ("owner/decoder", "a 'gpt2' model"),
         ("owner/own-type", "names code of the model's own (auto_map)"),
         ("owner/own-code", "names code of the model's own (auto_map)"),
@@ -426,7 +426,7 @@ def test_a_repository_with_pickled_weights_only(client, hub):
     assert "pickled weights" in refusal(client.model("owner/pickled"), "ModelError")
     assert client.tokenizer("owner/pickled")["limit"] == 64
     assert "pytorch_model.bin" not in hub.sent("owner/pickled")
-    # Transformers would look for a conversion by somebody else's bot, and ask for one.
+    # Transformers would look for a conversion by a bot, and ask for one.
     assert not any("commits" in path or "discussions" in path for _, path, _ in hub.log)
 
 
@@ -486,9 +486,9 @@ def test_a_dataset_without_a_card(client):
         ("owner/tiny-bert", "no such dataset on the Hub"),  # a model's name
         ("owner/reviews@v9", "has no revision 'v9'"),
         ("owner/reviews/long", "'long' not found. Available: ['plain_text', 'short']"),
-        ("-owner-/reviews", "no name for a repository"),
+        ("-owner-/reviews", "not a valid repository name"),
         ("owner/test-only", "no train split; it has test"),
-        ("owner/no-data", "no data files of a kind that is known"),
+        ("owner/no-data", "no data files of a known kind"),
         ("owner/broken", "owner/broken: Parquet"),
     ],
 )

@@ -11,7 +11,7 @@ SENTENCE = st.lists(st.one_of(SPAN, st.just(("O", 1))), max_size=8)
 
 
 def write_tags(spans, scheme):
-    """Spans as tags of a scheme: written apart from the code under test."""
+    """Write spans as tags of a scheme, independently of the code under test."""
     result = []
     for i, (kind, length) in enumerate(spans):
         if kind == "O":
@@ -98,7 +98,7 @@ def test_an_entity_that_begins_with_i_is_one_as_conlleval_reads_it():
         (["S-PER", "I-PER", "S-PER", "B-LOC", "E-LOC"], 1),
         (["S-LOC", "O", "B-PER", "O", "S-LOC"], 3),
         (["S-LOC", "S-LOC", "B-PER"], 2),
-        (["B-PER", "I-PER", "O", "B-LOC", "S-LOC"], 4),  # of IOB2: the one S- is the slip
+        (["B-PER", "I-PER", "O", "B-LOC", "S-LOC"], 4),  # IOB2: the single S- is the slip
     ],
 )
 def test_an_illegal_sequence_is_found_where_it_is(sequence, position):

@@ -1,4 +1,4 @@
-"""Texts with spans of characters, as annotation tools write them."""
+"""Texts with character spans, as written by annotation tools."""
 
 import csv
 import io
@@ -54,7 +54,7 @@ def table(column, delimiter=","):
 
 
 def passages(text):
-    """A document's two, with their beginnings: what a blank parts is one text."""
+    """Return the two passages of a document with their starts; separated by a blank, they are one text."""
     first = text.index(" ")
     return [(0, text[:first]), (first + 1, text[first + 1 :])]
 
@@ -79,7 +79,7 @@ def snips(text, found):
     return {"data": [piece for piece in pieces if piece["text"]]}
 
 
-# After the tools' manuals (doccano.github.io, labelstud.io/guide/export, prodi.gy/docs, spacy.io/api) and data's pages:
+# From the tools' manuals (doccano.github.io, labelstud.io/guide/export, prodi.gy/docs, spacy.io/api) and data's pages:
 # github.com/bigscience-workshop/biomedical task_schemas.md, its bigbiohub.py for BioC, snipsco/nlu-benchmark
 FILES = {
     "doccano.jsonl": lines(lambda t, f: {"id": 1, "text": t, "label": [list(x) for x in f]}),
@@ -242,7 +242,7 @@ def test_pubtators_documents_are_title_and_abstract(tmp_path):
     assert splits["train"]["text"][:] == [text, text.replace("Lee", "Lau")]
     assert [(s["start"], s["label"]) for s in splits["train"]["spans"][1]] == [(s, kind) for s, _, kind in found]
     (tmp_path / "a.txt").write_text(document.replace("\t0\t7\t", "\t1\t8\t"))
-    with pytest.raises(DataError, match="at 1 to 8 stands 'nn Lee ', not 'Ann Lee'"):
+    with pytest.raises(DataError, match="the text at 1 to 8 is 'nn Lee ', not 'Ann Lee'"):
         TASKS["ner"].load(tmp_path / "a.txt")
 
 
@@ -252,7 +252,7 @@ def test_words_are_split_as_the_option_says(tmp_path):
     assert rows[0][1] == ["Anna", "Lee", "sings", "in", "Brask."]
     assert notes["a.jsonl"]["words"] == "between blanks"
     said = {what: value for what, value in notes["a.jsonl"].items() if "spans" in what}
-    assert list(said) == ["40 of 50 spans end amid a word, which is taken whole"]
+    assert list(said) == ["40 of 50 spans end inside a word, which is taken whole"]
     assert next(iter(said.values())).startswith("(rows 1, 3, 4, 6, ")
     assert loaded(tmp_path / "a.jsonl", words="punctuation")[0][0][1] == TOKENS[0]
 
@@ -287,11 +287,11 @@ def test_what_can_be_read_in_one_way_is_read_and_said(found, tags, done):
 @pytest.mark.parametrize(
     ("found", "problem"),
     [
-        ([(0, 30, "PER")], "characters 0 to 30 are no words of the text"),
-        ([(-1, 4, "PER")], "characters -1 to 4 are no words of the text"),
-        ([(4, 4, "PER")], "characters 4 to 4 are no words of the text"),
-        ([(4, 5, "PER")], "characters 4 to 5 are no words of the text"),
-        ([(0, 4, "PER", "Lee")], "at 0 to 4 stands 'Anna', not 'Lee'"),
+        ([(0, 30, "PER")], "characters 0 to 30 contain no words of the text"),
+        ([(-1, 4, "PER")], "characters -1 to 4 contain no words of the text"),
+        ([(4, 4, "PER")], "characters 4 to 4 contain no words of the text"),
+        ([(4, 5, "PER")], "characters 4 to 5 contain no words of the text"),
+        ([(0, 4, "PER", "Lee")], "the text at 0 to 4 is 'Anna', not 'Lee'"),
         ([(0, 8, "PER"), (0, 8, "ORG")], "'Anna Lee' is PER and ORG"),
         ([(0, 8, "PER"), (5, 14, "ORG")], "characters 0 to 8 and 5 to 14 overlap"),
     ],
@@ -309,13 +309,13 @@ def test_what_can_mean_two_things_is_refused(found, problem, tmp_path):
 
 @pytest.mark.parametrize(("before", "shift"), [("", 1), ("\n", 0)])
 def test_offsets_of_another_text_are_refused_though_each_could_be_a_span(before, shift, tmp_path):
-    """Of a text that was a character longer or shorter than the one it came with."""
+    """Offsets are those of a text that was one character longer or shorter than the one in the file."""
     shifted = "".join(
         json.dumps({"text": before + text, "label": [[s + shift, e + shift, t] for s, e, t in found]}) + "\n"
         for text, found in ROWS
     )
     (tmp_path / "a.jsonl").write_text(shifted)
-    with pytest.raises(DataError, match="most spans begin amid a word"):
+    with pytest.raises(DataError, match="most spans begin inside a word"):
         TASKS["ner"].load(tmp_path / "a.jsonl")
 
 
@@ -352,7 +352,7 @@ WORD = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(WORD, st.sampled_from(["O", "O", "PER", "LOC"])), min_size=1, max_size=12), st.data())
 def test_any_spans_of_whole_words_come_back_from_their_tags(words, data):
-    """Written as spans and read as tags, entities are those of a plain parse, in any script."""
+    """Entities written as spans and read as tags are those of a plain parse, in any script."""
     text, places, found = "", [], []
     for word, kind in words:
         text += data.draw(st.sampled_from([" ", "  ", "\n", "\t "])) if text else ""

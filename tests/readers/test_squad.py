@@ -1,4 +1,4 @@
-"""Questions as people have them: SQuAD's relatives, tables, and answers that are not where they are said to be."""
+"""Questions as users have them: SQuAD's relatives, tables, and answers with wrong positions."""
 
 import csv
 import io
@@ -34,7 +34,7 @@ def objects(row):
 
 
 def nested(rows, **changes):
-    """SQuAD's JSON, a paragraph for each context; `changes` of a question are functions of it, None takes it out."""
+    """Return SQuAD's JSON with one paragraph per context; `changes` are functions of a question, None removes it."""
 
     def question(row):
         made = {"id": row["id"], "question": row["question"], "answers": objects(row)}
@@ -117,9 +117,9 @@ def test_parquet_gives_them_too(tmp_path):
     [
         ("squad.json", None, None),
         ("no ids.json", "ids made", 20),
-        ("ids twice.json", "ids that were there already, numbered", 10),
+        ("ids twice.json", "repeated ids, numbered", 10),
         ("blanks.json", "answers without the blanks around them", 20),
-        ("offsets.json", "answers moved to where they stand", 20),
+        ("offsets.json", "answers moved to where they occur", 20),
         ("plain.csv", "answers placed", 20),
     ],
 )

@@ -1,4 +1,4 @@
-"""Delimited text, JSON and Parquet: what is read is what was written, in the file that is named and no other."""
+"""Delimited text, JSON and Parquet: what is read is what was written, from the named file and no other."""
 
 import csv
 import json
@@ -94,7 +94,7 @@ def test_every_value_of_a_json_file_arrives_as_it_was_written(rows, lines, batch
     assert dataset.column_names == list(dict.fromkeys(name for row in rows for name in row))
     for name in dataset.column_names:
         assert data.values_of(dataset, name) == [row.get(name) for row in rows]
-    assert data.fingerprint(DatasetDict(rows=dataset))  # `datasets` decodes the JSON by other rules than Python
+    assert data.fingerprint(DatasetDict(rows=dataset))  # `datasets` decodes JSON by rules other than Python's
 
 
 SIGNS = st.lists(
@@ -187,7 +187,7 @@ def test_rows_may_lack_fields_and_lines_may_be_blank(tmp_path):
     (tmp_path / "a.csv").write_text('\n\ntext,label\n"a"\n\n   \nb,"x\ny"\n,\n')
     dataset = delimited.read_delimited(tmp_path / "a.csv", Reading({"text": "", "label": ""}))
     assert dataset.to_dict() == {"text": ["a", "b", ""], "label": ["", "x\ny", ""]}
-    (tmp_path / "b.csv").write_text('text\n" "\n\n  \n""\n')  # blanks are a row where there is one column
+    (tmp_path / "b.csv").write_text('text\n" "\n\n  \n""\n')  # if there is one column, blanks are a row
     assert read(tmp_path / "b.csv") == {"train": [" ", "  ", ""]}
 
 
@@ -278,7 +278,7 @@ def test_too_many_columns_are_refused_at_once(name, tmp_path):
     columns = {"text": "x", **{f"c{i}": "1" for i in range(100_000 if name != "a.parquet" else 5_000)}}
     if name == "a.csv":
         (tmp_path / name).write_text("\n".join([",".join(columns), ",".join(columns.values())] * 2))
-    elif name == "a.jsonl":  # many keys in each row, or others in each
+    elif name == "a.jsonl":  # many keys in each row, or different keys in each
         rows = [json.dumps({"text": "x", **dict.fromkeys(list(columns)[i : i + 500], 1)}) for i in range(0, 10**5, 500)]
         (tmp_path / name).write_text("\n".join(rows))
     else:

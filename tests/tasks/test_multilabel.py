@@ -1,4 +1,4 @@
-"""Several labels a text: how they are read and split, decided, measured, trained and used."""
+"""Several labels per text: how they are read, split, decided, measured, trained and used."""
 
 import json
 
@@ -36,7 +36,7 @@ def drawn(seed, rows=120, labels=4):
 
 
 def write(folder, form):
-    """The same 30 rows in the ways that people write several labels."""
+    """Return the same 30 rows in the ways in which people write several labels."""
     texts = [f"text {i}" for i in range(30)]
     path, rows = folder / "rows.csv", {"text": texts}
     if form == "columns":
@@ -220,7 +220,7 @@ def test_fitted_thresholds_are_better_than_a_half_and_few_rows_draw_them_to_the_
     own, drawn_in = (thresholds.fit_thresholds(logits, true, prior=prior) for prior in (0, 1e9))
     assert drawn_in == pytest.approx(common)
     assert np.ptp(own) > 0.05
-    true[:, 0] = 0  # what no row has takes the common one
+    true[:, 0] = 0  # a label without rows takes the common threshold
     common = thresholds.fit_thresholds(logits, true, each=False)
     assert thresholds.fit_thresholds(logits, true, prior=0)[0] == pytest.approx(common[0])
 

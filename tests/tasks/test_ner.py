@@ -122,7 +122,7 @@ def dataset_of(rows):
 
 
 def decode(encoded):
-    """Labels as a perfect tagger would predict them, put back into sentences."""
+    """Return the labels that a perfect tagger would predict, put back into sentences."""
     width = max(encoded["length"])
     labels = np.array([row + [-100] * (width - len(row)) for row in encoded["labels"]])
     return [row.tolist() for row in ner.sentences_from_windows(labels, labels, encoded["sentence"])[0]]
@@ -223,7 +223,7 @@ def test_legal_tags_of_a_model_whose_entities_begin_with_i_are_left_alone():
 def test_predicted_tags_are_legal_unless_greedy():
     labels = np.array([[-100, 0, 0, -100], [-100, 0, -100, -100]])
     scores = np.zeros((2, 4, 5))
-    scores[0, 1], scores[0, 2] = [3, 2.9, 0, 0, 0], [0, 0, 4, 0, 0]  # O I-PER; B-PER I-PER has nearly as much
+    scores[0, 1], scores[0, 2] = [3, 2.9, 0, 0, 0], [0, 0, 4, 0, 0]  # O I-PER; B-PER I-PER has nearly the same sum
     scores[1, 1, 3] = 9
     output = PredictionOutput(scores, labels, {})
     encoded = Dataset.from_dict({"sentence": [0, 1]})
@@ -235,14 +235,14 @@ def test_predicted_tags_are_legal_unless_greedy():
 
 
 def as_spans(words, tags):
-    """A sentence as text with spans of characters: written apart from the code under test."""
+    """Return a sentence as text with character spans, independently of the code under test."""
     starts = np.cumsum([0, *(len(word) + 1 for word in words)])
     found = [[int(starts[a]), int(starts[b]) + len(words[b]), kind] for kind, a, b in get_entities(tags)]
     return {"text": " ".join(words), "label": found}
 
 
 def test_columns_and_spans_of_the_same_sentences_have_the_same_f1_to_the_last_digit(tmp_path):
-    """As for CoNLL-2003, where both are 0.8…: the words are those between blanks."""
+    """As for CoNLL-2003, where both are 0.8…: words are separated by blanks."""
     sample = TASKS["ner"].load("sample")
     names = sample["train"].features["ner_tags"].feature.names
     for name, split in sample.items():

@@ -24,11 +24,11 @@ NAMES = ["no", "yes"]
 
 
 class BertForParaphrases(BertForSequenceClassification):
-    """A head of its own, so that a saved model says which task it is of."""
+    """A class of its own, so that a saved model shows its task."""
 
 
 class Paraphrases(Task):
-    """Texts and a second one each; whether that says the same."""
+    """Pairs of texts, and whether both say the same."""
 
     name = "paraphrase"
     model_class = BertForParaphrases
@@ -72,7 +72,7 @@ class Paraphrases(Task):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A folder with pairs.csv, where the task and its parameter are known."""
+    """Return a folder with pairs.csv, with the task and its parameter registered."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(TASKS, "paraphrase", Paraphrases())
     row = parameters.Parameter("second", "column of the second text", tasks=("paraphrase",), predicts=True)

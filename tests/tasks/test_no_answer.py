@@ -1,4 +1,4 @@
-"""Questions that their context does not answer: targets, the null score, its threshold, and what is measured."""
+"""Questions that their context does not answer: targets, the null score, its threshold, and the metrics."""
 
 import collections
 import json
@@ -27,7 +27,7 @@ NAMES = ("Ada", "Ben", "Eve", "Kim", "Leo", "Ann", "Tom", "Max")
 
 
 def row(number, answered):
-    """Who lives somewhere: the context says it of one place, and the question asks about that or another."""
+    """Return rows about who lives where: the context names one place, and the question asks about that or another."""
     place, name = PLACES[number % len(PLACES)], NAMES[number % len(NAMES)]
     asked = place if answered else PLACES[(number + 1) % len(PLACES)]
     answers = {"text": [name], "answer_start": [0]} if answered else {"text": [], "answer_start": []}
@@ -36,7 +36,7 @@ def row(number, answered):
 
 
 def rows(n):
-    """Questions, every second without an answer, no two on one context."""
+    """Return questions with a context each; every second question has no answer."""
     return Dataset.from_list([row(i, i % 2 == 0) for i in range(n)])
 
 
@@ -59,7 +59,7 @@ def test_the_target_of_no_answer_is_cls_in_every_window(tokenizer):
 
 
 def test_the_place_of_no_answer_is_asked_of_the_tokenizer(tiny_bert):
-    """One that ends each text with its only special token, as T5's does, has it behind the question."""
+    """A tokenizer such as T5's, whose only special token ends each text, has it after the question."""
     other = models.load_tokenizer(str(tiny_bert))
     other.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="$A [SEP]", pair="$A [SEP] $B [SEP]", special_tokens=[("[SEP]", other.sep_token_id)]
@@ -82,7 +82,7 @@ def test_splits_with_an_answer_for_every_question_have_no_threshold(tiny_bert, t
 
 
 def window(none, *spans):
-    """A window of [CLS] and one token of 4 characters for each of `spans`: (its first character, its logit)."""
+    """Return a window of [CLS] and one token of 4 characters for each of `spans`: (first character, logit)."""
     logits = np.array([none, *(logit for _, logit in spans)], dtype=float) / 2
     return logits, logits, np.array([(0, 0), *((at, at + 4) for at, _ in spans)]), 0
 
@@ -97,7 +97,7 @@ def test_the_null_score_is_the_least_over_windows():
     (answer,) = best(*windows)
     assert (answer["answer"], answer["null_score_difference"]) == ("efgh", pytest.approx(2 - 6))
     assert answer["score"] == pytest.approx((math.exp(3) / (math.exp(3) + math.exp(1))) ** 2)
-    # Each window more says "not here": a product would fall, the answer and its difference stay.
+    # Each further window says "not here": a product would fall, but the answer and its difference stay.
     assert best(*windows, *[window(9, (12, 1))] * 50) == [answer]
     (none,) = best(window(9, (0, 1)), window(8, (4, 6)))
     assert (none["answer"], none["start"], none["end"]) == ("", 0, 0)
@@ -129,7 +129,7 @@ def words(text):
 
 
 def official_scores(question, prediction):
-    """F1 and exact match of one question, as SQuAD 2.0's evaluation describes them."""
+    """Return F1 and exact match of one question as described by SQuAD 2.0's evaluation."""
 
     def f1(gold, predicted):
         if not gold or not predicted:
@@ -143,7 +143,7 @@ def official_scores(question, prediction):
 
 
 def official_threshold(questions, predictions, null_odds):
-    """The best F1 over thresholds, by one pass over the questions in the order of their null odds."""
+    """Return the best F1 over thresholds, by one pass over the questions in the order of their null odds."""
     total = best = sum(not question["answers"]["text"] for question in questions)
     for question in sorted(questions, key=lambda question: null_odds[question["id"]]):
         prediction = predictions[question["id"]]
@@ -157,7 +157,7 @@ GOLDEN = json.loads((Path(__file__).parent / "golden_squad2.json").read_text(enc
 
 
 def test_f1_and_exact_match_are_those_of_version_2(tmp_path):
-    """The scores in the file are those that `evaluate`'s "squad_v2", the official script, gave (2026-11-30)."""
+    """The scores in the file are those of `evaluate`'s "squad_v2", the official script (2026-11-30)."""
     questions, predictions = GOLDEN["questions"], GOLDEN["predictions"]
     references = [question["answers"]["text"] for question in questions]
     answers = [predictions[question["id"]] for question in questions]
@@ -172,7 +172,7 @@ def test_f1_and_exact_match_are_those_of_version_2(tmp_path):
 
 
 def test_where_every_question_has_an_answer_version_1_is_measured():
-    """They differ where a text has no words: "the" and "an" are equal, and share no word."""
+    """Both differ if a text has no words: "the" and "an" are equal, but share no word."""
     assert qa.AnswerMeasure(["the"], [["an"]]).values() == {"f1": 0, "exact_match": 1}
     assert qa.AnswerMeasure(["the", ""], [["an"], []]).values(["f1"]) == {"f1": 1}
     assert qa.AnswerMeasure(["the"], [["an", "Ada"]]).values() == {"f1": 0, "exact_match": 1}
@@ -198,7 +198,7 @@ TEXTS = st.sampled_from(["Ada", "Ada Lovelace", "the", "Ben", "in Brask", "a dog
 @settings(max_examples=200, deadline=None)
 def test_the_fitted_threshold_has_the_f1_of_the_official_search(drawn):
     dataset = [{"id": str(i), "answers": {"text": texts}} for i, (_, texts, _) in enumerate(drawn)]
-    differences = [difference + i * 1e-6 for i, (*_, difference) in enumerate(drawn)]  # theirs errs where two are equal
+    differences = [difference + i * 1e-6 for i, (*_, difference) in enumerate(drawn)]  # theirs is wrong for equal ones
     found = [
         {"answer": answer, "null_score_difference": difference}
         for (answer, _, _), difference in zip(drawn, differences, strict=True)
@@ -212,7 +212,7 @@ def test_the_fitted_threshold_has_the_f1_of_the_official_search(drawn):
         return np.mean(scores)
 
     assert f1(threshold) == pytest.approx(max(map(f1, [-math.inf, *differences])))
-    if all(words(text) for answer, texts, _ in drawn for text in (answer, *texts)):  # the search takes that for granted
+    if all(words(text) for answer, texts, _ in drawn for text in (answer, *texts)):  # the search relies on that
         predictions, null_odds = ({str(i): a[name] for i, a in enumerate(found)} for name in found[0])
         assert f1(threshold) == pytest.approx(official_threshold(dataset, predictions, null_odds))
 
@@ -225,7 +225,7 @@ PARAMETERS = {"EPOCHS": 12, "BATCH_SIZE": 8, "LEARNING_RATE": 5e-3, "MAX_LENGTH"
 
 @pytest.fixture(scope="module")
 def home(tiny_bert, tmp_path_factory):
-    """A folder with the run of a tiny model that was trained on such questions."""
+    """Return a folder with the run of a tiny model that was trained on such questions."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)

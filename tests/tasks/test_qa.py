@@ -51,7 +51,7 @@ def row(question="Who?", context="Ada did.", text="Ada", start=0, name="q1"):
 
 
 def squad(rows):
-    """The rows as a file in SQuAD's format, a paragraph for each."""
+    """Return rows as a file in SQuAD's format with one paragraph each."""
 
     def answers(row):
         pairs = zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True)
@@ -65,7 +65,7 @@ def squad(rows):
 
 
 def many(n=40, per_context=4):
-    """Questions on n / per_context contexts."""
+    """Return questions about n / per_context contexts."""
     return [
         row(
             f"Who is number {i}?",
@@ -129,7 +129,7 @@ def test_held_out_rows_are_whole_contexts(contexts, per_context, seed):
     held = [set(split["context"]) for split in splits.values()]
     assert sum(map(len, held)) == len(set.union(*held)) == contexts
     assert sum(map(len, splits.values())) == n
-    for name in ("validation", "test"):  # enough rows, and not a context more than needed
+    for name in ("validation", "test"):  # enough rows, but no more contexts than needed
         assert round(0.1 * n) <= len(splits[name]) < max(1, round(0.1 * n)) + per_context
 
 
@@ -156,7 +156,7 @@ def test_a_bad_question_is_named(message, name, tmp_path):
 
 
 def decoded(encoded, rows):
-    """Of each window that has the answer: number of the question, characters of the positions."""
+    """Return, for each window with the answer, the number of the question and the characters of the positions."""
     for window in encoded:
         if window["start_positions"]:
             offsets = window["offset_mapping"]
@@ -179,7 +179,7 @@ def test_an_answer_anywhere_in_a_context_is_reachable_and_decodes_to_itself(n, s
     assert qa.lost_answers(encoded)["windows"] == 0
     assert all(answer == rows[i]["answers"]["text"][0] for i, _, answer in decoded(encoded, rows))
 
-    def sure(positions):  # the logits of a model that knows the answer and is silent in the other windows
+    def sure(positions):  # the logits of a model that knows the answer and finds none in the other windows
         logits = np.full((len(encoded), MAX_LENGTH), -100.0)
         for window, length in enumerate(encoded["length"]):
             logits[window, :length] = 0
@@ -258,7 +258,7 @@ def test_a_stride_that_leaves_no_room_is_refused(stride, tokenizer):
 
 
 def reference(model, tokenizer, question, context, *, stride, max_answer_length):
-    """Score of every span, and of no answer: window by window, pair by pair."""
+    """Return the score of every span and of "no answer": window by window, pair by pair."""
     asked = tokenizer(question, add_special_tokens=False)["input_ids"]
     text = tokenizer(context, add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = text["input_ids"], text["offset_mapping"]
@@ -426,21 +426,21 @@ def test_a_tiny_model_learns_where_the_answers_stand(tiny_bert, tokenizer, tmp_p
 
 # --- exact match and F1 ------------------------------------------------------------------------------------
 
-# prediction, references, F1 and exact match as SQuAD 1.1's rules give them, worked out by hand
+# prediction, references, F1 and exact match by SQuAD 1.1's rules, worked out by hand
 GOLDEN = [
     ("The Eiffel Tower!", ["Eiffel tower"], 1, 1),
     ("in the city of Paris", ["Paris", "city of Paris"], 6 / 7, 0),  # 3 of 4 words, all 3 of the reference
     ("", ["four"], 0, 0),
     ("1,859", ["1859", "the year 1859"], 1, 1),
     ("a dog, a dog", ["dog cat dog"], 4 / 5, 0),  # a repeated word counts twice
-    ("dog", ["dog cat dog"], 1 / 2, 0),  # and no more often than it was said
+    ("dog", ["dog cat dog"], 1 / 2, 0),  # but no more often than it was predicted
     ("U.S.", ["us"], 1, 1),
-    ("the", ["an"], 0, 1),  # both empty once normalized: equal, and without a shared word
+    ("the", ["an"], 0, 1),  # both are empty once normalized: equal, but without a shared word
     ("well-known man", ["well known man"], 2 / 5, 0),  # "wellknown" is one word
     ("42 km", ["about 42 kilometres", "42 km away"], 4 / 5, 0),
     ("Café", ["cafe"], 0, 0),
-    ("“yes”", ["yes"], 0, 0),  # only ASCII punctuation goes
-    ("the–end", ["–end"], 1, 1),  # an article ends at any character that is no letter
+    ("“yes”", ["yes"], 0, 0),  # only ASCII punctuation is removed
+    ("the–end", ["–end"], 1, 1),  # an article ends at any character that is not a letter
     ("another theory", ["other theory"], 1 / 2, 0),  # articles are words, not parts of words
     ("  Ada \n Lovelace ", ["Lovelace", "ada lovelace"], 1, 1),
 ]

@@ -1,4 +1,4 @@
-"""The answering pipeline: every form of a call gives the same answers, whatever the batch and its padding."""
+"""The pipeline for answers: every form of a call gives the same answers, whatever the batch and its padding."""
 
 from itertools import islice
 
@@ -35,7 +35,7 @@ def model(tiny_bert):
 
 @pytest.fixture(scope="module")
 def pipes(model, tiny_bert):
-    """Two that differ in the side on which their tokenizer pads."""
+    """Return two pipelines that differ in the side on which their tokenizer pads."""
     made = {}
     for side in ("right", "left"):
         tokenizer = AutoTokenizer.from_pretrained(tiny_bert, padding_side=side)
@@ -125,7 +125,7 @@ def test_former_names_of_options(pipe, tokenizer, model):
     assert pipeline("extractive-qa", model=model, tokenizer=tokenizer, device="cpu", **former)(asked) == pipe(
         asked, **today
     )
-    with pytest.raises(ParameterError, match="max_question_len is no option; there are max_length, stride"):
+    with pytest.raises(ParameterError, match="max_question_len is not an option; options are max_length, stride"):
         pipe(asked, max_question_len=9)
 
 
@@ -145,7 +145,7 @@ def test_more_or_fewer_texts_than_two(pipe):
 
 
 def test_words_are_completed_unless_told_otherwise(pipe):
-    """Of "electroencephalogram" the whole, of "Zürich's" what stands before the apostrophe, of 北京 any part."""
+    """The whole of "electroencephalogram", of "Zürich's" what precedes the apostrophe, and any part of 北京."""
     asked = {"question": "Who?", "context": "electroencephalogram Zürich's 北京 electroencephalogram"}
     pieces, aligned = pipe(asked, top_k=10**6, align_to_words=False), pipe(asked, top_k=10**6)
     borders = {0, 20, 21, 27, 28, 29, 30, 31, 32, 33, 53}
@@ -156,7 +156,7 @@ def test_words_are_completed_unless_told_otherwise(pipe):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_of_encoders(family, tmp_path):
-    """A batch of texts of different length, padded on the left, answered as each alone."""
+    """Texts of different lengths in a batch padded on the left get the same answers as each alone."""
     folder = make_encoder(family, tmp_path, [text(20, i) for i in range(60)])
     model = models.load_model(str(folder), AutoModelForQuestionAnswering)
     with torch.no_grad():

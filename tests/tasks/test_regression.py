@@ -167,8 +167,8 @@ def test_a_folded_model_says_the_users_units_and_says_them_once_loaded(tiny_bert
     scale = {"target_mean": 3.2, "target_deviation": 1.4}
     model = models.load_model(str(tiny_bert), BertForSequenceClassification, num_labels=1, **scale).eval()
     with torch.no_grad():
-        model.classifier.bias.fill_(0.7)  # zero, it would hide a bias that is not multiplied
-        model.classifier.weight.mul_(1000)  # outputs that differ
+        model.classifier.bias.fill_(0.7)  # a bias of zero would hide that it is not multiplied
+        model.classifier.weight.mul_(1000)  # so that outputs differ
     batch = tokenizer(SENTENCES, padding=True, return_tensors="pt")
 
     def outputs(model):
@@ -211,13 +211,13 @@ def test_embeddings_are_the_mean_of_the_tokens_states(encoder, tokenizer):
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_embeddings_depend_neither_on_the_batch_nor_on_the_order(batch_size, encoder, tokenizer):
-    encoder.train()  # left so by a Trainer; dropout would make them random
+    encoder.train()  # as left by a Trainer; dropout would make them random
     whole = regression.embeddings(SENTENCES, encoder, tokenizer)
     assert regression.embeddings(SENTENCES, encoder, tokenizer, batch_size=batch_size) == pytest.approx(whole, abs=1e-5)
     order = np.random.default_rng(0).permutation(len(SENTENCES))
     turned = regression.embeddings([SENTENCES[i] for i in order], encoder, tokenizer, batch_size=batch_size)
     assert turned == pytest.approx(whole[order], abs=1e-5)
-    assert np.abs(whole[0] - whole[1]).max() > 0.01  # random weights do tell the texts apart
+    assert np.abs(whole[0] - whole[1]).max() > 0.01  # even random weights tell the texts apart
 
 
 def test_texts_longer_than_the_model_are_cut(encoder, tokenizer):
@@ -252,7 +252,7 @@ def test_the_baselines_are_fitted_to_the_training_rows_alone(encoder, tokenizer)
         regression.cosines(part["text"], part["text_pair"], encoder, tokenizer)
         for part in (dataset["train"], dataset["test"])
     )
-    slope = np.cov(x, train, ddof=0)[0, 1] / x.var()  # the textbook's least squares
+    slope = np.cov(x, train, ddof=0)[0, 1] / x.var()  # textbook least squares
     assert table["cosine"].to_numpy() == pytest.approx(np.mean(train) + slope * (new - x.mean()), abs=1e-6)
     on_train = regression.baselines(dataset, encoder, tokenizer, split="train")["cosine"]
     assert on_train.mean() == pytest.approx(np.mean(train))
@@ -275,12 +275,12 @@ def load(path, content, **options):
 
 
 def back(dataset):
-    """All rows of all splits, sorted."""
+    """Return all rows of all splits, sorted."""
     return sorted((r["text"], r["text_pair"], r["label"]) for split in dataset.values() for r in split)
 
 
 def trainer_of(labels, tiny_bert, tokenizer, folder, **arguments):
-    """A trainer of pairs with these labels, and its encoded splits, both the same rows."""
+    """Return a trainer for pairs with these labels, and its encoded splits, both with the same rows."""
     rows = Dataset.from_dict(
         {"text": [f"text {i}" for i in range(len(labels))], "text_pair": ["other"] * len(labels), "label": labels}
     )
@@ -327,7 +327,7 @@ def test_a_file_without_a_header_as_sts_b_is_published(tmp_path):
 
 
 def test_a_quotation_mark_that_is_not_closed_swallows_no_rows(tmp_path):
-    # STS-B's tab-separated files quote nothing, and their texts hold quotation marks.
+    # STS-B's tab-separated files do not quote, and their texts contain quotation marks.
     rows = [
         ('"Go on', "He says go on.", 4.0),
         *pairs(),
@@ -412,7 +412,7 @@ def test_bad_pairs_are_named_with_their_place(case, tmp_path):
 
 def test_a_test_split_without_labels_is_left_out_with_a_warning(tmp_path, caplog):
     (tmp_path / "train.tsv").write_text(lines(pairs(), "\t"))
-    (tmp_path / "test.tsv").write_text(lines([(a, b, -1.0) for a, b, _ in pairs()], "\t"))  # as GLUE withholds them
+    (tmp_path / "test.tsv").write_text(lines([(a, b, -1.0) for a, b, _ in pairs()], "\t"))  # withheld, as in GLUE
     dataset = TASKS["regression"].load(tmp_path)
     assert "test.tsv: left out no labels; use it with predict" in caplog.text
     assert back(dataset) == sorted(pairs())

@@ -1,4 +1,4 @@
-"""What tasks of texts and of pairs of texts share: reading, encoding, and the loss of a stock Trainer."""
+"""What tasks of texts and pairs of texts share: reading, encoding, and the loss of a stock Trainer."""
 
 import helpers
 import numpy as np
@@ -121,7 +121,7 @@ def test_swapped_training_rows_are_found_and_swapped_back(rng):
 
 @pytest.mark.parametrize("kind", ["pairs with a class", "a number from one text", "several labels"])
 def test_the_loss_is_that_of_a_stock_trainer_over_20_steps(kind, tiny_bert, tokenizer, tmp_path):
-    """Without dropout, whose random numbers inside attention are drawn another way, and with the same batches."""
+    """Without dropout, whose random numbers inside attention are drawn differently, and with the same batches."""
     sizes = {"train_size": 40, "validation_size": 10, "test_size": 10}
     if kind == "several labels":
         task = TASKS["multilabel"]
@@ -206,7 +206,7 @@ def test_the_loss_of_guessing_counts_the_weights(small_dataset, tokenizer):
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_a_run_says_what_it_reads_two_texts_or_one(task, tiny_bert, tmp_path, monkeypatch):
-    """The other number of texts than the task's default: pairs with a class, one text with a number."""
+    """Runs with the other number of texts than the task's default: pairs with a class, one text with a number."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path, **({} if task == "classification" else {"label": np.linspace(0, 5, 40)}))
     own = {"DATA": "rows.csv", "TEXT_COLUMN": "first", "PAIR_COLUMN": "second" if task == "classification" else ""}
