@@ -5,20 +5,10 @@ The files have names such as pos and neg, and one text per line (cs.cornell.edu/
 
 from pathlib import Path
 
-import pyarrow as pa
 from datasets import Dataset
 
 from bert_helpers.readers.folders import split_of
-from bert_helpers.readers.source import (
-    Format,
-    Reading,
-    labelled_texts,
-    lines_of,
-    name_of,
-    text_of,
-    to_dataset,
-    to_table,
-)
+from bert_helpers.readers.source import Format, Reading, labelled_texts, lines_of, text_of
 
 CLASSES = ("pos", "neg", "neu", "positive", "negative", "neutral")
 UNLABELLED = ("unsup", "unlabeled", "unlabelled")
@@ -26,15 +16,16 @@ UNLABELLED = ("unsup", "unlabeled", "unlabelled")
 
 def read_class_folder(path: Path, reading: Reading) -> Dataset:
     """Read the wanted columns of texts and labels, and `file`, from the folders in a folder. Raises DataError."""
-    names = [name_of(reading, "TEXT_COLUMN", "text"), name_of(reading, "LABEL_COLUMN", "label"), "file"]
-    rows = []
+    texts, labels, names = [], [], []
     for folder in _folders(path):
         files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
         if folder.name in UNLABELLED:
             reading.assume("left out", f"{folder.name}, {len(files):,} texts without a label")
             continue
-        rows += [(text_of(file, reading).decode(), folder.name, f"{folder.name}/{file.name}") for file in files]
-    return to_dataset(to_table(iter(rows), pa.schema([(name, pa.string()) for name in names])))
+        texts += [text_of(file, reading).decode() for file in files]
+        labels += [folder.name] * len(files)
+        names += [f"{folder.name}/{file.name}" for file in files]
+    return labelled_texts(reading, texts, labels, file=names)
 
 
 def is_class_folder(path: Path) -> bool:

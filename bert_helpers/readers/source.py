@@ -329,10 +329,10 @@ def name_of(reading: Reading, named_by: str, default: str) -> str:
     return next((name for name, parameter in reading.wanted.items() if parameter == named_by), default)
 
 
-def labelled_texts(reading: Reading, texts: Sequence, labels: Sequence) -> Dataset:
+def labelled_texts(reading: Reading, texts: Sequence, labels: Sequence, **others: Sequence) -> Dataset:
     """Return texts and labels in the wanted columns, for readers of files without column names."""
-    names = name_of(reading, "TEXT_COLUMN", "text"), name_of(reading, "LABEL_COLUMN", "label")
-    return to_dataset(pa.table(dict(zip(names, (texts, labels), strict=True))))
+    text, label = name_of(reading, "TEXT_COLUMN", "text"), name_of(reading, "LABEL_COLUMN", "label")
+    return to_dataset(pa.table({text: texts, label: labels, **others}))
 
 
 def tagged_words(reading: Reading, words: Sequence[list], tags: Sequence[list]) -> Dataset:
