@@ -102,7 +102,7 @@ def test_the_delimiter_that_was_assumed_is_noted_and_one_that_is_in_doubt_is_ask
     ("columns", "options", "column", "row", "problem"),
     [
         ({"a": ["0", "2"], "b": ["1", "0"]}, {"label_column": "a,b"}, "a", 2, "neither 0 nor 1"),
-        ({"labels": ["[1, ", "x"]}, {}, "labels", 1, "no list of labels"),
+        ({"labels": ["[1, ", "x"]}, {}, "labels", 1, "not a list of labels"),
         ({"labels": ["", ""]}, {}, "labels", None, "no training row has a label"),
     ],
 )
