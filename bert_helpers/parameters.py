@@ -154,7 +154,7 @@ PARAMETERS: dict[str, Parameter] = {
         0, "stop after this many epochs without a lower validation loss and keep the best; 0: never", (0, 1000)
     ),
     "WEIGHT_DECAY": Parameter(0.01, "of AdamW", (0.0, 1.0)),
-    "LABEL_SMOOTHING": Parameter(0.0, "share of a label given to the other classes", (0.0, 0.9), tasks=CLASSES),
+    "LABEL_SMOOTHING": Parameter(0.0, "share of each label spread over all classes", (0.0, 0.9), tasks=CLASSES),
     "CLASS_WEIGHTS": Parameter(
         "none",
         "how much a row counts in the loss: none, balanced (rare classes more), or class: weight, separated by commas",

@@ -21,7 +21,7 @@ from bert_helpers.metrics import check_classification, probabilities
 from bert_helpers.tasks import qa
 from bert_helpers.tasks.thresholds import HALF, gain_of_fitting
 
-LEARNED = 0.5  # of the loss of guessing
+LEARNED = 0.5  # of the way from the lowest loss possible to that of guessing
 # Root mean square of a weight in a BERT's encoder layers: 0.061 in the packaged model, 0.042 in bert-base. Adam moves
 # each weight by about the learning rate per step, so the usual rates (1e-4 and 5e-5, respectively) are one or two
 # thousandths of a weight's size.
@@ -73,15 +73,16 @@ def check_history(
     *,
     chance: float,
     learning_rate: float,
+    lowest: float = 0.0,
     weight: float = WEIGHT,
     usual: float | None = None,
 ) -> Iterator[Finding]:
     """Find `out_of_memory`, `not_finite_loss`, `learning_rate_too_high`, `learning_rate_too_low` or `underfitting`.
 
-    `log_history` is the Trainer's (`trainer.state.log_history`, a run's history.json); `chance` the loss of guessing
-    (the task's `chance_loss`); `learning_rate` the run's parameter, needed if the run was too short to log the rates;
-    `weight` the typical size of a weight before training (`models.weight_size`); `usual` the learning rate to advise
-    (`usual_rate`).
+    `log_history` is the Trainer's (`trainer.state.log_history`, a run's history.json); `chance` the loss of guessing,
+    `lowest` that of perfect predictions (the task's `chance_loss` and `lowest_loss`); `learning_rate` the run's
+    parameter, needed if the run was too short to log the rates; `weight` the typical size of a weight before training
+    (`models.weight_size`); `usual` the learning rate to advise (`usual_rate`).
     """
     for entry in [entry for entry in log_history if "micro_batch_size" in entry][-1:]:
         size, times = int(entry["micro_batch_size"]), int(entry["parts"])
@@ -98,12 +99,13 @@ def check_history(
     if bad:
         name, entry = bad[0]
         yield _not_finite(f"{name} is not finite at step {entry.get('step', 0):.0f}", learning_rate)
-    elif trained and trained[-1] > LEARNED * chance:
+    elif trained and trained[-1] - lowest > LEARNED * (chance - lowest):
         steps = np.arange(1, max(entry.get("step", 1) for entry in log_history) + 1)
         logged = [(entry["step"], entry["learning_rate"]) for entry in log_history if "learning_rate" in entry]
         rates = np.interp(steps, *zip(*logged, strict=True)) if logged else np.full(len(steps), learning_rate)
         usual = usual or usual_rate(weight)
-        yield _not_learned(trained[-1], chance, rates, weight, highest=max(learning_rate, rates.max()), usual=usual)
+        losses = trained[-1], chance, lowest
+        yield _not_learned(losses, rates, weight, highest=max(learning_rate, rates.max()), usual=usual)
 
 
 def usual_rate(weight: float, *, depth: int = 0, width: int = 1) -> float:
@@ -117,14 +119,16 @@ def usual_rate(weight: float, *, depth: int = 0, width: int = 1) -> float:
 
 
 def _not_learned(
-    loss: float, chance: float, rates: np.ndarray, weight: float, *, highest: float, usual: float
+    losses: tuple[float, float, float], rates: np.ndarray, weight: float, *, highest: float, usual: float
 ) -> Finding:
     """Say why the training rows were not learned: steps (of these `rates`) too long, their sum too short, or neither.
 
     `highest` is the run's learning rate as a parameter: when a short run first logs one, it has already decayed.
     """
     path, peak = float(rates.sum() / weight), float(rates.max() / weight)
+    loss, chance, lowest = losses
     symptom = f"the training loss ends at {loss:.2f}; guessing gives {chance:.2f}"
+    symptom += f", and smoothed labels allow {lowest:.2f}" if lowest else ""
     if peak > LARGE_STEP:
         reason = "a step may move a weight by 1% of its size, ten times as far as usual"
         cause = "the learning rate is too high: each step overshoots, and what was learned before is lost"
@@ -136,7 +140,7 @@ def _not_learned(
     else:
         reason = "on the training rows themselves, less than half of what could be learned was learned"
         cause = "too few steps, too much dropout or weight decay, or texts that do not determine the label"
-        name, evidence = "underfitting", Evidence(loss / chance, LEARNED, reason)
+        name, evidence = "underfitting", Evidence((loss - lowest) / (chance - lowest), LEARNED, reason)
         fix = {"LEARNING_RATE": max(usual, float(highest)), "EPOCHS_FACTOR": max(3, math.ceil(FEW_STEPS / len(rates)))}
     return Finding(name, symptom, evidence, cause, fix)
 
@@ -301,6 +305,7 @@ def check_run(
     *,
     chance: float,
     learning_rate: float,
+    lowest: float = 0.0,
     weight: float = WEIGHT,
     usual: float | None = None,
     classes: tuple[np.ndarray, np.ndarray] | None = None,
@@ -311,7 +316,8 @@ def check_run(
     `classes` are logits and labels of the validation rows, if there are classes; logits have the shape (rows, classes),
     or (rows, tokens, classes) for tagged words. The others are as in `check_history` and `check_speed`.
     """
-    yield from check_history(log_history, chance=chance, learning_rate=learning_rate, weight=weight, usual=usual)
+    how = {"lowest": lowest, "learning_rate": learning_rate, "weight": weight, "usual": usual}
+    yield from check_history(log_history, chance=chance, **how)
     if classes is not None and np.isfinite(classes[0]).all():
         if len(history) > 1:
             yield from check_fit(history, row_losses(*classes))

@@ -44,6 +44,7 @@ def diagnose(
         run.log_history,
         history,
         chance=task.chance_loss(run.encoded["train"], config, **options(task.chance_loss, p)),
+        lowest=task.lowest_loss(run.encoded["train"], config, **options(task.lowest_loss, p)),
         learning_rate=p["LEARNING_RATE"],
         weight=models.initial_weight_size(run.trainer.model),
         usual=checks_model.usual_rate(run.trainer.model),

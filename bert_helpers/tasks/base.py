@@ -158,7 +158,8 @@ class Task(ABC):
     def loss(self, train: Dataset, config: PreTrainedConfig) -> Callable[..., torch.Tensor] | None:
         """Return a `Trainer`'s `compute_loss_func` for encoded training rows; None for the model's own loss.
 
-        Its keywords and those of `fitted_fields` and `chance_loss` are notebook parameters in lower case, too.
+        Its keywords and those of `model_fields`, `fitted_fields`, `chance_loss` and `lowest_loss` are notebook
+        parameters in lower case, too. Smoothed labels without it are left to Transformers (`label_smoothing_factor`).
         """
         return None
 
@@ -182,11 +183,16 @@ class Task(ABC):
 
         return has_head(config, self.model_class)
 
-    def chance_loss(self, encoded: Dataset, config: PreTrainedConfig) -> float:
-        """Return the loss of always predicting the labels' shares, in nats: their entropy."""
+    def chance_loss(self, encoded: Dataset, config: PreTrainedConfig, *, label_smoothing: float = 0.0) -> float:
+        """Return the loss of always predicting the labels' shares, in nats: without smoothing, their entropy."""
         labels = np.concatenate([np.atleast_1d(np.asarray(row)) for row in encoded["labels"]])
-        shares = np.bincount(labels[labels >= 0]) / np.sum(labels >= 0)
-        return float(entr(shares).sum())
+        shares = np.bincount(labels[labels >= 0], minlength=config.num_labels) / np.sum(labels >= 0)
+        return class_losses(shares, np.ones(len(shares)), label_smoothing)[0]
+
+    def lowest_loss(self, encoded: Dataset, config: PreTrainedConfig, *, label_smoothing: float = 0.0) -> float:
+        """Return the loss of the best possible predictions, in nats: above 0 if labels are smoothed."""
+        one = np.eye(config.num_labels)[0]
+        return class_losses(one, np.ones(len(one)), label_smoothing)[1]
 
     def class_logits(self, output: PredictionOutput) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the logits of classes and the right class numbers; None if logits are not those of classes."""
@@ -195,6 +201,16 @@ class Task(ABC):
     def untrained_loss(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
         """Return the loss of a head whose logits are all 0."""
         return math.log(model.config.num_labels)
+
+
+def class_losses(shares: np.ndarray, weights: np.ndarray, smoothing: float) -> tuple[float, float]:
+    """Return the cross entropy, in nats, of always predicting the classes' shares, and the lowest one possible.
+
+    `weights` are those of the classes in the loss, to which `smoothing` applies as in PyTorch's `cross_entropy`.
+    """
+    targets = (1 - smoothing) * np.diag(weights) + smoothing / len(weights) * weights  # (a row's class, any class)
+    chance, each = (entr(rows).sum(axis=-1) - entr(rows.sum(axis=-1)) for rows in (shares @ targets, targets))
+    return float(chance), float(shares @ each)
 
 
 def mean_loss(total: Callable[..., torch.Tensor], **weights: torch.Tensor) -> Callable[..., torch.Tensor]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict
-from scipy.stats import entropy
 
 from bert_helpers.data import (
     FILL,
@@ -27,7 +26,7 @@ from bert_helpers.errors import DataError, ParameterError, parameter
 from bert_helpers.metrics import ClassificationMeasure, probabilities
 from bert_helpers.readers.delimited import to_number
 from bert_helpers.readers.source import SPLITS, source_name
-from bert_helpers.tasks.base import Examples, class_fields, class_names, mean_loss
+from bert_helpers.tasks.base import Examples, class_fields, class_losses, class_names, mean_loss
 from bert_helpers.tasks.texts import TextTask, read_texts, save_logits, text_examples
 
 if TYPE_CHECKING:
@@ -94,12 +93,17 @@ print(classify({example}, truncation=True, max_length={length}))"""
         weights = weights_of(class_weights, train["labels"], class_names(config))
         return None if weights is None else weighted_loss(weights, label_smoothing=label_smoothing)
 
-    def chance_loss(self, encoded: Dataset, config: PreTrainedConfig, *, class_weights: str = "none") -> float:
+    def chance_loss(
+        self, encoded: Dataset, config: PreTrainedConfig, *, class_weights: str = "none", label_smoothing: float = 0.0
+    ) -> float:
         """Return the loss of always predicting the classes' weighted shares, in nats."""
-        weights = weights_of(class_weights, encoded["labels"], class_names(config))
-        shares = np.bincount(encoded["labels"], minlength=config.num_labels) / len(encoded)
-        shares = shares if weights is None else shares * weights
-        return float(shares.sum() * entropy(shares))
+        return _losses(encoded, config, class_weights, label_smoothing)[0]
+
+    def lowest_loss(
+        self, encoded: Dataset, config: PreTrainedConfig, *, class_weights: str = "none", label_smoothing: float = 0.0
+    ) -> float:
+        """Return the loss of the best possible predictions, in nats: above 0 if labels are smoothed."""
+        return _losses(encoded, config, class_weights, label_smoothing)[1]
 
     def measure(self, predictions: np.ndarray, references: np.ndarray, rows: Dataset) -> ClassificationMeasure:
         """Measure logits (rows, classes) against label ids."""
@@ -159,6 +163,12 @@ def weights_of(text: str, labels: Sequence[int], names: Sequence[str]) -> np.nda
             raise ParameterError(f"has the part {part.strip()!r}", parameter="CLASS_WEIGHTS", fix=fix)
         weights[names.index(name)] = weight
     return weights
+
+
+def _losses(encoded: Dataset, config: PreTrainedConfig, class_weights: str, smoothing: float) -> tuple[float, float]:
+    weights = weights_of(class_weights, encoded["labels"], class_names(config))
+    shares = np.bincount(encoded["labels"], minlength=config.num_labels) / len(encoded)
+    return class_losses(shares, np.ones(len(shares)) if weights is None else np.asarray(weights), smoothing)
 
 
 def weighted_loss(weights: Sequence[float], *, label_smoothing: float = 0.0) -> Callable[..., torch.Tensor]:

@@ -30,6 +30,14 @@ def test_history(entries, expected):
     assert names(checks_run.check_history(entries, chance=0.7, learning_rate=rate, weight=0.05)) == expected
 
 
+def test_labels_that_are_smoothed_leave_a_loss_that_is_no_fault():
+    for loss, expected in ((0.61, []), (0.63, ["underfitting"])):  # of nine tags at 0.1: half of 0.75 is below 0.49
+        found = checks_run.check_history(log(loss), chance=0.75, lowest=0.49, learning_rate=1e-4, weight=0.05)
+        assert names(found) == expected
+    assert found[0].symptom == "the training loss ends at 0.63; guessing gives 0.75, and smoothed labels allow 0.49"
+    assert found[0].evidence.value == pytest.approx(14 / 26)
+
+
 def test_a_learning_rate_becomes_a_usual_one():
     for rate in (1e-2, 1e-7):
         (found,) = checks_run.check_history(log(0.7, rate=rate), chance=0.7, learning_rate=rate, weight=0.06)

@@ -10,12 +10,14 @@ from datasets import Dataset, DatasetDict
 from made_up import asked, names, splits
 from scipy.special import log_softmax
 from sklearn.utils.class_weight import compute_class_weight
+from torch.nn.functional import cross_entropy
 from transformers import BertForSequenceClassification, DataCollatorWithPadding
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from bert_helpers import ParameterError, models, prediction, runs, tokenization, training
 from bert_helpers.diagnosis import checks_data, checks_model, fixes
 from bert_helpers.report import cards
+from bert_helpers.tasks.base import Task
 from bert_helpers.tasks.classification import weights_of
 from bert_helpers.tasks.registry import TASKS
 
@@ -186,19 +188,25 @@ def test_a_weighted_run_has_the_weighted_loss(weights, smoothing, small_dataset,
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_loss_of_guessing_counts_the_weights(small_dataset, tokenizer):
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weights", ["none", "balanced", "b: 5"])
+def test_guessing_and_perfect_predictions_have_the_losses_of_pytorch(weights, smoothing):
     labels = [0] * 9 + [1] * 3
     encoded = Dataset.from_dict({"labels": labels})
     config = transformers.BertConfig(num_labels=2, id2label={0: "a", 1: "b"}, label2id={"a": 0, "b": 1})
-    for weights in ("none", "balanced", "b: 5"):
-        each = torch.tensor(weights_of(weights, labels, ["a", "b"]) if weights != "none" else [1.0, 1.0])
-        shares = torch.linspace(0.01, 0.99, 99).double()
-        losses = [
-            float(torch.nn.functional.cross_entropy(torch.stack([1 - p, p]).log().expand(12, 2), torch.tensor(labels),
-                                                    each.double(), reduction="sum")) / 12
-            for p in shares
-        ]  # fmt: skip
-        assert CLASSES.chance_loss(encoded, config, class_weights=weights) == pytest.approx(min(losses), abs=1e-3)
+    each = torch.tensor(weights_of(weights, labels, ["a", "b"]) if weights != "none" else [1.0, 1.0]).double()
+    logits = torch.stack([torch.zeros(5001), torch.linspace(-9, 9, 5001)], dim=1).double()
+    per_row = torch.stack([
+        cross_entropy(logits, torch.full((5001,), label), each, reduction="none", label_smoothing=smoothing)
+        for label in labels
+    ])  # fmt: skip  # (row, prediction)
+    options = {"class_weights": weights, "label_smoothing": smoothing}
+    chance, lowest = CLASSES.chance_loss(encoded, config, **options), CLASSES.lowest_loss(encoded, config, **options)
+    assert chance == pytest.approx(float(per_row.mean(dim=0).min()), abs=1e-3)
+    assert lowest == pytest.approx(float(per_row.min(dim=1).values.mean()), abs=1e-3)
+    if weights == "none":  # as for tags
+        assert Task.chance_loss(CLASSES, encoded, config, label_smoothing=smoothing) == pytest.approx(chance)
+        assert Task.lowest_loss(CLASSES, encoded, config, label_smoothing=smoothing) == pytest.approx(lowest)
 
 
 # --- a whole run -------------------------------------------------------------------------------------------
