@@ -38,7 +38,7 @@ REFUSED = [
     ("predict moved --file missing.csv", "missing.csv: no such file"),
     ("predict moved two.csv", "two.csv: is the name of a file, not a text; name it by --file"),
     ("train classification --data forty.csv --model empty", "empty: no model here"),
-    ("train classification --data forty.csv --model adapter", "adapter: an adapter of the model 'bert-base-uncased'"),
+    ("train classification --data forty.csv --model adapter", "adapter: an adapter for the model 'bert-base-uncased'"),
     ("train ner --data forty.conll --model pickled", "pickled: no model.safetensors here, and pickled weights"),
     ("train ner --data forty.conll --model onnx", "onnx: no model.safetensors here, only model.onnx for ONNX"),
     ("predict moved text", "moved: no model here"),
