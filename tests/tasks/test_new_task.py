@@ -39,8 +39,9 @@ class Paraphrases(Task):
     has_classes = True
     cuts_texts = True
 
-    def load(self, source, *, second_column="second", train_size=0, validation_size=0, test_size=0, seed=0):
-        splits = read_columns(source, {"text": "text", "second": second_column, "label": "label"}, sample="similarity")
+    def load(self, source, *, second_column="second", train_size=0, validation_size=0, test_size=0, seed=0, **reading):
+        columns = {"text": "text", "second": second_column, "label": "label"}
+        splits = read_columns(source, columns, sample="similarity", **reading)
         for split in splits.values():
             check_texts(split, "second", second_column)
         feature = ClassLabel(names=NAMES)
@@ -79,7 +80,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setitem(parameters.PARAMETERS, "SECOND_COLUMN", row)
     pairs = [(f"the boat {i} leaves at noon", f"at noon boat {i} {'sails' if i % 2 else 'sinks'}") for i in range(60)]
     table = pd.DataFrame(pairs, columns=["text", "other"]).assign(label=[i % 2 for i in range(60)])
-    table.to_csv("pairs.csv", index=False)
+    table.to_csv("pairs.csv", index=False, sep="~")  # a delimiter that has to be given
     return tmp_path
 
 
@@ -89,7 +90,10 @@ def test_a_task_needs_one_class_and_one_row_of_parameters(home, tiny_bert, capsy
         assert cli.main([*map(str, words)]) == 0
         return capsys.readouterr().out
 
-    settings = ["--data", "pairs.csv", "--second-column", "other", "--model", tiny_bert, "--epochs", 1,
+    data = ["--second-column", "other", "--delimiter", "~"]
+    seen = json.loads(printed("info", "pairs.csv", "--task", "paraphrase", *data, "--json"))
+    assert seen["splits"]["train"]["rows"] == 60
+    settings = ["--data", "pairs.csv", *data, "--model", tiny_bert, "--epochs", 1,
                 "--max-length", 32, "--precision", "fp32", "--output-dir", "results/mine"]  # fmt: skip
     assert printed("train", "paraphrase", *settings).startswith("accuracy ")
     names = ["checkpoints", "history.json", "metrics.json", "model", "predictions.json"]
