@@ -112,7 +112,7 @@ class ClassificationMeasure(Measure):
         Recall is undefined (NaN) for a class without examples, precision for one that is never predicted.
         """
         if len(names) != self.classes:
-            raise DataError(f"{len(names)} class names for {self.classes} classes.")
+            raise DataError(f"{len(names)} class names for {self.classes} classes")
 
         def statistic(weights: Weights) -> Metrics:
             true, predicted, hits, _, _ = self._sums(weights)
@@ -139,12 +139,12 @@ def check_classification(logits: np.ndarray, labels: np.ndarray) -> tuple[np.nda
     """Return logits (examples, classes) and labels (examples,) as arrays. Raises DataError if they do not match."""
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
-        raise DataError(f"predictions of shape {logits.shape} do not fit labels of shape {labels.shape}.")
+        raise DataError(f"predictions of shape {logits.shape} do not fit labels of shape {labels.shape}")
     classes = logits.shape[1]
     if labels.min() < 0 or labels.max() >= classes:
-        raise DataError(f"labels lie in {labels.min()}…{labels.max()}; the model has classes 0…{classes - 1}.")
+        raise DataError(f"labels lie in {labels.min()}…{labels.max()}; the model has classes 0…{classes - 1}")
     if not np.isfinite(logits).all():
-        raise DataError(f"prediction {int(np.argmax(~np.isfinite(logits).all(axis=1))) + 1} is not finite.")
+        raise DataError(f"prediction {int(np.argmax(~np.isfinite(logits).all(axis=1))) + 1} is not finite")
     return logits, labels
 
 

@@ -147,7 +147,7 @@ def load_model(
         output_layer(model).bias.data = torch.tensor(config["output_bias"])
     outputs = model.config.num_labels
     if outputs != 1 and "target_mean" in config:
-        raise ModelError(f"the model has {outputs} outputs, not one: load it with num_labels=1.")
+        raise ModelError(f"the model has {outputs} outputs, not one", source=name, fix="load it with num_labels=1")
     if outputs == 1 and hasattr(model.config, "target_mean"):
         model.register_forward_pre_hook(_standardize_labels, with_kwargs=True)
         model.register_forward_hook(_scores_in_the_datas_units)
@@ -256,14 +256,14 @@ def load_trained(
     if not has_head(config, model_class):
         architecture = (config.architectures or ["model without a head"])[0]
         needed = model_class.__name__.removeprefix("AutoModel")
-        raise ModelError(f"{name}: a {architecture}, not one {needed}; it is of another task.")
+        raise ModelError(f"a {architecture}, not one {needed}; it is of another task", source=name)
     if num_labels not in (None, config.num_labels):
-        raise ModelError(
-            f"{name}: has {config.num_labels} outputs where {num_labels} are needed; it is of another task."
-        )
+        problem = f"has {config.num_labels} outputs where {num_labels} are needed; it is of another task"
+        raise ModelError(problem, source=name)
     classes = [config.id2label[i] for i in range(config.num_labels)]
     if labels is not None and classes != list(labels):
-        raise ModelError(f"{name}: its classes are {classes}, those of the data {list(labels)}; rename the labels.")
+        problem = f"its classes are {classes}, those of the data {list(labels)}"
+        raise ModelError(problem, source=name, fix="rename the labels")
     if len(set(classes)) < len(classes):
         raise ModelError(f"two classes have the same name, in {str(classes)[:200]}", source=name)
     model = load_model(name, model_class, trained=True)
@@ -340,10 +340,10 @@ def _errors(name: str) -> Iterator[None]:
     except ModelError:
         raise
     except hub.HubError as error:
-        raise ModelError(f"{name}: {error}.") from error
+        raise ModelError(str(error), source=name) from error
     except Exception as error:  # the libraries raise a dozen types for broken files
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ModelError(f"{name}: cannot be loaded: {reason}") from error
+        raise ModelError(f"cannot be loaded: {reason}", source=name) from error
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def load(folder: Path) -> Predictor:
     ModelError if there is no fine-tuned encoder of one of the tasks, DataError if the record is broken.
     """
     if not folder.is_dir():
-        raise ModelError(f"{folder}: no such folder; name that of a run or of a fine-tuned model.")
+        raise ModelError("no such folder", source=str(folder), fix="name that of a run or of a fine-tuned model")
     files.finish_replacing(folder)
     folder = (folder / "model" if (folder / "model").is_dir() else folder).resolve()
     task = runs.task_of(folder)

@@ -19,7 +19,7 @@ from bert_helpers.readers import tables
 from bert_helpers.readers.source import HUB_ID, assumed
 
 NAME = "metrics.json"
-ASK = f"Say where its data lies by {parameter('RUN_DATA')}."
+ASK = f"say where its data lies by {parameter('RUN_DATA')}"
 PLACES = ".places.json"  # next to it: paths of data on this machine, which the record itself must not contain
 LIBRARIES = ("torch", "transformers", "datasets", "scikit-learn", "numpy")
 PATHS = ("DATA", "MODEL", "TRAINED", "RUN", "OUTPUT_DIR")  # endings of the names of parameters that may be paths
@@ -280,7 +280,8 @@ def data_places(folder: Path, task: str, parameters: Mapping[str, object]) -> li
         return list(dict.fromkeys(found))
     is_file = any(source.suffix.lower() in kind.suffixes for kind in tables.FORMATS)
     if is_file or not HUB_ID.fullmatch(str(source)):
-        raise DataError(f"{folder.name}: {source}: no such file here, nor where it was, nor next to the run. {ASK}")
+        problem = f"no file {str(source)!r} here, nor where it was, nor next to the run"
+        raise DataError(problem, source=folder.name, fix=ASK)
     return [str(source)]
 
 

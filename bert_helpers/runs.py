@@ -169,10 +169,10 @@ def compare(first: Run, second: Run, *, names: tuple[str, str] = ("before", "aft
     Raises DataError if tasks or rows differ.
     """
     if first.task != second.task:
-        raise DataError(f"{names[0]} is a run of {first.task}, {names[1]} of {second.task}.")
+        raise DataError(f"{names[0]} is a run of {first.task}, {names[1]} of {second.task}")
     tested = [fingerprint(DatasetDict(test=run.dataset["test"])) for run in (first, second)]
     if tested[0] != tested[1]:
-        raise DataError(f"{names[0]} and {names[1]} were tested on different rows; nothing can be compared.")
+        raise DataError(f"{names[0]} and {names[1]} were tested on different rows; nothing can be compared")
     return comparison.compare(first.measure(), second.measure(), names=names, seed=first.parameters["SEED"])
 
 
@@ -296,13 +296,14 @@ def _load_again(
             options = base.options(task.load, {**parameters, "MODEL": str(folder / "model")})
             dataset = task.load(files.resolve(place), **options)
         except DataError as error:
-            errors.append(DataError(f"{folder.name}: {error} {records.ASK}"))
+            errors.append(DataError(str(error).removesuffix("."), source=folder.name, fix=records.ASK))
             continue
         if (found := fingerprint(dataset)) == known:
             parameters["DATA"] = place
             return dataset
         which = f"their fingerprint is {found[:12]}, the run's is {known[:12]}"
-        errors.append(DataError(f"{folder.name}: {place} does not hold the rows of this run: {which}. {records.ASK}"))
+        problem = f"{place} does not hold the rows of this run: {which}"
+        errors.append(DataError(problem, source=folder.name, fix=records.ASK))
     raise errors[0]
 
 
@@ -325,7 +326,7 @@ def task_of(model: Path) -> str:
         if task.fits(config):
             return name
     architecture = (config.architectures or ["model without a head"])[0]
-    raise ModelError(f"{model}: a {architecture} is of none of the tasks {', '.join(TASKS)}.")
+    raise ModelError(f"a {architecture} is of none of the tasks {', '.join(TASKS)}", source=str(model))
 
 
 def reusable(folder: Path, parameters: Mapping[str, object], dataset: DatasetDict) -> str:

@@ -19,7 +19,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PredictionOutput, TrainOutput
 
 from bert_helpers import models, parameters, records
-from bert_helpers.errors import ParameterError, TrainingError
+from bert_helpers.errors import ParameterError, TrainingError, parameter
 from bert_helpers.machine import checkpoints, kernels, trackers
 from bert_helpers.machine.out_of_memory import Halving
 from bert_helpers.machine.precision import multiplies_bf16
@@ -38,7 +38,9 @@ def resolve_precision(precision: str = "auto") -> str:
     else:
         best = "bf16" if precision == "auto" and multiplies_bf16() else "fp32"
         if precision == "fp16":
-            raise ParameterError("PRECISION is 'fp16', which needs a GPU; use 'auto', 'bf16' or 'fp32'.")
+            raise ParameterError(
+                "is 'fp16', which needs a GPU", parameter="PRECISION", fix="use 'auto', 'bf16' or 'fp32'"
+            )
     return best if precision == "auto" else precision
 
 
@@ -179,10 +181,10 @@ class Trainer(transformers.Trainer):
         super().log(logs, start_time)
         for name, value in logs.items():
             if name.endswith("loss") and isinstance(value, float) and not math.isfinite(value):
-                raise TrainingError(
-                    f"{name} is {value} at step {self.state.global_step}: training has diverged and cannot recover. "
-                    f"Lower the learning rate (it is {self.args.learning_rate:g}), or set PRECISION to 'fp32'."
-                )
+                step, rate, precision = self.state.global_step, parameter("LEARNING_RATE"), parameter("PRECISION")
+                problem = f"{name} is {value} at step {step}: training has diverged and cannot recover"
+                fix = f"lower {rate} (it is {self.args.learning_rate:g}), or set {precision} to 'fp32'"
+                raise TrainingError(problem, fix=fix)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler | None:
         args, rows = self.args, self.train_dataset  # all columns; the argument has only those of the model

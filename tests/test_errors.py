@@ -1,6 +1,8 @@
+import ast
 import pickle
 
 import pytest
+from conftest import ROOT
 
 from bert_helpers.errors import BertHelpersError, DataError, Interrupted, parameter
 from bert_helpers.parameters import option_of
@@ -82,3 +84,32 @@ def test_a_signal_is_kept():
 
 def test_errors_pass_between_processes():
     assert str(pickle.loads(pickle.dumps(DataError("it is empty")))) == "it is empty."
+
+
+ERRORS = {"DataError", "ModelError", "ParameterError", "TrainingError", "HubError"}
+
+
+def written(node: ast.AST | None) -> str:
+    """Return the text of a literal, with {} for what is filled in; "" for anything else."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def test_what_errors_are_made_of_are_clauses_and_the_place_is_a_field():
+    bad, count = [], 0
+    for path in sorted((ROOT / "bert_helpers").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            texts = {}
+            if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in ERRORS:
+                texts = {word.arg: word.value for word in node.keywords} | dict(
+                    zip(["problem"], node.args, strict=False)
+                )
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                texts = {node.targets[0].id: node.value}
+            for text in (written(texts.get(name)) for name in ("problem", "fix")):
+                count += bool(text)
+                if text.endswith(".") or text.startswith("{}: "):
+                    bad.append(f"{path.name}:{node.lineno} {text}")
+    assert count > 200
+    assert not bad, "\n".join(bad)

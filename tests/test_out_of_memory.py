@@ -149,7 +149,7 @@ def test_a_single_row_that_does_not_fit_ends_the_run(tiny_bert, encoded, tokeniz
     trainer = make(tiny_bert, encoded, tokenizer, tmp_path)
     fails_over(trainer, 0)
     trainer.halve_batches = True
-    with pytest.raises(TrainingError, match="a single row: lower MAX_LENGTH"):
+    with pytest.raises(TrainingError, match="a single row; lower MAX_LENGTH"):
         trainer.train()
 
 

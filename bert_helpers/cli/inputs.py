@@ -76,7 +76,7 @@ def _look_at_texts(options: argparse.Namespace) -> None:
         raise DataError(problem, source=options.file)
     folder = Path(files.resolve(options.folder))
     if not folder.is_dir():
-        raise ModelError(f"{options.folder}: no such folder; name that of a run or of a fine-tuned model.")
+        raise ModelError("no such folder", source=options.folder, fix="name that of a run or of a fine-tuned model")
     files.finish_replacing(folder)
     model_files.check(options.folder, folder / "model" if (folder / "model").is_dir() else folder)
 

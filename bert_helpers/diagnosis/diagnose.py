@@ -73,7 +73,7 @@ def retrain(run: Run, fix: Mapping[str, object]) -> Run:
         return run
     if not retrainable(fix):
         names = ", ".join(fix)
-        raise ParameterError(f"the fix changes {names}: no new training on the same test rows can show what it does.")
+        raise ParameterError(f"the fix changes {names}: no new training on the same test rows can show what it does")
     dataset = fixes.apply_fix(run.dataset, fix, seed=run.parameters["SEED"])
     folder = f"{run.parameters['OUTPUT_DIR']}/retrained"  # keeps the run's own checkpoints
     return finish(prepare(dataset, {**with_fix(run.parameters, fix), "OUTPUT_DIR": folder}, task=run.task))

@@ -21,7 +21,7 @@ def apply_fix(dataset: DatasetDict, fix: Mapping[str, object], *, seed: int = 0)
         if name in fix:
             train = action(train, fix[name], seed)
     if not len(train):
-        raise ParameterError("the fix would leave no training row.")
+        raise ParameterError("the fix would leave no training row")
     fixed = DatasetDict({**dataset, "train": train})
     return redraw_splits(fixed, seed=seed) if fix.get("redraw_splits") else fixed
 
@@ -77,7 +77,7 @@ def oversample(train: Dataset, *, seed: int = 0) -> Dataset:
         rows = {label: np.flatnonzero(labels == label) for label in np.flatnonzero(counts)}
         extra = np.concatenate([rng.choice(rows[label], counts.max() - counts[label]) for label in rows])
     else:
-        raise DataError("oversampling needs a column of classes: label, or ner_tags.")
+        raise DataError("oversampling needs a column of classes: label, or ner_tags")
     return concatenate_datasets([train, train.select(extra.astype(int))])
 
 
@@ -106,7 +106,7 @@ def augment(train: Dataset, *, share: float = 0.1, seed: int = 0) -> Dataset:
     """
     columns = [name for name in ("text", "text_pair") if name in train.column_names]
     if not columns:
-        raise DataError("augmentation needs a column of texts; in questions and tagged words every position counts.")
+        raise DataError("augmentation needs a column of texts; in questions and tagged words every position counts")
     rng = np.random.default_rng(seed)
 
     def altered(row: dict, number: int) -> dict:

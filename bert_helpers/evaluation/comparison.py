@@ -40,7 +40,7 @@ def compare(
     """
     values = [run.values() for run in (first, second)]
     if first.units != second.units or values[0].keys() != values[1].keys():
-        raise DataError(f"{names[0]} and {names[1]} do not predict the same examples and classes.")
+        raise DataError(f"{names[0]} and {names[1]} do not predict the same examples and classes")
 
     def difference(weights: Weights) -> Metrics:
         one, other = (run.statistic(weights) for run in (first, second))
@@ -114,7 +114,7 @@ def length_slices(lengths: Sequence[int], *, parts: int = 4, unit: str = "tokens
     """
     lengths = np.asarray(lengths)
     if not len(lengths):
-        raise DataError("no lengths to slice by.")
+        raise DataError("no lengths to slice by")
     # Rows of one length stay together.
     part = np.searchsorted(np.sort(lengths), lengths, side="left") * parts // len(lengths)
     ranges = {p: f"{lengths[part == p].min()} to {lengths[part == p].max()} {unit}" for p in set(part)}

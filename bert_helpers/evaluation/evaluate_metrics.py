@@ -37,12 +37,12 @@ class Squad(evaluate.Metric):
         answers = {prediction["id"]: prediction["prediction_text"] for prediction in predictions}
         unanswered = next((reference["id"] for reference in references if reference["id"] not in answers), None)
         if unanswered is not None:
-            raise DataError(f"question {unanswered!r} has no prediction; give one, empty if need be.")
+            raise DataError(f"question {unanswered!r} has no prediction", fix="give one, empty if need be")
         if not references:
-            raise DataError("there are no questions to score.")
+            raise DataError("there are no questions to score")
         bare = next((reference["id"] for reference in references if not reference["answers"]["text"]), None)
         if bare is not None:
-            raise DataError(f"question {bare!r} has no reference answer; SQuAD 1.1 needs one.")
+            raise DataError(f"question {bare!r} has no reference answer; SQuAD 1.1 needs one")
         pairs = [(answers[reference["id"]], reference["answers"]["text"]) for reference in references]
         scores = {
             "exact_match": [max(exact_match(answer, text) for text in texts) for answer, texts in pairs],

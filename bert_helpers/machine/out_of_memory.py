@@ -7,7 +7,7 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import Trainer, TrainingArguments
 
-from bert_helpers.errors import TrainingError
+from bert_helpers.errors import TrainingError, parameter
 
 Batch = dict[str, torch.Tensor]
 
@@ -29,7 +29,9 @@ class Halving:
 
     def __init__(self, args: TrainingArguments) -> None:
         if args.world_size > 1 or args.n_gpu > 1:
-            raise TrainingError("batches cannot be halved by one of several processes; lower BATCH_SIZE.")
+            raise TrainingError(
+                "batches cannot be halved by one of several processes", fix=f"lower {parameter('BATCH_SIZE')}"
+            )
         self.size = args.per_device_train_batch_size
         self.done: list[Batch] = []  # batches of the current optimizer step
 
@@ -55,7 +57,9 @@ class Halving:
                 if not is_out_of_memory(error):
                     raise
                 if self.size == 1:
-                    raise TrainingError("memory is too small for a single row: lower MAX_LENGTH.") from error
+                    raise TrainingError(
+                        "memory is too small for a single row", fix=f"lower {parameter('MAX_LENGTH')}"
+                    ) from error
             # Outside the except block nothing refers to the failed pass any more, so its memory is released.
             self.size, todo = (self.size + 1) // 2, list(self.done)
             model.zero_grad()

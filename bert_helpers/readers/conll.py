@@ -340,7 +340,8 @@ def read_types(text: str) -> dict[str, str] | None:
     """
     pairs = [[part.strip() for part in pair.split(":")] for pair in text.split(",") if pair.strip()]
     if bad := next((pair for pair in pairs if len(pair) != 2 or not all(pair)), None):
-        raise ParameterError(f"TRANSFER_TYPES has {':'.join(bad)!r}; write their type, a colon and ours: person:PER.")
+        fix = "write their type, a colon and ours: person:PER"
+        raise ParameterError(f"has {':'.join(bad)!r}", parameter="TRANSFER_TYPES", fix=fix)
     return dict(pairs) or None
 
 

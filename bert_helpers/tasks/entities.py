@@ -132,16 +132,15 @@ class EntityMeasure(Measure):
 def check_tags(predictions: Tags, references: Tags) -> None:
     """Raise DataError unless every word of every sentence has a predicted and a gold tag."""
     if len(references) != len(predictions) or not len(references):
-        raise DataError(
-            f"{len(predictions)} predicted sentences for {len(references)}; both must be the same, at least one."
-        )
+        problem = f"{len(predictions)} predicted sentences for {len(references)}"
+        raise DataError(f"{problem}; both must be the same, at least one")
     for number, (gold, guess) in enumerate(zip(references, predictions, strict=True), 1):
         if len(gold) != len(guess):
-            raise DataError(f"sentence {number}: {len(guess)} predicted tags for {len(gold)} words.")
+            raise DataError(f"{len(guess)} predicted tags for {len(gold)} words", row=number, unit="sentence")
         # seqeval takes 'MISC' for an entity of the type 'ISC'
         bad = next((tag for tag in (*gold, *guess) if not schemes.TAG.fullmatch(tag)), None)
         if bad is not None:
-            raise DataError(f"sentence {number}: {bad!r} is not a tag; tags are O, B-TYPE and I-TYPE.")
+            raise DataError(f"{bad!r} is not a tag; tags are O, B-TYPE and I-TYPE", row=number, unit="sentence")
 
 
 def _precision_recall_f1(sums: np.ndarray) -> dict[str, np.ndarray]:

@@ -543,7 +543,7 @@ def predicted_answers(
     if not len(start_logits) == len(end_logits) == len(encoded) or len(set(examples)) != len(contexts):
         raise DataError(
             f"{len(start_logits)} rows of predictions, {len(encoded)} windows of {len(set(examples))} questions and "
-            f"{len(contexts)} contexts do not belong together."
+            f"{len(contexts)} contexts do not belong together"
         )
     offsets = (np.array(rows) for rows in encoded["offset_mapping"])
     windows = zip(examples, start_logits, end_logits, offsets, encoded["no_answer"], strict=True)
@@ -576,7 +576,7 @@ class AnswerMeasure(Measure):
     ) -> None:
         groups = range(len(predictions)) if groups is None else groups
         if not len(predictions) == len(references) == len(groups) > 0:
-            raise DataError(f"{len(predictions)} answers, {len(references)} references and {len(groups)} groups.")
+            raise DataError(f"{len(predictions)} answers, {len(references)} references and {len(groups)} groups")
         answered = np.array([len(texts) > 0 for texts in references])
         self.parts = {"": np.ones(len(answered))}
         if not answered.all():

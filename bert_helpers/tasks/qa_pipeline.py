@@ -53,7 +53,9 @@ class ExtractiveQAPipeline(ChunkPipeline):
 
     def __init__(self, model: PreTrainedModel, **kwargs: object) -> None:
         if not type(model).__name__.endswith("ForQuestionAnswering"):
-            raise ModelError(f"a {type(model).__name__} has no start and end logits; load it for question answering.")
+            raise ModelError(
+                f"a {type(model).__name__} has no start and end logits", fix="load it for question answering"
+            )
         super().__init__(model=model, **kwargs)
         self.model.eval()  # Trainer leaves its model in training mode, where dropout makes answers random
         limit = models.positions(self.model.config)
@@ -66,10 +68,10 @@ class ExtractiveQAPipeline(ChunkPipeline):
         options = {FORMER_NAMES.get(name, name): value for name, value in options.items() if value is not None}
         known = (*WINDOW_OPTIONS, *ANSWER_OPTIONS)
         if unknown := [name for name in options if name not in known]:
-            raise ParameterError(f"{unknown[0]} is not an option; options are {', '.join(known)}.")
+            raise ParameterError(f"{unknown[0]} is not an option; options are {', '.join(known)}")
         for name in ("top_k", "max_answer_length"):
             if options.get(name, 1) < 1:
-                raise ParameterError(f"{name} is {options[name]}; it must be at least 1.")
+                raise ParameterError(f"{name} is {options[name]}; it must be at least 1")
         windows = {name: options.pop(name) for name in WINDOW_OPTIONS if name in options}
         return windows, {}, options
 
@@ -85,13 +87,13 @@ class ExtractiveQAPipeline(ChunkPipeline):
         elif len(inputs) in (0, 2) and (not inputs or (question is None and context is None)):
             examples = _paired(*(inputs or (question, context)))
         else:
-            raise DataError("give question and context, or examples.")
+            raise DataError("give question and context, or examples")
         if isinstance(examples, Mapping) and {"question", "context"} <= examples.keys():
             examples = _paired(examples["question"], examples["context"])  # both may be columns
         if isinstance(examples, Mapping):
             return super().__call__(_checked(examples), **options)
         if isinstance(examples, str) or not isinstance(examples, Iterable):
-            raise DataError(f"{FORM}; this one is {examples!r:.40}.")
+            raise DataError(f"{FORM}; this one is {examples!r:.40}")
         if not isinstance(examples, Sized):
             return super().__call__((_checked(example) for example in examples), **options)
         examples = [_checked(example) for example in examples]
@@ -145,7 +147,7 @@ def _paired(question: str | Iterable[str] | None, context: str | Iterable[str] |
         return columns
     if len(lengths) > 1:
         numbers = f"{len(columns['question'])} questions and {len(columns['context'])} contexts"
-        raise DataError(f"{numbers}; give as many of one as of the other.")
+        raise DataError(numbers, fix="give as many of one as of the other")
     n = lengths.pop()
     rows = zip(*(given if isinstance(given, list) else [given] * n for given in columns.values()), strict=True)
     return [dict(zip(columns, row, strict=True)) for row in rows]
@@ -153,10 +155,10 @@ def _paired(question: str | Iterable[str] | None, context: str | Iterable[str] |
 
 def _checked(example: object) -> dict[str, str]:
     if not isinstance(example, Mapping):
-        raise DataError(f"{FORM}; this one is {example!r:.40}.")
+        raise DataError(f"{FORM}; this one is {example!r:.40}")
     for name in ("question", "context"):
         if not isinstance(example.get(name), str):
-            raise DataError(f"{FORM}; this one has no text {name!r}.")
+            raise DataError(f"{FORM}; this one has no text {name!r}")
     return {"question": example["question"], "context": example["context"]}
 
 

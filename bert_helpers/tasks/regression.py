@@ -167,12 +167,12 @@ class RegressionMeasure(Measure):
         if predictions.ndim == 2 and predictions.shape[1] == 1:
             predictions = predictions[:, 0]
         if labels.ndim != 1 or predictions.shape != labels.shape or not len(labels):
-            raise DataError(f"predictions of shape {predictions.shape} do not fit labels of shape {labels.shape}.")
+            raise DataError(f"predictions of shape {predictions.shape} do not fit labels of shape {labels.shape}")
         for what, values in (("prediction", predictions), ("label", labels)):
             bad = np.flatnonzero(~(np.abs(values) < LARGEST))
             if bad.size:
                 kind = "too large to be squared" if np.isfinite(values[bad[0]]) else "not finite"
-                raise DataError(f"{what} {bad[0] + 1} is {kind}.")
+                raise DataError(f"{what} {bad[0] + 1} is {kind}")
         self.units = self.examples = len(labels)
         self.squares = (predictions - labels) ** 2
         self.sides = [_standardized(values) for values in (predictions, labels)]
@@ -207,7 +207,7 @@ def target_scale(labels: Sequence[float]) -> dict[str, float]:
     """Return the config fields that standardize training labels, for `models.load_model`."""
     mean, deviation = float(np.mean(labels)), float(np.std(labels))
     if not deviation > 0:
-        raise DataError(f"every one of the {len(labels)} training scores is {mean:g}: there is nothing to learn.")
+        raise DataError(f"every one of the {len(labels)} training scores is {mean:g}: there is nothing to learn")
     return {"target_mean": mean, "target_deviation": deviation}
 
 

@@ -148,9 +148,9 @@ def check_multilabel(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray
     """Return logits and labels (rows, labels) as arrays of floats. Raises DataError if they do not match."""
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     if logits.ndim != 2 or labels.shape != logits.shape or not len(labels):
-        raise DataError(f"predictions of shape {logits.shape} do not fit labels of shape {labels.shape}.")
+        raise DataError(f"predictions of shape {logits.shape} do not fit labels of shape {labels.shape}")
     if not np.isfinite(logits).all():
-        raise DataError(f"prediction {int(np.argmax(~np.isfinite(logits).all(axis=1))) + 1} is not finite.")
+        raise DataError(f"prediction {int(np.argmax(~np.isfinite(logits).all(axis=1))) + 1} is not finite")
     return logits, labels
 
 

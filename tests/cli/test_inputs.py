@@ -31,7 +31,7 @@ REFUSED = [
     ("evaluate broken", "metrics.json: is not JSON"),
     (
         "evaluate moved",
-        "moved: tickets.csv: no such file here, nor where it was, nor next to the run. Say where its data lies by",
+        "moved: no file 'tickets.csv' here, nor where it was, nor next to the run; say where its data lies by",
     ),
     ("compare moved moved", "moved: tickets.csv: no such file here"),
     ("predict nosuch text", "nosuch: no such folder"),

@@ -66,7 +66,7 @@ def test_errors_that_end_a_run():
         (found,) = checks_run.check_failure(error, parameters=parameters)
         assert found.name == "out_of_memory"
         assert found.fix == {"BATCH_SIZE": 8, "GRADIENT_ACCUMULATION": 4}
-    error = TrainingError("memory is too small for a single row: lower MAX_LENGTH.")
+    error = TrainingError("memory is too small for a single row", fix="lower MAX_LENGTH")
     error.__cause__ = MemoryError()
     (found,) = checks_run.check_failure(error, parameters=parameters)
     assert (found.name, found.fix) == ("out_of_memory", {"MAX_LENGTH_FACTOR": 0.5})

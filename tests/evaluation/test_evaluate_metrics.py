@@ -182,8 +182,8 @@ def test_seqevals_results_are_plain_numbers():
 @pytest.mark.parametrize(
     ("predictions", "references", "message"),
     [
-        ([["O"], ["B-PER", "LOC"]], [["O"], ["O", "O"]], "sentence 2: 'LOC' is no tag"),
-        ([["O"]], [["PER"]], "sentence 1: 'PER' is no tag"),
+        ([["O"], ["B-PER", "LOC"]], [["O"], ["O", "O"]], "sentence 2: 'LOC' is not a tag"),
+        ([["O"]], [["PER"]], "sentence 1: 'PER' is not a tag"),
         ([["O"], ["O"]], [["O"], ["O", "O"]], "sentence 2: 1 predicted tags for 2 words"),
         ([], [], "0 predicted sentences for 0"),
     ],
@@ -229,7 +229,7 @@ def test_metrics_of_the_same_inputs_combine():
 def test_metrics_of_other_inputs_are_computed_one_by_one_and_joined():
     # `combine` gives every metric the same inputs; if their form is wrong, it says so and gives no numbers.
     tags, answers = {"predictions": PREDICTED, "references": TRUE}, squad([("Ada", ["Ada"])])
-    with pytest.raises(DataError, match="'id' is no tag"):
+    with pytest.raises(DataError, match="'id' is not a tag"):
         evaluate.combine([Squad(**QUICK), Seqeval(**QUICK)]).compute(**answers)
     with pytest.raises(ValueError, match="don't match the expected format"):
         evaluate.combine([Seqeval(**QUICK), Squad(**QUICK)]).compute(**tags)
