@@ -232,7 +232,7 @@ def test_data_is_found_where_it_lay_as_seen_from_the_run(left, tmp_path):
 def test_data_is_found_next_to_the_run(left, tmp_path):
     left("mine.csv")
     shutil.move(tmp_path / "project/results", tmp_path / "sent")
-    with pytest.raises(DataError, match=r"mine\.csv: no such file here, nor where it was, nor next to the run"):
+    with pytest.raises(DataError, match=r"no file 'mine\.csv' here, nor where it was, nor next to the run"):
         runs.read(tmp_path / "sent/run")
     shutil.move(tmp_path / "project/mine.csv", tmp_path / "sent/run")
     assert runs.read(tmp_path / "sent/run").parameters["DATA"] == "sent/run/mine.csv"
@@ -248,7 +248,7 @@ def test_data_elsewhere_on_the_machine_is_found_and_no_record_or_card_says_where
         assert path.name == records.PLACES or str(data.parent).encode() not in path.read_bytes(), path
     assert runs.read(folder).parameters["DATA"] == "elsewhere/mine.csv"
     shutil.move(data, tmp_path / "there.csv")
-    with pytest.raises(DataError, match="no such file here"):
+    with pytest.raises(DataError, match=r"no file 'mine\.csv' here"):
         runs.read(folder)
     assert runs.read(folder, source=str(tmp_path / "there.csv")).parameters["DATA"] == str(tmp_path / "there.csv")
 

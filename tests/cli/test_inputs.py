@@ -33,7 +33,7 @@ REFUSED = [
         "evaluate moved",
         "moved: no file 'tickets.csv' here, nor where it was, nor next to the run; say where its data lies by",
     ),
-    ("compare moved moved", "moved: tickets.csv: no such file here"),
+    ("compare moved moved", "moved: no file 'tickets.csv' here"),
     ("predict nosuch text", "nosuch: no such folder"),
     ("predict moved --file missing.csv", "missing.csv: no such file"),
     ("predict moved two.csv", "two.csv: is the name of a file, not a text; name it by --file"),
