@@ -341,7 +341,7 @@ def test_a_run_is_read_from_elsewhere_where_nothing_is_written(at_home, tmp_path
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert cli.main(["evaluate", str(tmp_path / "copied")]) == 2
-    assert "tickets.csv: no such file" in (error := capsys.readouterr().err)
+    assert "no file 'tickets.csv' here" in (error := capsys.readouterr().err)
     assert "ay where its data lies by" in error
     assert printed(capsys, "evaluate", tmp_path / "copied", data="../moved.csv").startswith("accuracy")
     assert printed(capsys, "diagnose", tmp_path / "copied", data="../moved.csv")

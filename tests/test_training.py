@@ -136,7 +136,7 @@ def test_weights_that_are_not_finite_stop_the_run(tiny_bert, encoded, tokenizer,
     trainer = make(tiny_bert, encoded, tokenizer, tmp_path, logging_steps=1)
     with torch.no_grad():
         trainer.model.classifier.weight.fill_(math.nan)
-    with pytest.raises(TrainingError, match=r"loss is nan at step 1.*learning rate \(it is 0.001\)"):
+    with pytest.raises(TrainingError, match=r"loss is nan at step 1.*LEARNING_RATE \(it is 0.001\)"):
         trainer.train()
 
 

@@ -159,7 +159,7 @@ def test_evaluation_and_prediction_are_in_the_users_units(tiny_bert, tokenizer, 
 
 
 def test_a_scale_for_several_outputs_is_refused(tiny_bert):
-    with pytest.raises(ModelError, match="2 outputs, not one: load it with num_labels=1"):
+    with pytest.raises(ModelError, match="2 outputs, not one; load it with num_labels=1"):
         models.load_model(str(tiny_bert), BertForSequenceClassification, target_mean=3.0, target_deviation=2.0)
 
 
