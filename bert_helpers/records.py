@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -113,8 +112,8 @@ class Record:
     def headline(self) -> dict[str, Score]:
         """Return the first three metrics; in a record of several tasks, the first of each."""
         plain = [name for name in self.metrics if "/" not in name]
-        of_tasks = groupby(self.metrics, key=lambda name: name.split("/")[0])
-        return {name: self.metrics[name] for name in plain[:3] or [next(names) for _, names in of_tasks]}
+        firsts = {name.split("/")[0]: name for name in reversed(self.metrics)}  # a task's metrics may lie apart
+        return {name: self.metrics[name] for name in self.metrics if name in (plain[:3] or firsts.values())}
 
 
 def make(

@@ -80,6 +80,8 @@ def test_the_headline_is_three_metrics_or_the_first_of_each_task():
     names = ["f1", "PER/f1", "precision", "recall", "token_accuracy"]
     assert list(Record(dict.fromkeys(names, SCORE), {}, {}).headline()) == ["f1", "precision", "recall"]
     assert list(SEVERAL.headline()) == ["classification/accuracy", "qa/f1"]
+    apart = dict.fromkeys(["classification/f1", "qa/f1", "classification/transfer/f1"], SCORE)  # as notebook 3 has them
+    assert list(Record(apart, {}, {}).headline()) == ["classification/f1", "qa/f1"]
 
 
 def test_an_old_record_that_names_no_task_is_read(tmp_path):
