@@ -73,24 +73,30 @@ def born(bert, folder):
 
 
 def main(bert, folder, kills):
-    draw, lives, killed, same = random.Random(0), 0, 0, []
-    reference = folder / "undisturbed"
+    draw, all_lives, killed, same = random.Random(0), 0, 0, []
+    reference, start = folder / "undisturbed", time.monotonic()
     os.waitpid(born(bert, reference), 0)
+    whole = time.monotonic() - start  # seconds of a life that nobody ends
     while killed < kills:
-        run = folder / f"run{len(same)}"
+        run, lives = folder / f"run{len(same)}", 0
         while not (run / "final.safetensors").exists():
-            child, lives = born(bert, run), lives + 1
-            end = time.monotonic() + draw.uniform(0.3, 4.0) * (1 + lives / 10)  # so that some survive under load too
+            child, lives, start = born(bert, run), lives + 1, time.monotonic()
+            # Measured in whole lives, so that some are killed on a fast machine and some survive on a slow one; longer
+            # with each life of a run, should the machine have become slower.
+            end = start + whole * draw.uniform(0.1, 1.1) * (1 + lives / 10)
             while (over := os.waitpid(child, os.WNOHANG)[0] == child) is False and time.monotonic() < end:
                 time.sleep(0.005)
             if not over:
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 killed += 1
+            elif lives == 1:
+                whole = time.monotonic() - start
         weights = [(place / "final.safetensors").read_bytes() for place in (run, reference)]
         histories = [json.loads((place / "history.json").read_text()) for place in (run, reference)]
         same.append(weights[0] == weights[1] and histories[0] == histories[1])
-    print(json.dumps({"lives": lives, "killed": killed, "runs": len(same), "same": sum(same)}))
+        all_lives += lives
+    print(json.dumps({"lives": all_lives, "killed": killed, "runs": len(same), "same": sum(same)}))
 
 
 if __name__ == "__main__":
