@@ -174,7 +174,7 @@ def test_what_a_measure_declares_of_its_metrics_is_true(kind):
         assert (best[name] < values[name]) == (name in kind.lower_is_better), name
         for runs in ({"poor": poor, "good": perfect}, {"good": perfect, "poor": poor}):
             told = comparison.compare(*runs.values(), metric=name, names=tuple(runs), n_resamples=200)
-            assert told.sentence.endswith("good is better, beyond what the choice of these 60 examples explains.")
+            assert told.sentence.endswith("in favour of good, beyond what the choice of these 60 examples explains.")
 
 
 @each_measure

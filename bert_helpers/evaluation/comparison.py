@@ -70,15 +70,17 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 def _sentence(row: pd.Series, names: tuple[str, str], only: tuple[int, int] | None, measure: Measure) -> str:
     """Say which run is better; `only` counts the examples that only the first, or only the second, gets right."""
-    real, figures = [row["low"] > 0 or row["high"] < 0], f"95% interval {row['low']:+.3f} to {row['high']:+.3f}"
+    real = [row["low"] > 0 or row["high"] < 0]
+    figures = f"difference {row['difference']:+.3f}, 95% interval {row['low']:+.3f} to {row['high']:+.3f}"
     if only is not None:
         p = mcnemar(*only)
         real.append(p < 0.05)
         figures += f"; McNemar p = {p:.2g}: only {names[0]} right {only[0]} times, only {names[1]} {only[1]}"
-    what = f"{row.name} is {row[names[0]]:.3f} for {names[0]}, {row[names[1]]:.3f} for {names[1]} ({figures})"
+    what = f"{row.name} is {row[names[0]]:.3f} for {names[0]} and {row[names[1]]:.3f} for {names[1]} ({figures})"
     if all(real):
         better = names[int((row["difference"] > 0) != (row.name in measure.lower_is_better))]
-        return f"{what}: {better} is better, beyond what the choice of these {measure.examples} examples explains."
+        size = f"beyond what the choice of these {measure.examples} examples explains"
+        return f"{what}: the difference is in favour of {better}, {size}."
     how_sure = "is on the edge of chance" if any(real) else "may well be chance"
     return f"{what}: on these {measure.examples} examples the difference {how_sure}."
 

@@ -50,6 +50,15 @@ def _figure(
     return figure, list(axes)
 
 
+def _grid(count: int) -> tuple[Figure, list]:
+    """Return a figure of `count` small axes, three in a row, with one vertical scale."""
+    rows = -(-count // 3)
+    figure, axes = _figure(9.3, 2.3 * rows, 3, rows, sharey=True)
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return figure, axes[:count]
+
+
 def _legend_above(figure: Figure, axis: Axes, *, columns: int, fontsize: str = "small") -> None:
     """Put the legend of one axis above all axes, where it covers no line."""
     lines = axis.get_legend_handles_labels()
@@ -107,19 +116,20 @@ def learning_rate_range(table: pd.DataFrame, *, chosen: float | None = None) -> 
     axis.plot(table.learning_rate, table.loss, color="grey", linewidth=0.8, alpha=0.6, label="loss of a batch")
     axis.plot(table.learning_rate, table.smoothed, color=BLUE, label="smoothed")
     if chosen:
-        axis.axvline(chosen, color=ORANGE, linestyle="--", label=f"chosen: {chosen:.1g}")
+        turn = table.loc[table.smoothed.idxmin()]
+        axis.plot(turn.learning_rate, turn.smoothed, "o", color=BLUE, label=f"lowest: {turn.learning_rate:.1g}")
+        axis.axvline(chosen, color=ORANGE, linestyle="--", label=f"chosen, a tenth of it: {chosen:.1g}")
     axis.set(xlabel="learning rate", ylabel="training loss", xscale="log", title="Learning-rate range test")
     axis.legend(frameon=False)
     return figure
 
 
-def small_multiples(histories: Mapping[str, pd.DataFrame], *, chance: float | None = None, columns: int = 3) -> Figure:
+def small_multiples(histories: Mapping[str, pd.DataFrame], *, chance: float | None = None) -> Figure:
     """Show how faulty runs differ from a sound one: both losses of each `training.history`, on one scale.
 
     A dotted line marks `chance`, the loss of guessing.
     """
-    rows = -(-len(histories) // columns)
-    figure, axes = _figure(3.1 * columns, 2.3 * rows, columns, rows, sharey=True)
+    figure, axes = _grid(len(histories))
     for axis, (name, history) in zip(axes, histories.items(), strict=False):
         for split, colour, marker in SPLITS:
             axis.plot(history.index, history[f"{split}_loss"], color=colour, marker=marker, markersize=3, label=split)
@@ -128,8 +138,6 @@ def small_multiples(histories: Mapping[str, pd.DataFrame], *, chance: float | No
         axis.set_title(*_literal([name]), fontsize="medium")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes[0].set_ylim(bottom=0)  # shared by all axes, once all are drawn
-    for axis in axes[len(histories) :]:
-        axis.set_visible(False)
     _legend_above(figure, axes[0], columns=3, fontsize="medium")
     figure.supxlabel("epoch", fontsize="medium")
     figure.supylabel("loss", fontsize="medium")
@@ -227,23 +235,18 @@ def type_confusion(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
 def reliability_diagram(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Show whether 80% confidence means right 80% of the time: one or two `calibration.reliability` tables by name.
 
-    A panel below shows the rows of each bin; most are usually nearly certain.
+    The bins have equally many rows, so points are close together where most rows are.
     """
-    figure = Plot(figsize=(5.6, 5.2), layout="constrained", facecolor="white")
-    axis, counts = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-    lowest = min(table.confidence.min() for table in tables.values())
+    figure, (axis,) = _figure(width=5.6, height=4.2)
     axis.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1, label="perfectly calibrated")
     for (name, table), colour, marker in zip(tables.items(), (BLUE, ORANGE), ("o", "s"), strict=False):
         errors = [(table.accuracy - table.low).clip(lower=0), (table.high - table.accuracy).clip(lower=0)]
         label = f"{_literal([name])[0]}, 95% intervals"
         axis.errorbar(table.confidence, table.accuracy, errors, color=colour, marker=marker, capsize=2, label=label)
-        counts.vlines(table.confidence, 0, table.rows, color=colour, linewidth=3, alpha=0.6)
-    axis.set(xlim=(np.floor(20 * lowest) / 20, 1.01), ylim=(0, 1.02), ylabel="accuracy in the bin")
+    left, bottom = (min(table[name].min() for table in tables.values()) for name in ("confidence", "low"))
+    axis.set(xlim=(np.floor(20 * left) / 20, 1.01), ylim=(np.floor(20 * bottom) / 20, 1.02))
+    axis.set(xlabel="mean confidence in the bin", ylabel="accuracy in the bin")
     axis.legend(frameon=False, loc="lower right", fontsize="small")
-    counts.set(xlabel="mean confidence in the bin", ylabel="rows")
-    counts.set_ylim(bottom=0)
-    for part in (axis, counts):
-        part.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -281,14 +284,19 @@ def label_thresholds(
     logits: np.ndarray, labels: np.ndarray, thresholds: Sequence[float], names: Sequence[str]
 ) -> Figure:
     """Show each label's F1 by threshold, and the fitted threshold, on the rows that it was fitted on."""
-    figure, (axis,) = _figure()
+    figure, axes = _grid(len(names))
     grid = np.linspace(0.01, 0.99, 99)
-    for number, (name, curve) in enumerate(zip(_literal(names), f1_curves(logits, labels, logit(grid)), strict=True)):
-        (line,) = axis.plot(grid, curve, color=f"C{number}", label=name)
-        axis.plot(thresholds[number], np.interp(thresholds[number], grid, curve), "o", color=line.get_color())
-    axis.axvline(0.5, color="grey", linestyle="--", linewidth=1)
-    axis.set(xlabel="threshold (dots: fitted; dashes: 0.5)", ylabel="F1", ylim=(0, 1.02), title="F1 by threshold")
-    axis.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    for axis, name, curve, chosen in zip(
+        axes, _literal(names), f1_curves(logits, labels, logit(grid)), thresholds, strict=False
+    ):
+        axis.plot(grid, curve, color=BLUE, label="F1")
+        axis.plot(chosen, np.interp(chosen, grid, curve), "o", color=ORANGE, label="fitted threshold")
+        axis.axvline(0.5, color="grey", linestyle="--", linewidth=1, label="threshold 0.5")
+        axis.set_title(name, fontsize="medium")
+        axis.set_ylim(0, 1.02)
+    _legend_above(figure, axes[0], columns=3, fontsize="medium")
+    figure.supxlabel("threshold", fontsize="medium")
+    figure.supylabel("F1", fontsize="medium")
     return figure
 
 

@@ -88,7 +88,7 @@ def test_identical_runs_may_well_differ_by_chance(labels):
 def test_a_clearly_better_run_is_named(labels):
     weak, strong = run(labels, 0.5, 1), run(labels, 3, 2)
     result = compare(weak, strong, labels, names=("weak", "strong"), n_resamples=500)
-    assert result.sentence.endswith("strong is better, beyond what the choice of these 300 examples explains.")
+    assert result.sentence.endswith("in favour of strong, beyond what the choice of these 300 examples explains.")
     assert result.table.loc["accuracy", "low"] > 0
     assert result.table.loc["log_loss", "high"] < 0
     right = [x.argmax(axis=1) == labels for x in (weak, strong)]
@@ -96,7 +96,7 @@ def test_a_clearly_better_run_is_named(labels):
     assert f"only weak right {only_weak} times, only strong {only_strong}" in result.sentence
     assert result.p_value == comparison.mcnemar(only_weak, only_strong) < 1e-6
     turned = compare(strong, weak, labels, names=("strong", "weak"), n_resamples=500)
-    assert turned.sentence.endswith("strong is better, beyond what the choice of these 300 examples explains.")
+    assert turned.sentence.endswith("in favour of strong, beyond what the choice of these 300 examples explains.")
     assert turned.table.loc["accuracy", "high"] < 0
 
 
@@ -120,7 +120,7 @@ def test_regression_runs_compare_by_pearson():
     assert result.p_value is None
     assert "McNemar" not in result.sentence
     assert result.sentence.startswith("pearson is ")
-    assert result.sentence.endswith("second is better, beyond what the choice of these 200 examples explains.")
+    assert result.sentence.endswith("in favour of second, beyond what the choice of these 200 examples explains.")
     expected = [np.corrcoef(x, scores)[0, 1] for x in (far, close)]
     assert result.table.loc["pearson", ["first", "second"]].tolist() == pytest.approx(expected)
     assert result.table.loc["mse", "high"] < 0
@@ -133,15 +133,15 @@ def test_question_answering_runs_compare_by_f1():
     result = compare(half, whole, references, measure=AnswerMeasure, n_resamples=500)
     assert result.p_value is None
     assert result.table.loc["exact_match", ["first", "second"]].tolist() == pytest.approx([2 / 3, 1])
-    assert result.sentence.startswith("f1 is 0.667 for first, 1.000 for second")
-    assert result.sentence.endswith("second is better, beyond what the choice of these 60 examples explains.")
+    assert result.sentence.startswith("f1 is 0.667 for first and 1.000 for second")
+    assert result.sentence.endswith("in favour of second, beyond what the choice of these 60 examples explains.")
 
 
 def test_the_sentence_is_about_the_metric_asked_for(labels):
     weak, strong = run(labels, 0.5, 1), run(labels, 3, 2)
     result = compare(weak, strong, labels, metric="log_loss", names=("weak", "strong"), n_resamples=300)
     assert result.sentence.startswith("log_loss is ")
-    assert result.sentence.endswith("strong is better, beyond what the choice of these 300 examples explains.")
+    assert result.sentence.endswith("in favour of strong, beyond what the choice of these 300 examples explains.")
     assert result.p_value is None  # McNemar's test is about right and wrong
 
 
