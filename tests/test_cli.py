@@ -304,7 +304,7 @@ def test_two_runs_are_compared_by_their_names(at_home, capsys):
     shutil.copytree("results/qa", "results/again", dirs_exist_ok=True)
     words = ("compare", "results/qa", "results/again")
     shown = json.loads(printed(capsys, *words, "--json"))
-    assert "for results/qa, " in shown["sentence"]
+    assert "for results/qa and " in shown["sentence"]
     assert "may well be chance" in shown["sentence"]
     assert shown["metrics"]["f1"]["difference"] == 0
     assert shown["metrics"]["f1"]["results/qa"] == shown["metrics"]["f1"]["results/again"]
