@@ -110,6 +110,13 @@ def test_attention_by_length_is_without_dropout_and_eager_attention_keeps_it(tin
             assert torch.equal(one, other) == same
 
 
+def test_another_device_keeps_its_dropout(monkeypatch):
+    monkeypatch.setattr(kernels, "sdpa_attention_forward", lambda *_, dropout, **more: (dropout, None))
+    for device, dropout in (("meta", 0.1), ("cpu", 0.0)):
+        query, longer = torch.rand(1, 4, 9, 8, device=device), torch.rand(1, 4, 12, 8, device=device)
+        assert kernels.attention_by_length(None, query, longer, longer, None, dropout=0.1)[0] == dropout
+
+
 def test_masks_that_differ_between_queries_are_left_to_sdpa(tiny_bert):
     model = load(tiny_bert).eval()
     query = torch.rand(1, 4, 9, 8)

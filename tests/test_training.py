@@ -132,11 +132,12 @@ def test_the_trainers_own_predict_shuffles_rows(tiny_bert, encoded, tokenizer, t
     assert stock.predict(encoded["train"]).label_ids.tolist() != encoded["train"]["labels"]
 
 
-def test_weights_that_are_not_finite_stop_the_run(tiny_bert, encoded, tokenizer, tmp_path):
-    trainer = make(tiny_bert, encoded, tokenizer, tmp_path, logging_steps=1)
+@pytest.mark.parametrize(("logged", "when"), [(1, "loss is nan at step 1"), (1000, "eval_train_loss is nan at step 3")])
+def test_weights_that_are_not_finite_stop_the_run(tiny_bert, encoded, tokenizer, tmp_path, logged, when):
+    trainer = make(tiny_bert, encoded, tokenizer, tmp_path, logging_steps=logged)
     with torch.no_grad():
         trainer.model.classifier.weight.fill_(math.nan)
-    with pytest.raises(TrainingError, match=r"loss is nan at step 1.*LEARNING_RATE \(it is 0.001\)"):
+    with pytest.raises(TrainingError, match=when + r".*LEARNING_RATE \(it is 0.001\)"):
         trainer.train()
 
 

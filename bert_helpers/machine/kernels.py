@@ -37,9 +37,11 @@ def attention_by_length(
 
     `query`, `key`, `value`: (batch, heads, tokens, head size); `attention_mask`: boolean (batch, 1, tokens, tokens),
     True = attend. Returns (batch, tokens, heads, head size). There is no attention dropout: see `quicken`. SDPA takes
-    over in all other cases: GPUs, masks that differ between queries (causal, local), padding before the text.
+    over in all other cases: GPUs (which keep dropout), masks that differ between queries (causal, local), padding
+    before the text.
     """
-    kwargs["dropout"] = 0.0
+    if query.device.type == "cpu":
+        kwargs["dropout"] = 0.0
     seen = None if attention_mask is None else attention_mask[:, 0, 0]
     # The mask is read last, because on a GPU every layer would wait for it.
     if query.device.type != "cpu" or query.shape != key.shape or not _is_of_padding(attention_mask):

@@ -150,6 +150,8 @@ class Task(ABC):
         """Return the function for the scores shown during training; None if logits need more than that to be scored."""
 
         def scores(prediction: EvalPrediction) -> dict[str, float]:
+            if not np.isfinite(prediction.predictions).all():
+                return {}  # nor is the loss finite, and `training.Trainer.log` raises an error that says so
             measure = self.measure(prediction.predictions, prediction.label_ids, None)
             return measure.values(measure.headline)
 
@@ -206,9 +208,10 @@ class Task(ABC):
 def class_losses(shares: np.ndarray, weights: np.ndarray, smoothing: float) -> tuple[float, float]:
     """Return the cross entropy, in nats, of always predicting the classes' shares, and the lowest one possible.
 
-    `weights` are those of the classes in the loss, to which `smoothing` applies as in PyTorch's `cross_entropy`.
+    A row's loss, with labels smoothed as in PyTorch's `cross_entropy`, counts with the weight of its class.
     """
-    targets = (1 - smoothing) * np.diag(weights) + smoothing / len(weights) * weights  # (a row's class, any class)
+    smoothed = (1 - smoothing) * np.eye(len(weights)) + smoothing / len(weights)
+    targets = weights[:, None] * smoothed  # (a row's class, any class)
     chance, each = (entr(rows).sum(axis=-1) - entr(rows.sum(axis=-1)) for rows in (shares @ targets, targets))
     return float(chance), float(shares @ each)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,9 +144,9 @@ def weights_of(text: str, labels: Sequence[int], names: Sequence[str]) -> np.nda
     """Return the weight of each class according to CLASS_WEIGHTS; None for "none".
 
     "balanced" gives a class n / (classes * rows of the class) for n rows, which is 1 on average over rows, so that all
-    classes count the same: scikit-learn's rule, after King and Zeng (2001). Otherwise names and numbers, "spam: 5,
-    other: 1", also in Python's or JSON's notation; the weight of other classes is 1. Raises ParameterError for an
-    unknown class, or a weight that is not a number above 0.
+    classes count the same: scikit-learn's rule, after King and Zeng (2001); a class without rows gets 1. Otherwise
+    names and numbers, "spam: 5, other: 1", also in Python's or JSON's notation; the weight of other classes is 1.
+    Raises ParameterError for an unknown class, or a weight that is not a number above 0.
 
     >>> weights_of("balanced", [0, 0, 0, 1], ["a", "b"]).round(2).tolist()
     [0.67, 2.0]
@@ -155,7 +154,8 @@ def weights_of(text: str, labels: Sequence[int], names: Sequence[str]) -> np.nda
     if text == "none":
         return None
     if text == "balanced":
-        return len(labels) / (len(names) * np.maximum(np.bincount(labels, minlength=len(names)), 1))
+        counts = np.bincount(labels, minlength=len(names))
+        return np.where(counts > 0, len(labels) / (len(names) * np.maximum(counts, 1)), 1.0)
     weights, fix = np.ones(len(names)), f"write none, balanced, or {names[0]}: 2 for classes of {', '.join(names[:12])}"
     for part in text.strip("{} ").split(","):
         name, _, number = (side.strip(" '\"") for side in part.rpartition(":"))
@@ -168,15 +168,21 @@ def weights_of(text: str, labels: Sequence[int], names: Sequence[str]) -> np.nda
 def _losses(encoded: Dataset, config: PreTrainedConfig, class_weights: str, smoothing: float) -> tuple[float, float]:
     weights = weights_of(class_weights, encoded["labels"], class_names(config))
     shares = np.bincount(encoded["labels"], minlength=config.num_labels) / len(encoded)
-    return class_losses(shares, np.ones(len(shares)) if weights is None else np.asarray(weights), smoothing)
+    return class_losses(shares, np.ones(len(shares)) if weights is None else weights, smoothing)
 
 
 def weighted_loss(weights: Sequence[float], *, label_smoothing: float = 0.0) -> Callable[..., torch.Tensor]:
-    """Return cross entropy in which each row has its class's weight, as a `Trainer`'s `compute_loss_func`."""
+    """Return cross entropy in which each row has its class's weight, as a `Trainer`'s `compute_loss_func`.
+
+    PyTorch's `weight` would give the share of a smoothed label that goes to another class that class's weight: with a
+    ratio of 20 and smoothing 0.1, the best prediction for every row would be the rare class.
+    """
     import torch  # see tasks/base.py
     from torch.nn.functional import cross_entropy
 
-    total = partial(cross_entropy, label_smoothing=label_smoothing, reduction="sum")
+    def total(logits: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return weight[labels] @ cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+
     return mean_loss(total, weight=torch.tensor(weights, dtype=torch.float32))
 
 

@@ -194,12 +194,10 @@ for label in tag([{example}], truncation=True, max_length={length})[0]:
         return super().fits(config) and config.problem_type == "multi_label_classification"
 
     def chance_loss(self, encoded: Dataset, config: PreTrainedConfig, *, positive_weights: str = "none") -> float:
-        """Return the loss of always predicting each label's share: the mean of their entropies, in nats."""
+        """Return the loss of always predicting each label's weighted share, in nats: without weights, the entropies."""
         positive = np.mean(encoded["labels"], axis=0)
-        if positive_weights == "none":
-            return float(np.mean(entr(positive) + entr(1 - positive)))
-        weighted = positive * balanced_weights(encoded)  # equal to the share of negative rows: the prediction is 0.5
-        return float(np.log(2) * np.mean(weighted + (1 - positive)))
+        yes, no = positive * (balanced_weights(encoded) if positive_weights == "balanced" else 1), 1 - positive
+        return float(np.mean(entr(yes) + entr(no) - entr(yes + no)))
 
     def class_logits(self, output: PredictionOutput) -> tuple[np.ndarray, np.ndarray]:
         """Return every decision as one between two classes, no and yes: (rows * labels, 2) and (rows * labels,)."""

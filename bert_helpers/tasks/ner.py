@@ -151,6 +151,8 @@ print(tag("A text with names."))"""
         names = list(config.id2label.values())
 
         def scores(prediction: EvalPrediction) -> dict[str, float]:
+            if not np.isfinite(prediction.predictions).all():
+                return {}  # as in the base class
             pairs = zip(prediction.predictions, prediction.label_ids, strict=True)
             scored, gold = zip(*((row[labels != -100], labels[labels != -100]) for row, labels in pairs), strict=True)
             measure = entities.EntityMeasure(entities.legal_tags(scored, names), entities.named(gold, names))

@@ -260,6 +260,9 @@ def test_positive_rows_weigh_as_much_as_negative_ones(rows, tokenizer):
     guessing = transformers.modeling_outputs.SequenceClassifierOutput(logits=torch.zeros_like(logits))
     chance = TASK.chance_loss(encoded, config, positive_weights="balanced")
     assert float(loss(guessing, torch.tensor(hot))) == pytest.approx(chance, rel=1e-5)
+    lacking = Dataset.from_dict({"labels": [[*row, 0.0] for row in hot.tolist()]})  # one more, that no row has
+    found = TASK.chance_loss(lacking, config, positive_weights="balanced")
+    assert found == pytest.approx(chance * hot.shape[1] / (hot.shape[1] + 1))
 
 
 def test_a_new_head_begins_with_the_labels_shares(rows, tiny_bert, tmp_path):

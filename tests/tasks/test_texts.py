@@ -160,6 +160,7 @@ def test_balanced_weights_are_scikit_learns_and_given_ones_are_by_name():
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
     assert weights_of("balanced", labels, ["a", "b", "c"]) == pytest.approx(expected)
     assert weights_of("none", labels, ["a", "b", "c"]) is None
+    assert weights_of("balanced", [0, 0, 2, 2], ["a", "b", "c"]).tolist() == pytest.approx([2 / 3, 1, 2 / 3])
     for text in ("c: 5, a:0.5", "{'c': 5, 'a': 0.5}", '{"c": 5, "a": 0.5}'):
         assert weights_of(text, labels, ["a", "b", "c"]).tolist() == [0.5, 1, 5]
     for text in ("d: 2", "a: -1", "a: x", "a", "a: inf"):
@@ -183,7 +184,7 @@ def test_a_weighted_run_has_the_weighted_loss(weights, smoothing, small_dataset,
     logits = torch.randn(len(labels), 2, generator=torch.Generator().manual_seed(0))
     each = weights_of(weights, labels.tolist(), ["negative", "positive"])
     true = np.eye(2)[labels] * (1 - smoothing) + smoothing / 2
-    expected = -(true * each * log_softmax(logits.numpy(), axis=1)).sum() / len(labels)
+    expected = -(each[labels] * (true * log_softmax(logits.numpy(), axis=1)).sum(axis=1)).mean()
     found = run.trainer.compute_loss_func(SequenceClassifierOutput(logits=logits), labels)
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
@@ -197,7 +198,7 @@ def test_guessing_and_perfect_predictions_have_the_losses_of_pytorch(weights, sm
     each = torch.tensor(weights_of(weights, labels, ["a", "b"]) if weights != "none" else [1.0, 1.0]).double()
     logits = torch.stack([torch.zeros(5001), torch.linspace(-9, 9, 5001)], dim=1).double()
     per_row = torch.stack([
-        cross_entropy(logits, torch.full((5001,), label), each, reduction="none", label_smoothing=smoothing)
+        each[label] * cross_entropy(logits, torch.full((5001,), label), reduction="none", label_smoothing=smoothing)
         for label in labels
     ])  # fmt: skip  # (row, prediction)
     options = {"class_weights": weights, "label_smoothing": smoothing}
