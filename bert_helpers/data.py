@@ -21,6 +21,7 @@ from datasets.table import InMemoryTable
 from bert_helpers.errors import SHOWN, DataError, ParameterError, parameter
 from bert_helpers.parameters import column_parameter
 from bert_helpers.readers import tables
+from bert_helpers.readers.json_rows import parsed_cell
 from bert_helpers.readers.source import (
     SPLITS,
     Format,
@@ -108,9 +109,11 @@ def _is_unlabelled(split: Dataset, labels: Collection[str]) -> bool:
 def _one_label(split: Dataset, column: str) -> Dataset:
     """Unpack lists of one label, as annotation tools write them. Raises DataError for rows with several."""
     kind = split.features["label"]
-    if not isinstance(kind, (List, Json, dict)) or (isinstance(kind, List) and isinstance(kind.feature, ClassLabel)):
+    in_cells = kind == Value("string") and pc.any(pc.starts_with(split.with_format("arrow")[:]["label"], "{")).as_py()
+    is_list = isinstance(kind, (List, Json, dict)) and not isinstance(getattr(kind, "feature", None), ClassLabel)
+    if not is_list and not in_cells:
         return split
-    values = [value.get("choices", value) if isinstance(value, dict) else value for value in values_of(split, "label")]
+    values = [choices_in(value) for value in values_of(split, "label")]
     if several := [i for i, value in enumerate(values) if isinstance(value, list) and len(value) > 1]:
         fix = "train multilabel, which gives a text several labels, or keep one"
         raise bad_rows(split, several, column, "several labels", fix)
@@ -123,6 +126,16 @@ def _one_label(split: Dataset, column: str) -> Dataset:
         labels = pa.array([None if value is None else str(value) for value in values])
     note(split, "labels", "lists of one")
     return _replaced(split, "label", labels)
+
+
+def choices_in(value: object) -> object:
+    """Return the list in Label Studio's `{"choices": […]}`, also written out in a cell; other values unchanged.
+
+    >>> choices_in('{"choices": ["food", "price"]}')
+    ['food', 'price']
+    """
+    found = parsed_cell(value)
+    return found["choices"] if isinstance(found, dict) and "choices" in found else value
 
 
 def _numbers_as_texts(split: Dataset, field: str) -> Dataset:

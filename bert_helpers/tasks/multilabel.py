@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -13,7 +14,7 @@ import pandas as pd
 from datasets import ClassLabel, Dataset, DatasetDict, List
 from scipy.special import entr, expit
 
-from bert_helpers.data import CORRECT, bad_rows, in_splits, values_of
+from bert_helpers.data import CORRECT, bad_rows, choices_in, in_splits, values_of
 from bert_helpers.errors import DataError, parameter
 from bert_helpers.readers.json_rows import parsed_cell
 from bert_helpers.readers.source import note, source_name
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from transformers.trainer_utils import PredictionOutput
 
 DELIMITERS = ("|", ";", ",")  # between labels in one column
+TUPLE = re.compile(r"\s*(?:set)?\((.*,.*)?\)\s*", re.DOTALL)  # as Python writes one, or an empty set
 YES, NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no", ""}
 
 
@@ -265,7 +267,7 @@ def _of_lists(splits: Mapping[str, Dataset], column: str, delimiter: str) -> dic
         return {name: _with_missing_as_none(split) for name, split in splits.items()}
     values = {name: values_of(split, "labels") for name, split in splits.items()}
     for rows in values.values():
-        rows[:] = [parsed_cell(value) if str(value).lstrip().startswith("[") else value for value in rows]
+        rows[:] = [choices_in(_listed(value)) for value in rows]
     if _are_hot(list(chain(*values.values()))):
         values = {name: [np.flatnonzero(row).tolist() for row in rows] for name, rows in values.items()}
         for split in splits.values():
@@ -297,9 +299,15 @@ def _with_missing_as_none(split: Dataset) -> Dataset:
     return _with_labels(split.remove_columns("labels"), labels, split.features["labels"].feature.names)
 
 
+def _listed(value: object) -> object:
+    """Return the object, or the list, tuple or set as a list, that a cell writes out; other values unchanged."""
+    found = parsed_cell(TUPLE.sub(r"[\1]", value) if isinstance(value, str) else value)
+    return sorted(found, key=str) if isinstance(found, set) else value if isinstance(found, str) else found
+
+
 def _delimiter(values: Sequence[str], source: str, column: str) -> str:
     """Return which of DELIMITERS the values contain. Raises DataError if they contain two."""
-    values = [value for value in values if not value.strip().startswith("[")]
+    values = [value for value in values if not value.strip().startswith(("[", "{"))]
     found = [mark for mark in DELIMITERS if any(mark in value for value in values)]
     if len(found) > 1:
         problem = f"{' and '.join(map(repr, found))} occur between labels, or in their names"
@@ -312,9 +320,9 @@ def _names_of(value: object, delimiter: str) -> list[str] | None:
     """Return the labels of a row, each once, from a list or names separated by a delimiter; None for other values."""
     if value is None:
         return []
-    if isinstance(value, str) and value.strip().startswith("["):  # a list that cannot be parsed
-        return None
     if not isinstance(value, (list, tuple)):
+        if str(value).strip().startswith(("[", "{")):  # an object, or a list that cannot be parsed
+            return None
         value = str(value).split(delimiter) if delimiter else [value]
     if any(isinstance(part, (list, dict, float)) or part is None for part in value):
         return None

@@ -474,11 +474,14 @@ def test_annotators_who_differ_are_named(tmp_path):
     assert bad.value.rows == list(range(1, 41, 2))
 
 
-def test_several_labels_in_a_row_are_another_task(tmp_path):
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_several_labels_in_a_row_are_another_task(name, tmp_path):
     rows = [{"text": t, "label": ["a", "b"][: i % 2 + 1]} for i, t in enumerate(TEXTS)]
     write(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    cells = [{**row, "label": json.dumps({"choices": row["label"]}) if i % 2 else "a"} for i, row in enumerate(rows)]
+    pd.DataFrame(cells).to_csv(tmp_path / "a.csv", index=False)  # as Label Studio writes it
     with pytest.raises(DataError, match="several labels; train multilabel") as bad:
-        load(tmp_path / "a.jsonl")
+        load(tmp_path / name)
     assert bad.value.rows == list(range(2, 41, 2))
 
 

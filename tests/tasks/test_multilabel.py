@@ -35,6 +35,14 @@ def drawn(seed, rows=120, labels=4):
 # --- read --------------------------------------------------------------------------------------------------
 
 
+WRITTEN = {
+    "written lists": str,
+    "written tuples": lambda row: str(tuple(row)),
+    "written sets": lambda row: str(set(row)),
+    "written choices": lambda row: row[0] if len(row) == 1 else json.dumps({"choices": row}),  # Label Studio's CSV
+}
+
+
 def write(folder, form):
     """Return the same 30 rows in the ways in which people write several labels."""
     texts = [f"text {i}" for i in range(30)]
@@ -43,13 +51,12 @@ def write(folder, form):
         rows |= {name: [int(name in row) for row in LABELS] for name in NAMES}
     elif form in ("|", ";", ",", " / "):
         rows["labels"] = [form.join(row) for row in LABELS]
-    elif form == "written lists":
-        rows["labels"] = [str(row) for row in LABELS]
-    elif form == "lists":
+    elif form in WRITTEN:
+        rows["labels"] = [WRITTEN[form](row) for row in LABELS]
+    elif form in ("lists", "choices"):
         path = folder / "rows.jsonl"
-        path.write_text(
-            "".join(json.dumps({"text": t, "labels": r}) + "\n" for t, r in zip(texts, LABELS, strict=True))
-        )
+        made = [(row[0] if len(row) == 1 else {"choices": row}) if form == "choices" else row for row in LABELS]
+        path.write_text("".join(json.dumps({"text": t, "labels": r}) + "\n" for t, r in zip(texts, made, strict=True)))
         return path
     else:  # class numbers with names, as the Hub's GoEmotions
         path = folder / "rows.parquet"
@@ -61,7 +68,7 @@ def write(folder, form):
     return path
 
 
-@pytest.mark.parametrize("form", ["columns", "|", ";", ",", " / ", "written lists", "lists", "numbers"])
+@pytest.mark.parametrize("form", ["columns", "|", ";", ",", " / ", *WRITTEN, "lists", "choices", "numbers"])
 def test_labels_are_read_however_they_are_written(form, tmp_path):
     options = {"label_column": "obscene,spam, toxic"} if form == "columns" else {}
     options |= {"label_delimiter": "/"} if form == " / " else {}
@@ -103,6 +110,7 @@ def test_the_delimiter_that_was_assumed_is_noted_and_one_that_is_in_doubt_is_ask
     [
         ({"a": ["0", "2"], "b": ["1", "0"]}, {"label_column": "a,b"}, "a", 2, "neither 0 nor 1"),
         ({"labels": ["[1, ", "x"]}, {}, "labels", 1, "not a list of labels"),
+        ({"labels": ["x", '{"x": 1}']}, {}, "labels", 2, "not a list of labels"),
         ({"labels": ["", ""]}, {}, "labels", None, "no training row has a label"),
     ],
 )
