@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import islice, pairwise
+from itertools import accumulate, chain, islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ SEPARATORS = ("\t", " ", ",", ";", "|")
 HEAD = 1_000  # lines that decide how columns are separated
 # Names of the columns in headers
 WORDS = re.compile("words?|tokens?|form|text")
-TAGS = re.compile("(ner_?)?(tags?|labels?)|ner?|entity|iob|bio")
+TAGS = re.compile("(ner_?|word_)?(tags?|labels?)|ner?|entity|iob|bio")
 SENTENCES = {"sentence #", "sentence", "sentence_id", "sent_id", "sent", "doc_id"}
 # Types of phrases: CoNLL-2000 and 2003 have a column of these besides the entities
 CHUNKS = {"NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"}
@@ -60,8 +60,9 @@ def read_conll(path: Path, reading: Reading) -> Dataset:
     Separators are tabs, blanks, commas (quoted as in CSV), semicolons or bars. A sentence ends at a blank line, where
     the numbers of words start again, and where a column changes that is constant within a sentence. A header,
     `-DOCSTART-` and comments (# without a tag) are skipped. Tags are found by their form; of several levels, the first,
-    outer one is taken. A column can be named by its name in the header, or by its number from 1. Raises DataError with
-    all lines that have the same kind of fault as the first.
+    outer one is taken. Rows may be whole sentences, with blanks between words and blanks or commas between tags. A
+    column can be named by its name in the header, or by its number from 1. Raises DataError with all lines that have
+    the same kind of fault as the first.
     """
     text = text_of(path, reading).decode()
     try:
@@ -89,7 +90,18 @@ def _read(text: str, source: str, reading: Reading) -> Dataset:
     if "" in words:
         bad = [number for number, word in zip(rows.numbers, words, strict=True) if not word]
         raise DataError("the word is empty", source=source, row=bad, unit="line", fix="fill it or delete the line")
-    borders = [*(i for i, begin in enumerate(begins) if begin), len(words)]
+    borders, numbers = [*(i for i, begin in enumerate(begins) if begin), len(words)], rows.numbers
+    parts = {tag: tag.replace(",", " ").split() for tag in {*labels}}
+    if any(len(tags) > 1 and all(map(LOOKS.fullmatch, tags)) for tags in parts.values()):
+        sentences, tags = [word.split() for word in words], [parts[tag] for tag in labels]
+        counts = {number: (len(s), len(t)) for number, s, t in zip(numbers, sentences, tags, strict=True)}
+        if bad := [number for number, (one, other) in counts.items() if one != other]:
+            problem = "{} words but {} tags".format(*counts[bad[0]])
+            raise DataError(problem, source=source, row=bad, unit="line", fix="correct the row")
+        borders = [0, *accumulate(map(len, sentences))]
+        numbers = np.repeat(numbers, np.diff(borders))
+        words, labels = list(chain(*sentences)), list(chain(*tags))
+        reading.assume("rows", "sentences, with a tag for each word between blanks")
     if how == "brackets":
         labels = [tag for a, b in pairwise(borders) for tag in schemes.read_brackets(labels[a:b])]
     titles = names or [str(i + 1) for i in range(len(rows.columns))]
@@ -102,7 +114,7 @@ def _read(text: str, source: str, reading: Reading) -> Dataset:
     for what, value in assumed.items():
         if value:
             reading.assume(what, value)
-    columns = {"tokens": pa.array(words), "ner_tags": pa.array(labels), LINES: pa.array(rows.numbers, pa.int32())}
+    columns = {"tokens": pa.array(words), "ner_tags": pa.array(labels), LINES: pa.array(numbers, pa.int32())}
     lists = {name: pa.ListArray.from_arrays(pa.array(borders, pa.int32()), flat) for name, flat in columns.items()}
     return to_dataset(pa.table(lists), builder_name=NAME)
 
@@ -190,7 +202,7 @@ def _header(fields: list[str], tokens: str, tags: str, header: str) -> list[str]
     """Return the first line's fields if they name a column of words and one of tags, or if `header` says so."""
     is_named = all(
         any(field == name or usual.fullmatch(field.lower()) for field in fields)
-        for name, usual in ((tokens, WORDS), (tags, TAGS))
+        for name, usual in ((tokens, re.compile(f"{WORDS.pattern}|sentence")), (tags, TAGS))
     )
     return fields if header == "yes" or (header != "no" and is_named) else []
 

@@ -254,6 +254,7 @@ def test_numbers_that_are_the_only_words_are_words_and_others_are_refused(tmp_pa
         ("Anna\tB-PER\nLee\nsings\nO\n", [2, 3, 4], "1 columns, where the file has 2"),
         ("Anna N B-PER\nLee I-PER\nsings V O\n", [2], "2 columns, where the file has 3"),
         ("Anna\tB-PER\n\tO\nsings\tO\n\tO\n", [2, 4], "the word is empty"),
+        ("text,tag\nAnna sings,B-PER O\nAnna,B-PER O\nLee,O O\n", [3, 4], "1 words but 2 tags"),
         ("Anna\nLee\n", [1], "'Anna' does not end in a tag"),
         ("Anna sings well\nin the rain\n", [1], "'Anna sings well' does not end in a tag"),
     ],

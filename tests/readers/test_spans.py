@@ -164,6 +164,9 @@ LISTS = {
     "kaggle.csv": (["Sentence #", "Sentence", "Tag"], lambda w, t: [1, " ".join(w), str(t)], ","),
     "python.csv": (["tokens", "ner_tags"], lambda w, t: [str(w), str(t)], ","),
     "numpy.csv": (["tokens", "tags"], lambda w, t: [str(np.array(w)), str(np.array(t))], ","),
+    "blanks.csv": (["text", "labels"], lambda w, t: [" ".join(w), " ".join(t)], ","),
+    "commas.csv": (["id", "sentence", "word_labels"], lambda w, t: [7, " ".join(w), ",".join(t)], ","),
+    "blanks.tsv": (["Sentence", "Tags"], lambda w, t: [" ".join(w), " ".join(t)], "\t"),
     "json.tsv": (["words", "labels"], lambda w, t: [json.dumps(w), json.dumps(t)], "\t"),
 }
 
