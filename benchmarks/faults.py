@@ -623,6 +623,7 @@ def check_after_training(setup: Setup, encoded: DatasetDict, trainer: Trainer) -
         learning_rate=setup.parameters["LEARNING_RATE"],
         weight=models.weight_size(models.load_model(MODEL, task.model_class)),
         classes=classes,
+        losses=checks_run.row_losses(trainer, output) if task.has_classes else None,
         rate=RATE[trainer.args.bf16],
     )
 
@@ -650,7 +651,8 @@ def score(setup: Setup, test: Dataset, tokenizer: BertTokenizerFast, trainer: Tr
         measure = spec.measure(predictions, truth, test)
     values = measure.values()
     if setup.task == "ner":
-        values["log_loss"] = checks_run.row_losses(output.predictions, output.label_ids).mean()
+        losses, words = checks_run.row_losses(trainer, output)
+        values["log_loss"] = np.average(losses, weights=words)
     return values
 
 

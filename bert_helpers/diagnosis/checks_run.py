@@ -11,6 +11,10 @@ import torch
 from datasets import Dataset
 from scipy.special import log_softmax
 from scipy.stats import chi2
+from torch.nn.functional import binary_cross_entropy_with_logits
+from transformers import Trainer
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.trainer_pt_utils import LabelSmoother
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers.diagnosis.findings import FALSE_ALARM, Evidence, Finding, check
@@ -149,15 +153,17 @@ def _not_learned(
 
 
 @check
-def check_fit(history: pd.DataFrame, losses: np.ndarray) -> Iterator[Finding]:
+def check_fit(history: pd.DataFrame, losses: np.ndarray, counts: np.ndarray | int = 1) -> Iterator[Finding]:
     """Find `overfitting`: the validation loss rose well above its lowest, and the training loss is far below it.
 
-    `history` is from `training.history`. The spread of `losses`, the final loss of each validation row (`row_losses`),
-    shows how far the mean could rise by chance.
+    `history` is from `training.history`. The spread of `losses`, the final loss of each validation row, shows how far
+    their mean could rise by chance; `counts` are the labels of each row, by which it is weighted (`row_losses`).
     """
     train, last = history.train_loss.iloc[-1], history.validation_loss.iloc[-1]
     lowest, best = history.validation_loss.min(), history.validation_loss.idxmin()
-    error = float(np.std(losses, ddof=1) / math.sqrt(len(losses)))
+    counts = np.broadcast_to(counts, losses.shape)
+    off = counts * (losses - np.average(losses, weights=counts))
+    error = float(np.std(off, ddof=1) / math.sqrt(len(off)) / counts.mean())  # of a ratio of two means
     if min(last - lowest, last - train) > 2 * error:
         yield Finding(
             "overfitting",
@@ -169,11 +175,19 @@ def check_fit(history: pd.DataFrame, losses: np.ndarray) -> Iterator[Finding]:
         )
 
 
-def row_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the cross-entropy in nats of each row, or of each word (two-dimensional labels; -100 is left out)."""
-    logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
-    kept = labels >= 0
-    return -np.take_along_axis(log_softmax(logits[kept], axis=-1), labels[kept][:, None], axis=-1)[:, 0]
+def row_losses(trainer: Trainer, output: PredictionOutput) -> tuple[np.ndarray, np.ndarray]:
+    """Return each row's own loss in nats, and its number of labels (of a sentence: of labelled words).
+
+    Like the losses in the history, these are weighted and smoothed if those that were trained on are.
+    """
+    logits, labels = map(torch.from_numpy, output[:2])
+    plain = LabelSmoother(epsilon=0.0)  # cross entropy
+    if labels.shape == logits.shape:  # several labels per row
+        plain = lambda output, labels: binary_cross_entropy_with_logits(output.logits, labels)  # noqa: E731
+    loss = trainer.compute_loss_func or trainer.label_smoother or plain
+    rows = zip(logits.split(1), labels.split(1), strict=True)
+    losses = [float(loss(SequenceClassifierOutput(logits=row), label)) for row, label in rows]
+    return np.array(losses), (labels != -100).reshape(len(labels), -1).sum(dim=1).numpy()
 
 
 @check
@@ -185,7 +199,8 @@ def check_confidence(logits: np.ndarray, labels: np.ndarray) -> Iterator[Finding
     """
     logits, labels = check_classification(logits, labels)
     temperature = fit_temperature(logits, labels)
-    gain = 2 * float(np.sum(row_losses(logits, labels) - row_losses(logits / temperature, labels)))
+    chances = [log_softmax(values, axis=1)[np.arange(len(labels)), labels] for values in (logits, logits / temperature)]
+    gain = 2 * float(np.sum(chances[1] - chances[0]))
     sure, right = float(probabilities(logits).max(axis=1).mean()), np.mean(logits.argmax(axis=1) == labels)
     if temperature > TEMPERATURE and gain > chi2.isf(FALSE_ALARM, 1):
         reason = "at 1.5, a probability of 95% should be 88%; likelihood-ratio test passed"
@@ -309,19 +324,20 @@ def check_run(
     weight: float = WEIGHT,
     usual: float | None = None,
     classes: tuple[np.ndarray, np.ndarray] | None = None,
+    losses: tuple[np.ndarray, np.ndarray] | None = None,
     rate: float | None = None,
 ) -> Iterator[Finding]:
     """Run the checks of a finished run.
 
     `classes` are logits and labels of the validation rows, if there are classes; logits have the shape (rows, classes),
-    or (rows, tokens, classes) for tagged words. The others are as in `check_history` and `check_speed`.
+    or (rows, tokens, classes) for tagged words. `losses` are their `row_losses`. The others are as in `check_history`
+    and `check_speed`.
     """
     how = {"lowest": lowest, "learning_rate": learning_rate, "weight": weight, "usual": usual}
     yield from check_history(log_history, chance=chance, **how)
-    if classes is not None and np.isfinite(classes[0]).all():
-        if len(history) > 1:
-            yield from check_fit(history, row_losses(*classes))
-        if np.ndim(classes[0]) == 2:
-            yield from check_confidence(*classes)
+    if losses is not None and np.isfinite(losses[0]).all() and len(history) > 1:
+        yield from check_fit(history, *losses)
+    if classes is not None and np.isfinite(classes[0]).all() and np.ndim(classes[0]) == 2:
+        yield from check_confidence(*classes)
     if rate:
         yield from check_speed(log_history, rate=rate)

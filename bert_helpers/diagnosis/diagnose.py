@@ -49,6 +49,7 @@ def diagnose(
         weight=models.initial_weight_size(run.trainer.model),
         usual=checks_model.usual_rate(run.trainer.model),
         classes=task.class_logits(run.validation),
+        losses=checks_run.row_losses(run.trainer, run.validation) if task.has_classes else None,
         rate=rate,
     )
     if hasattr(config, "thresholds"):

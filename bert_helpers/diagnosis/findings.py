@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-FALSE_ALARM = 1e-3  # of each statistical test: about 20 tests per run raise a false alarm in 2% of fault-free runs
+# Of each test of significance. `overfitting` asks for two standard errors, and what is gained by a fitted threshold
+# for a 95% interval above 0; both also ask that the effect is large enough to matter.
+FALSE_ALARM = 1e-3
 
 
 class Kind(NamedTuple):

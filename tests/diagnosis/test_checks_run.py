@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from made_up import history, log, names
-from scipy.special import log_softmax
 
-from bert_helpers import TrainingError
+from bert_helpers import TrainingError, runs
 from bert_helpers.diagnosis import checks_run
+from bert_helpers.tasks.registry import TASKS
 
 
 @pytest.mark.parametrize(
@@ -82,11 +82,44 @@ def test_overfitting_needs_a_gap_and_names_the_best_epoch():
     assert found.fix["EPOCHS"] == 2
 
 
-def test_losses_of_rows_and_of_words():
-    logits = np.array([[[2.0, 0.0], [0.0, 1.0], [5.0, 5.0]]])
-    expected = -log_softmax(logits[0, :2], axis=1)[[0, 1], [0, 0]]
-    np.testing.assert_allclose(checks_run.row_losses(logits, np.array([[0, 0, -100]])), expected)
-    np.testing.assert_allclose(checks_run.row_losses(logits[0, :2], np.array([0, 0])), expected)
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("classification", {}),
+        ("classification", {"CLASS_WEIGHTS": "negative: 9", "LABEL_SMOOTHING": 0.2}),
+        ("multilabel", {}),
+        ("multilabel", {"POSITIVE_WEIGHTS": "balanced"}),
+        ("ner", {"LABEL_SMOOTHING": 0.2}),
+    ],
+)
+def test_losses_of_rows_have_the_mean_that_the_history_has(task, options, tiny_bert, tmp_path):
+    rows = TASKS[task].load("sample", train_size=40, validation_size=20, test_size=16)
+    parameters = {"MODEL": str(tiny_bert), "OUTPUT_DIR": str(tmp_path), "MAX_LENGTH": 64, "BATCH_SIZE": 20, **options}
+    trainer = runs.prepare(rows, {**parameters, "PRECISION": "fp32"}, task=task).trainer
+    losses, labels = checks_run.row_losses(trainer, trainer.predict(trainer.eval_dataset["validation"]))
+    expected = trainer.evaluate()["eval_validation_loss"]
+    assert np.average(losses, weights=labels) == pytest.approx(expected, rel=1e-5)
+    assert len(losses) == len(labels) == 20
+
+
+@pytest.mark.parametrize(("labels", "weighted"), [(1, False), (1, True), (8, False)])
+def test_a_loss_that_does_not_change_is_called_overfitting_in_few_runs(labels, weighted, rng):
+    """Three epochs of one expected loss: of rows whose labels share a part of it, or of which a tenth weighs more."""
+    alarms, weights = 0, np.where(weighted & (np.arange(150) % 10 == 0), 5.0, 0.55)
+    for _ in range(300):
+        shared, own = rng.exponential(1, (4, 150, 1)), rng.exponential(1, (4, 150, labels))
+        first, *others = weights * (shared + own).mean(axis=2)
+        epochs = np.array([first + other for other in others]) / 2
+        alarms += len(checks_run.check_fit(history(epochs.mean(axis=1)), epochs[-1]))
+    assert alarms <= 0.08 * 300
+
+
+def test_a_sentence_weighs_by_its_words():
+    losses, words = np.array([1.0, 2.0, 4.0]), np.array([10, 20, 70])
+    off = words / 100 * (losses - 3.3)  # the part of each in the mean's error
+    error = np.sqrt(3 / 2 * (off**2).sum())
+    (found,) = checks_run.check_fit(history([0.1, 9.0]), losses, words)
+    assert found.evidence.threshold == pytest.approx(2 * error)
 
 
 def test_overconfidence_names_the_temperature(rng):
