@@ -158,7 +158,7 @@ def check_duplicates(splits: Splits) -> Iterator[Finding]:
         copies, rows = known.similar(splits[name].passages), len(splits[name].texts)
         if len(copies) > 1 and len(copies) / rows > LEAKED:
             leaks[f"{len(copies)} of {rows} {name} rows"] = len(copies) / rows
-            removed |= set(copies.values())
+            removed.update(*copies.values())
     if leaks:
         yield Finding(
             "leakage",
@@ -197,48 +197,44 @@ class Texts:
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        self.texts = [" ".join(re.findall(r"\w+", text.lower())) for text in texts]
-        self.first = {text: i for i, text in reversed([*enumerate(self.texts)])}
-        self.long = [i for i, text in enumerate(self.texts) if text.count(" ") >= SIMILAR_WORDS - 1]
-        self.distinct = [i for i in self.long if self.first[self.texts[i]] == i]
+        self.rows: dict[str, list[int]] = {}  # of each distinct text
+        for i, text in enumerate(texts):
+            words = re.findall(r"\w+", text.lower())
+            if len(words) >= SIMILAR_WORDS:
+                self.rows.setdefault(" ".join(words), []).append(i)
 
-    def similar(self, texts: Sequence[str]) -> dict[int, int]:
-        """Return the index of each of `texts` that repeats one of these, with the index of the one it repeats."""
+    def similar(self, texts: Sequence[str]) -> dict[int, set[int]]:
+        """Return the index of each of `texts` that repeats some of these, with the indices of all that it repeats."""
         others = Texts(texts)
-        copies = {i: self.first[others.texts[i]] for i in others.long if others.texts[i] in self.first}
-        left = [i for i in others.long if i not in copies]
-        if left and self.distinct:
-            for i, j in self._pairs(_word_triples([others.texts[i] for i in left])):
-                copies.setdefault(left[i], self.distinct[j])
-        return dict(sorted(copies.items()))
+        found = {text: set(self.rows[text]) for text in others.rows.keys() & self.rows.keys()}
+        for other, text in self._pairs(others):
+            found.setdefault(other, set()).update(self.rows[text])
+        return {i: found[text] for text in found for i in others.rows[text]}
 
     def repeated(self, *, exact: bool = False) -> list[int]:
         """Return the indices of the texts that repeat an earlier one; with `exact`, those that have the same words."""
-        copies = {i for i in self.long if self.first[self.texts[i]] < i}
-        if self.distinct and not exact:
-            copies |= {self.distinct[i] for i, j in self._pairs(self._triples) if j < i}
+        copies = {i for rows in self.rows.values() for i in rows[1:]}
+        if not exact:
+            pairs = ((self.rows[text][0], self.rows[earlier][0]) for text, earlier in self._pairs(self))
+            copies |= {i for i, j in pairs if j < i}
         return sorted(copies)
 
-    def _pairs(self, rows: csr_matrix) -> list[tuple[int, int]]:
-        """Return the pairs of a row and a distinct text that have enough triples in common."""
+    def _pairs(self, others: "Texts") -> Iterator[tuple[str, str]]:
+        """Yield the pairs of one of the other texts and one of these that have enough triples in common."""
         rare = self._triples.sum(axis=0).A1 <= 50  # triples of more texts are phrases
-        rows, own = rows[:, rare], self._triples[:, rare]
-        size, own_size, pairs = rows.sum(axis=1).A1, own.sum(axis=1).A1, []
+        rows, own = others._triples[:, rare], self._triples[:, rare]
+        size, own_size, names, own_names = rows.sum(axis=1).A1, own.sum(axis=1).A1, [*others.rows], [*self.rows]
         for start in range(0, rows.shape[0], 1000):
             common = (rows[start : start + 1000] @ own.T).tocoo()
             i, j = common.row + start, common.col
             similar = common.data >= SIMILAR * (size[i] + own_size[j] - common.data)
-            pairs += sorted(zip(i[similar].tolist(), j[similar].tolist(), strict=True))
-        return pairs
+            yield from ((names[k], own_names[m]) for k, m in zip(i[similar], j[similar], strict=True))
 
     @cached_property
     def _triples(self) -> csr_matrix:
-        return _word_triples([self.texts[i] for i in self.distinct])
-
-
-def _word_triples(texts: list[str]) -> csr_matrix:
-    options = {"ngram_range": (3, 3), "token_pattern": r"\S+", "binary": True, "norm": None, "alternate_sign": False}
-    return HashingVectorizer(**options).transform(texts).astype(np.int32)
+        options = {"ngram_range": (3, 3), "token_pattern": r"\S+", "binary": True, "norm": None}
+        words = HashingVectorizer(**options, alternate_sign=False)
+        return words.transform([*self.rows] or [""]).astype(np.int32)
 
 
 # --- pairs -------------------------------------------------------------------------------------------------
