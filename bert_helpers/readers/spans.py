@@ -34,6 +34,7 @@ FEATURES = Features({"text": Value("string"), "spans": List(SPAN), NUMBER: Value
 PUBTATOR = re.compile(r"(?P<id>\d+)\|(?P<part>[ta])\|(?P<text>.*)")  # ncbi.nlm.nih.gov/research/pubtator3/tutorial
 BRAT = re.compile(r"(?P<id>T\d+)\t(?P<label>\S+) (?P<offsets>\d+ \d+(;\d+ \d+)*)\t?(?P<text>.*)")
 AMID, CUT = "begin inside a word, which is taken whole", "end inside a word, which is taken whole"
+DIFFER = "annotators marked different spans"
 INCLUSIVE = "the last character is the entity's own"
 EARLY = "begin at the blank before a word and end inside one, which is taken whole"
 
@@ -123,8 +124,10 @@ def to_rows(items: Sequence[object], source: str, reading: Reading) -> Dataset:
     if bad := [number for number, row in rows.items() if row is None]:
         fix = 'write rows as {"text": "Ann sings", "spans": [[0, 3, "PER"]]}'
         raise DataError("not a text with spans of characters", source=source, row=bad, fix=fix)
-    for why, count in Counter(row.left_out for row in rows.values() if row.left_out).items():
-        reading.assume("left out", f"{count} rows {why}")
+    if differ := [number for number, row in rows.items() if row.left_out == DIFFER]:
+        raise DataError(DIFFER, source=source, row=differ, fix="settle them in the tool, or delete the rows")
+    if left := Counter(row.left_out for row in rows.values() if row.left_out):
+        reading.assume("left out", ", ".join(f"{count} rows {why}" for why, count in left.items()))
     used = {number: row for number, row in rows.items() if not row.left_out}
     columns = {"text": [row.text for row in used.values()], NUMBER: list(used)}
     columns["spans"] = [[span._asdict() for span in row.spans] for row in used.values()]
@@ -238,8 +241,11 @@ def annotated(row: object) -> Annotated | None:
         done = [a for a in fields.get("annotations") or fields.get("completions") or [] if not a.get("was_cancelled")]
         if text is None:
             return None
-        spans = _spans(done[0].get("result") or []) if done else []
-        return None if spans is None else Annotated(text, spans, "" if done else "without an annotation")
+        marked = [_spans(annotation.get("result") or []) for annotation in done] or [[]]
+        if None in marked:
+            return None
+        differ = DIFFER * any({*spans} != {*marked[0]} for spans in marked)
+        return Annotated(text, marked[0], differ or "without an annotation" * (not done))
     if isinstance(passages := fields.get("passages"), list):
         return _document(passages, fields.get("entities") or ())
     if fields.keys() == {"data"} and isinstance(data, list) and all({*piece} <= {"text", "entity"} for piece in data):

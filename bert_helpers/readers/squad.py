@@ -27,6 +27,7 @@ SHAPE = "data > paragraphs > context and qas > id, question, answers > text, ans
 WANTED = {"question": "", "context": ""}  # columns that a table must have
 ANSWERS = ("answers", "answer", "answer_text")
 NULL = "the answers are null"
+NO_ANSWER = (("", None), ("", -1))
 STARTS = ("answer_start", "answer_starts", "start")
 
 
@@ -90,6 +91,7 @@ def to_questions(rows: Iterable[Mapping], source: str) -> Dataset:
     columns: dict[str, list] = {name: [] for name in QUESTIONS}
     has_answers = False
     bad: dict[str, list[int]] = {}
+    plausible = 0
     for number, row in enumerate(rows, 1):
         fields = {name.strip().lower(): value for name, value in row.items()}
         if number == 1 and (missing := WANTED.keys() - fields.keys()):
@@ -101,6 +103,8 @@ def to_questions(rows: Iterable[Mapping], source: str) -> Dataset:
         values["id"] = None if name is None or str(name).strip() == "" else str(name)
         given = next((fields[name] for name in ANSWERS if name in fields), None)
         answers = _answers(parsed_cell(given), fields)
+        if answers and str(fields.get("is_impossible")).lower() in ("true", "1", "1.0"):
+            answers, plausible = [], plausible + 1
         has_answers |= any(name in fields for name in ANSWERS)
         texts = [values["question"], values["context"], values["title"], *(text for text, _ in answers or [])]
         if not all(isinstance(text, str | None) for text in texts):
@@ -120,7 +124,10 @@ def to_questions(rows: Iterable[Mapping], source: str) -> Dataset:
         fix = "give an empty list where the context has no answer" if problem == NULL else "correct the row"
         raise DataError(problem, source=source, row=numbers, fix=fix)
     kept = Features({name: kind for name, kind in QUESTIONS.items() if has_answers or name != "answers"})
-    return Dataset.from_dict({name: columns[name] for name in kept}, features=kept)
+    dataset = Dataset.from_dict({name: columns[name] for name in kept}, features=kept)
+    if plausible:
+        note(dataset, "answers of questions with is_impossible, left out", str(plausible), of=source)
+    return dataset
 
 
 def _answers(value: object, row: Mapping) -> list[tuple[str, int | None]] | None:
@@ -135,8 +142,8 @@ def _answers(value: object, row: Mapping) -> list[tuple[str, int | None]] | None
         texts, starts = value, next((row[name] for name in STARTS if name in row), None)
     else:
         return None
-    texts = [] if texts is None or texts == "" else [texts] if isinstance(texts, str) else list(texts)
-    starts = [None] * len(texts) if starts is None or starts == "" else starts
+    texts = [] if texts is None else [texts] if isinstance(texts, str) else list(texts)
+    starts = [None] * len(texts) if starts in (None, "", []) else starts
     starts = list(starts) if isinstance(starts, (list, tuple)) else [starts]
     if len(texts) != len(starts):
         return None
@@ -144,7 +151,8 @@ def _answers(value: object, row: Mapping) -> list[tuple[str, int | None]] | None
         places = [None if start is None or start == "" else int(float(start)) for start in starts]
     except (ValueError, TypeError, OverflowError):
         return None
-    return list(zip(texts, places, strict=True)) if all(abs(place or 0) < 2**31 for place in places) else None
+    found = [pair for pair in zip(texts, places, strict=True) if pair not in NO_ANSWER]
+    return found if all(abs(place or 0) < 2**31 for place in places) else None
 
 
 # --- positions of answers ----------------------------------------------------------------------------------

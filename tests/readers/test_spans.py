@@ -101,8 +101,7 @@ FILES = {
     "prodigy.jsonl": lines(
         lambda t, f: {"text": t, "spans": dicts(f), "answer": "accept", "tokens": [{"text": w} for w in t.split()]}
     )
-    + json.dumps({"text": "no", "spans": [], "answer": "reject"})
-    + "\n",
+    + "".join(json.dumps({"text": "no", "spans": [], "answer": answer}) + "\n" for answer in ("reject", "ignore")),
     "spacy.json": array(lambda t, f: [t, {"entities": [list(x) for x in f]}]),
     "spacy doc.jsonl": lines(lambda t, f: {"text": t, "ents": dicts(f), "tokens": [{"id": 0}]}),
     "annotator.json": json.dumps(
@@ -156,7 +155,8 @@ def test_every_tool_gives_the_same_words_and_tags(name, tmp_path):
     rows, notes = loaded(tmp_path / name)
     assert rows == sorted(EXPECTED, key=lambda row: row[0])
     assert notes[name]["words"] == "as the tokenizer splits texts"
-    assert notes[name].get("left out") == ('1 rows with the answer "reject"' if "prodigy" in name else None)
+    rejected = '1 rows with the answer "reject", 1 rows with the answer "ignore"'
+    assert notes[name].get("left out") == (rejected if "prodigy" in name else None)
     assert notes[name].get("offsets") == ("counted in UTF-16 units" if "UTF-16" in name else None)
 
 
@@ -333,6 +333,16 @@ def test_ends_may_be_the_last_characters(shown, tmp_path):
     (tmp_path / "b.jsonl").write_text(FILES["doccano.jsonl"])
     (rows, notes), (plain, _) = loaded(tmp_path / "a.jsonl"), loaded(tmp_path / "b.jsonl")
     assert (rows, notes["a.jsonl"]["offsets"]) == (plain, spans.INCLUSIVE)
+
+
+def test_annotators_who_differ_are_named(tmp_path):
+    rows = [studio(text, found) for text, found in ROWS]
+    for i, row in enumerate(rows):  # a second annotator, who leaves out a span of every third text
+        row["annotations"] += studio(ROWS[i][0], ROWS[i][1][: 1 if i % 3 == 0 else None])["annotations"]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    with pytest.raises(DataError, match=spans.DIFFER) as caught:
+        TASKS["ner"].load(tmp_path / "a.json")
+    assert caught.value.rows == list(range(1, 31, 3))
 
 
 def test_a_text_without_words_is_named(tmp_path):

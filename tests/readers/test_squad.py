@@ -153,13 +153,17 @@ def test_an_answer_is_a_whole_word_before_it_is_a_part_of_one(tmp_path):
     assert all(row["context"].index(" 21.") + 1 == row["answers"]["answer_start"][0] for row in split)
 
 
-def test_questions_without_an_answer_are_kept_and_plausible_answers_are_none(tmp_path):
+@pytest.mark.parametrize("given", [[], [{"text": "", "answer_start": -1}], {"text": [""], "answer_start": [-1]}, None])
+def test_questions_without_an_answer_are_kept_and_plausible_answers_are_none(given, tmp_path):
     impossible = json.loads(nested(ROWS))
     for paragraph in impossible["data"][0]["paragraphs"]:
         question = paragraph["qas"][0]
-        question |= {"plausible_answers": question["answers"], "answers": [], "is_impossible": True}
+        question |= {"plausible_answers": question["answers"], "is_impossible": True}
+        question["answers"] = question["answers"] if given is None else given  # None: as in some tools, in `answers`
     (tmp_path / "train-v2.0.json").write_text(json.dumps(impossible))
     splits = TASKS["qa"].load(tmp_path / "train-v2.0.json")
+    left = {"answers of questions with is_impossible, left out": "10"}
+    assert assumed(splits) == ({"train-v2.0.json": left} if given is None else {})
     answers = [row["answers"] for split in splits.values() for row in split]
     assert len(answers) == len(ROWS)
     assert sum(row == {"text": [], "answer_start": []} for row in answers) == 10
