@@ -42,7 +42,7 @@ def intervals(
     rng = np.random.default_rng(seed)
     values = statistic(np.ones(units))
     with np.errstate(invalid="ignore", divide="ignore"):  # a resample in which a metric is undefined
-        resampled = _each(statistic, _resamples(units, n_resamples, rng))
+        resampled = _each(statistic, resamples(units, n_resamples, rng))
         left_out = _each(statistic, _jackknife(units, min(units, LEFT_OUT, n_resamples), rng))
     rows = {}
     for name, value in values.items():
@@ -54,7 +54,8 @@ def intervals(
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _resamples(units: int, n_resamples: int, rng: np.random.Generator) -> Iterator[Weights]:
+def resamples(units: int, n_resamples: int, rng: np.random.Generator) -> Iterator[Weights]:
+    """Yield resamples, many at a time: (some, units)."""
     chunk = max(1, 2_000_000 // units)  # resamples at a time, whose weights take less than 16 MB
     for start in range(0, n_resamples, chunk):
         size = min(chunk, n_resamples - start)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from datasets import DatasetDict
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
@@ -243,10 +242,9 @@ def _limits(run: Run, table: pd.DataFrame) -> dict[str, dict]:
         return limits.of_classifier(outputs, classes, seed=seed)
     worst = limits.of_parts(table[["/" in name for name in table.index]])
     sides = [TASKS[run.task].class_logits(output) for output in (run.validation, run.test)]
-    if sides[0] is None or np.ndim(sides[0][0]) > 2:  # no classes, or those of words
+    if sides[0] is None or TASKS[run.task].reads_words:
         return worst
-    rows = len(run.dataset["validation"])
-    return {"calibration": {**limits.calibration_of(*sides, seed=seed), "rows": rows}, **worst}
+    return {"calibration": limits.calibration_of(*sides, seed=seed), **worst}
 
 
 def read(folder: Path, *, source: str = "", model: str = "") -> Run:

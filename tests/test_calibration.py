@@ -118,6 +118,17 @@ def test_the_bounds_of_an_overconfident_models_error_hold_the_true_one():
     assert np.mean(held) >= 0.8  # 84-91% in 700 others, short of 95: the gaps it scales are estimates
 
 
+def test_eight_labels_that_are_always_the_same_say_no_more_than_one(rng):
+    yes = 2 * rng.normal(size=300)
+    logits = np.column_stack([np.zeros(300), yes])
+    labels = (rng.random(300) < 1 / (1 + np.exp(-0.6 * yes))).astype(int)
+    one = calibration.calibration_error(logits, labels)
+    eight = calibration.calibration_error(np.repeat(logits[:, None], 8, axis=1), np.repeat(labels[:, None], 8, axis=1))
+    assert eight.value["ece"] == pytest.approx(one.value["ece"])
+    assert eight.to_numpy() == pytest.approx(one.to_numpy(), abs=0.015)
+    assert one.loc["ece", "high"] - one.loc["ece", "low"] > 0.06
+
+
 # --- temperature -------------------------------------------------------------------------------------------
 
 

@@ -330,13 +330,14 @@ def check_run(
     """Run the checks of a finished run.
 
     `classes` are logits and labels of the validation rows, if there are classes; logits have the shape (rows, classes),
-    or (rows, tokens, classes) for tagged words. `losses` are their `row_losses`. The others are as in `check_history`
-    and `check_speed`.
+    or (rows, decisions, classes) for tagged words and several labels. `losses` are their `row_losses`. The others are
+    as in `check_history` and `check_speed`.
     """
     how = {"lowest": lowest, "learning_rate": learning_rate, "weight": weight, "usual": usual}
     yield from check_history(log_history, chance=chance, **how)
     if losses is not None and np.isfinite(losses[0]).all() and len(history) > 1:
         yield from check_fit(history, *losses)
+    # Decisions about one row are not independent of each other, as the test of `check_confidence` takes them to be.
     if classes is not None and np.isfinite(classes[0]).all() and np.ndim(classes[0]) == 2:
         yield from check_confidence(*classes)
     if rate:

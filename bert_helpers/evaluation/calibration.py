@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_softmax
+from scipy.special import log_softmax
 from scipy.stats import binomtest
 
-from bert_helpers.intervals import RESAMPLES, Metrics, Weights, intervals
+from bert_helpers.intervals import RESAMPLES, Metrics, Weights, intervals, resamples
 from bert_helpers.metrics import check_classification, probabilities
 
 BINS = 10
@@ -25,9 +25,8 @@ def reliability(logits: np.ndarray, labels: np.ndarray, *, bins: int = BINS) -> 
     of the accuracy, Wilson 1927). Examples of equal confidence share a bin, so there may be fewer bins than `bins`.
     """
     confidence, correct = _confidence(logits, labels)
-    rank = np.searchsorted(np.sort(confidence), confidence, side="left")
-    table = pd.DataFrame({"confidence": confidence, "accuracy": correct}).groupby(rank * bins // len(rank))
-    table = table.mean().assign(rows=table.size()).reset_index(drop=True)
+    table = pd.DataFrame({"confidence": confidence, "accuracy": correct}).groupby(_bins(confidence, bins))
+    table = table.mean().assign(rows=table.size())
     hits = (table.rows * table.accuracy).round().astype(int)
     wilson = [binomtest(k, n).proportion_ci(method="wilson") for k, n in zip(hits, table.rows, strict=True)]
     return table.assign(low=[interval.low for interval in wilson], high=[interval.high for interval in wilson])
@@ -45,15 +44,28 @@ def calibration_error(
     may lie below `value`. In simulations they contained the true error of a badly calibrated model in 84 to 91 of 100
     test sets, fewer than the 95 they aim at, because the gaps they scale contain noise too. `ece_by_chance`: mean and
     95% range of the error that a perfectly calibrated model would show.
+
+    Of several decisions per row, logits have the shape (rows, decisions, classes) and labels (rows, decisions). They
+    are not independent of each other, so chance is then that of resampled rows.
     """
+    units, several, labels = len(labels), np.ndim(labels) == 2, np.ravel(labels)
+    logits = np.reshape(logits, (-1, np.shape(logits)[-1]))
     table = reliability(logits, labels, bins=bins)
     rows, confidence = table.rows.to_numpy(), table.confidence.to_numpy()
     gap = table.accuracy.to_numpy() - confidence
     measured = rows @ np.abs(gap) / rows.sum()
     accuracy = np.clip(confidence + np.linspace(0, 2, 41)[:, None] * gap, 0, 1)  # (values of c, bins)
     true = np.abs(accuracy - confidence) @ rows / rows.sum()
-    drawn = np.random.default_rng(seed).binomial(rows, accuracy, size=(n_draws, *accuracy.shape))
-    shown = np.abs(drawn - rows * confidence).sum(axis=-1) / rows.sum()
+    rng = np.random.default_rng(seed)
+    if several:
+        (sure, correct), sums = _confidence(logits, labels), np.zeros((units, len(rows)))
+        place = _bins(sure, bins)
+        np.add.at(sums, (np.repeat(np.arange(units), len(labels) // units), place), correct - sure - gap[place])
+        noise = np.concatenate([weights @ sums for weights in resamples(units, n_draws, rng)])
+        off = noise[:, None] + rows * (accuracy - confidence)
+    else:
+        off = rng.binomial(rows, accuracy, size=(n_draws, *accuracy.shape)) - rows * confidence
+    shown = np.abs(off).sum(axis=-1) / rows.sum()
     lowest, highest = np.quantile(shown, [0.025, 0.975], axis=0)
     low = min(true[highest >= measured], default=measured)
     high = max(true[lowest <= measured], default=measured)
@@ -62,23 +74,6 @@ def calibration_error(
         index=["ece", "ece_by_chance"],
         columns=["value", "low", "high"],
     )
-
-
-def calibration_by_label(
-    logits: np.ndarray, labels: np.ndarray, names: Sequence[str], *, seed: int = 0
-) -> pd.DataFrame:
-    """Return the calibration of each of several labels, whose probabilities are sigmoids of logits (rows, labels).
-
-    One row per label: `rows` that have it, `share` of all, `said` (mean probability), and `ece` of "no" and "yes" with
-    `low`, `high` and `by_chance`, as in `calibration_error`.
-    """
-    tables = {}
-    for name, yes, true in zip(names, np.asarray(logits, dtype=float).T, np.asarray(labels).astype(int).T, strict=True):
-        error = calibration_error(np.column_stack([np.zeros(len(yes)), yes]), true, seed=seed)
-        means = {"rows": int(true.sum()), "share": true.mean(), "said": expit(yes).mean()}
-        ece = error.loc["ece"].rename({"value": "ece"})
-        tables[name] = {**means, **ece, "by_chance": error.value["ece_by_chance"]}
-    return pd.DataFrame.from_dict(tables, orient="index").rename_axis("label")
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -149,6 +144,12 @@ def confident_mistakes(
 def _confidence(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     logits, labels = check_classification(logits, labels)
     return probabilities(logits).max(axis=1), logits.argmax(axis=1) == labels
+
+
+def _bins(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """Return each example's bin, one of at most `bins` of about equally many examples."""
+    rank = np.searchsorted(np.sort(confidence), confidence, side="left")
+    return np.unique(rank * bins // len(rank), return_inverse=True)[1]
 
 
 def _by_confidence(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

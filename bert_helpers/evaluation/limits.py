@@ -32,11 +32,11 @@ def of_classifier(outputs: Mapping[str, PredictionOutput], names: Sequence[str],
 def calibration_of(
     validation: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], *, seed: int = 0
 ) -> dict[str, object]:
-    """Measure the calibration of logits (rows, classes) against labels, before and after temperature scaling."""
+    """Measure the calibration of logits against labels as in `calibration_error`, before and after scaling them."""
     logits, labels = test
     with warnings.catch_warnings():  # about rows that are all right, whose temperature is 1
         warnings.simplefilter("ignore")
-        temperature = fit_temperature(*validation)
+        temperature = fit_temperature(validation[0].reshape(-1, logits.shape[-1]), validation[1].ravel())
     error = calibration_error(logits, labels, seed=seed)
     return {
         "ece": error.loc["ece"].to_dict(),

@@ -202,9 +202,9 @@ for label in tag([{example}], truncation=True, max_length={length})[0]:
         return float(np.mean(entr(yes) + entr(no) - entr(yes + no)))
 
     def class_logits(self, output: PredictionOutput) -> tuple[np.ndarray, np.ndarray]:
-        """Return every decision as one between two classes, no and yes: (rows * labels, 2) and (rows * labels,)."""
-        yes = np.asarray(output.predictions, dtype=np.float64).ravel()
-        return np.column_stack([np.zeros(len(yes)), yes]), np.asarray(output.label_ids).ravel().astype(int)
+        """Return every decision as one between two classes, no and yes: (rows, labels, 2) and (rows, labels)."""
+        yes = np.asarray(output.predictions, dtype=np.float64)
+        return np.stack([np.zeros_like(yes), yes], axis=-1), np.asarray(output.label_ids).astype(int)
 
     def untrained_loss(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:
         """Return the loss of the probabilities that a new head predicts."""

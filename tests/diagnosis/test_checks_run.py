@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from made_up import history, log, names
+from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import TrainingError, runs
 from bert_helpers.diagnosis import checks_run
@@ -132,6 +133,14 @@ def test_overconfidence_names_the_temperature(rng):
     assert f"divide the logits by {found.evidence.value:.3g}" in found.advice
     few = np.array([[0, 6.0], [0, 6.0], [0, 6.0], [0, -6.0]])  # one of four wrong at 99.8%
     assert not [*checks_run.check_confidence(few[:2], np.array([1, 0]))]
+
+
+def test_eight_equal_decisions_about_a_row_are_not_eight_rows(rng):
+    sure, labels = 4.0 * (rng.random((30, 1)) < 0.5), (rng.random((30, 1)) < 0.5).astype(float)
+    output = PredictionOutput(np.repeat(sure, 8, axis=1), np.repeat(labels, 8, axis=1), {})
+    classes = TASKS["multilabel"].class_logits(output)
+    assert names(checks_run.check_confidence(classes[0].reshape(-1, 2), classes[1].ravel())) == ["overconfidence"]
+    assert checks_run.check_run(log(0.1), history([0.5]), chance=0.7, learning_rate=1e-4, classes=classes) == []
 
 
 def test_calibrated_probabilities_are_called_overconfident_once_in_a_thousand(rng):

@@ -16,7 +16,6 @@ from sklearn.metrics import average_precision_score, f1_score, log_loss
 from transformers import BertForSequenceClassification, pipeline
 
 from bert_helpers import DataError, models, prediction, runs
-from bert_helpers.evaluation import calibration
 from bert_helpers.readers.source import assumed
 from bert_helpers.tasks import multilabel, thresholds
 from bert_helpers.tasks.registry import TASKS
@@ -231,17 +230,6 @@ def test_fitted_thresholds_are_better_than_a_half_and_few_rows_draw_them_to_the_
     true[:, 0] = 0  # a label without rows takes the common threshold
     common = thresholds.fit_thresholds(logits, true, each=False)
     assert thresholds.fit_thresholds(logits, true, prior=0)[0] == pytest.approx(common[0])
-
-
-def test_calibration_of_a_label_is_that_of_a_classifier_of_two(rng):
-    chances = rng.uniform(0.05, 0.95, (3000, 2))
-    true = rng.random(chances.shape) < chances
-    logits = np.log(chances / (1 - chances))
-    table = calibration.calibration_by_label(logits * [1, 4], true, ["right", "too sure"])
-    assert table.loc["right"].low == 0
-    assert table.loc["too sure"].low > 0.05
-    assert table.share.to_numpy() == pytest.approx(true.mean(axis=0))
-    assert table.said["right"] == pytest.approx(chances[:, 0].mean())
 
 
 # --- training ----------------------------------------------------------------------------------------------
