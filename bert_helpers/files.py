@@ -3,6 +3,8 @@
 Every file of a result is written here, or by a library's own saver into a folder that this module provides.
 """
 
+import datetime
+import decimal
 import glob
 import hashlib
 import json
@@ -264,13 +266,17 @@ def to_json(content: object, *, indent: int | None = 2) -> str:
 
 
 def plain(value: object) -> object:
-    """Return a value that JSON can hold: NumPy numbers as Python's, tuples as lists, NaN and infinity as None."""
+    """Return a value that JSON can hold: tuples as lists, NaN and infinity as None, dates and bytes as text."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
         return [plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    if isinstance(value, (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal)):
+        return str(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

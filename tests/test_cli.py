@@ -1,6 +1,7 @@
 """The command line end to end: every subcommand for every task, on a tiny BERT."""
 
 import csv
+import datetime
 import inspect
 import io
 import json
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +21,8 @@ from types import SimpleNamespace
 import nbformat
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import ROOT
@@ -468,6 +472,41 @@ def test_rows_without_a_text_stay_in_place_and_other_columns_are_kept(at_home, c
     columns = ["--text-column", "2", "--delimiter", "tab", "--header", "no"]
     assert cli.main(["predict", "results/classification", "--file", "new.csv", *columns]) == 0
     assert pd.read_csv(io.StringIO(capsys.readouterr().out))["text"].tolist() == ["late again", "lost", "late"]
+
+
+def test_a_kept_column_is_as_in_the_file_whatever_it_holds_and_is_called(at_home, tmp_path, capsys):
+    day, long = datetime.date(2026, 5, 1), list(range(1500))
+    rows = [
+        {"message": "late", "text": "own", "label": "x", "n": 1234567890123456789, "day": day, "long": long},
+        {"message": None, "text": "", "label": None, "n": None, "day": None, "long": None, "raw": b"b\xff"},
+    ]
+    more = {"label_given": pa.array(["y", "z"]), "sum": pa.array([Decimal("1.50"), None])}
+    table = pa.Table.from_pylist(rows, pa.schema([*pa.Table.from_pylist(rows[:1]).schema, ("raw", pa.binary())]))
+    pq.write_table(table.from_arrays([*table, *more.values()], [*table.column_names, *more]), tmp_path / "a.parquet")
+    words = ["predict", "results/classification", "--keep-columns"]
+    printed(capsys, *words, "--out", tmp_path / "a.jsonl", file=tmp_path / "a.parquet")
+    first, second = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
+    assert (first["text"], first["text_given"], first["label_given"]) == ("late", "own", "y")
+    assert (first["n"], first["day"], first["long"], first["sum"]) == (rows[0]["n"], "2026-05-01", long, "1.50")
+    assert (first["label_given_given"], first["label"]) == ("x", first["label"])
+    assert (second["n"], second["raw"], second["label"]) == (None, "b\\xff", None)
+    printed(capsys, *words, "--out", tmp_path / "a.csv", file=tmp_path / "a.parquet")
+    (cells, _) = csv.DictReader((tmp_path / "a.csv").open())
+    assert (cells["n"], json.loads(cells["long"]), cells["day"]) == (str(rows[0]["n"]), long, "2026-05-01")
+    again = [*words, "--text-column", "text", "--format", "jsonl"]  # its own output
+    (first, _) = map(json.loads, printed(capsys, *again, file=tmp_path / "a.csv").splitlines())
+    assert (first["label"], first["n"], first["text_given"]) == (cells["label"], cells["n"], "own")
+    assert json.loads(first["long"]) == long
+    (tmp_path / "a.csv").write_text("question,context\nWhere?,Here.\n,There.\n")
+    assert [type(row["start"]) for row in predicted(capsys, "results/qa", file=tmp_path / "a.csv")] == [int, type(None)]
+    (tmp_path / "a.jsonl").write_text('{"text": "in Brask", "row": 5, "entities": ["mine"], "tags": "t"}\n')
+    kept = printed(capsys, "predict", "results/ner", "--keep-columns", format="csv", file=tmp_path / "a.jsonl")
+    lines = [*csv.DictReader(io.StringIO(kept))]
+    assert kept.startswith("row,row_given,entities_given,tags_given,text,tokens,tags\n")
+    assert [[row[k] for k in ("row", "row_given", "entities_given", "tokens")] for row in lines] == [
+        ["0", "5", '["mine"]', "in"],
+        ["0", "5", '["mine"]', "Brask"],
+    ]
 
 
 def test_words_in_lists_are_tagged_as_they_are(at_home, tmp_path, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 from transformers.utils import logging
 
-from bert_helpers import files, models, parameters, prediction, records, runs, training
+from bert_helpers import data, files, models, parameters, prediction, records, runs, training
 from bert_helpers.cli import unlabelled
 from bert_helpers.cli.inputs import say, show
 from bert_helpers.diagnosis import checks_run
@@ -190,26 +190,24 @@ def predict(options: argparse.Namespace) -> int:
     p = options.parameters
     predictor = prediction.load(Path(files.resolve(options.folder)))
     columns = _columns(options, predictor)
-    rows = _unlabelled(options, columns)
+    rows, others = _unlabelled(options, columns)
     tokens = f"at most {predictor.parameters['MAX_LENGTH']} tokens"
     say(f"{predictor.task}: {len(rows)} rows, {tokens}, {training.resolve_precision(p['PRECISION'])}")
-    fields = [name for name in rows.column_names if name in columns]
-    found = unlabelled.filled(rows, fields)
+    found = unlabelled.filled(rows)
     table = prediction.predict(
         predictor,
-        rows.select(found).select_columns(fields),
+        rows.select(found),
         precision=p["PRECISION"],
         batch_size=p["BATCH_SIZE"],
         show_progress=sys.stderr.isatty(),
     )
     if len(found) < len(rows):
         say(f"rows without a text, left blank: {len(rows) - len(found)}")
-        table = table.set_index(found).reindex(range(len(rows)))
-        table[fields] = rows.select_columns(fields).to_pandas()
-    if p["KEEP_COLUMNS"]:
-        given = rows.remove_columns(fields).to_pandas()
-        table = pd.concat([given.rename(columns={name: f"{name}_given" for name in table}), table], axis=1)
-    text = _written(table, options.format)
+        whole = dict.fromkeys(table.select_dtypes("integer"), object)  # beside a blank, NumPy has no whole numbers
+        table = table.astype(whole).set_index(found).reindex(range(len(rows)))
+        table[rows.column_names] = rows.to_pandas()
+    kept = others.column_names if p["KEEP_COLUMNS"] else []
+    text = _written({name: data.values_of(others, name) for name in kept}, table, options.format)
     if options.out:
         files.write_text(Path(options.out), text)
     else:
@@ -231,7 +229,7 @@ def _columns(options: argparse.Namespace, predictor: prediction.Predictor) -> di
     return columns
 
 
-def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> datasets.Dataset:
+def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> tuple[datasets.Dataset, datasets.Dataset]:
     if options.text:
         return unlabelled.from_arguments(options.text, columns)
     how = {name.lower(): options.parameters[name] for name in parameters.of_reading() if name in options.parameters}
@@ -242,14 +240,29 @@ def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> data
     return unlabelled.from_stream(sys.stdin.buffer.read(), columns, **how)
 
 
-def _written(table: pd.DataFrame, form: str | None) -> str:
+def _written(given: Mapping[str, list], table: pd.DataFrame, form: str | None) -> str:
+    """Write the file's own columns and the prediction's; names that both have are those of the prediction."""
     lists = [name for name in table if table[name].map(lambda value: isinstance(value, list)).any()]
-    if (form or ("jsonl" if lists else "csv")) == "jsonl":
-        return "".join(files.to_json(row, indent=None) for row in table.to_dict(orient="records"))
+    form = form or ("jsonl" if lists else "csv")
+    ours = {*table, "row"} if lists and form == "csv" else {*table}
+    taken, columns = {*ours, *given}, {}
+    for name, values in given.items():
+        new = name
+        while new in ours or (new != name and new in taken):
+            new += "_given"
+        taken.add(new)
+        columns[new] = pd.Series([_cell(value) for value in values] if form == "csv" else values, dtype=object)
+    whole = pd.DataFrame(columns, index=table.index)
+    if form == "jsonl":
+        return "".join(files.to_json(row, indent=None) for row in whole.join(table).to_dict(orient="records"))
     if lists:  # one line per word; entities are longer
-        table = table.drop(columns="entities", errors="ignore").rename_axis("row").reset_index()
+        table = table.drop(columns="entities", errors="ignore")
         table = table.explode([name for name in lists if name in table])
-    return table.to_csv(index=False)
+    return whole.join(table).to_csv(index=bool(lists), index_label="row")
+
+
+def _cell(value: object) -> object:
+    return files.to_json(value, indent=None).rstrip() if isinstance(value, (list, dict)) else files.plain(value)
 
 
 # --- info --------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
 """
 
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from bert_helpers.readers import source, squad, tables
 from bert_helpers.readers.json_rows import read_json
 
 Columns = Mapping[str, str]
+Rows = tuple[Dataset, Dataset]  # the task's fields; the source's other columns
 LINES = (".txt",)  # endings of plain text files with one row per line
 
 
@@ -28,7 +29,7 @@ def is_file_name(text: str) -> bool:
     return bool(ending) and ending in {*LINES, *(suffix for kind in tables.FORMATS for suffix in kind.suffixes)}
 
 
-def from_arguments(texts: Sequence[str], columns: Columns) -> Dataset:
+def from_arguments(texts: Sequence[str], columns: Columns) -> Rows:
     """Read one text per row, or two for a task with two texts per row."""
     names = _names(columns)
     if len(texts) % len(names):
@@ -40,14 +41,14 @@ def from_arguments(texts: Sequence[str], columns: Columns) -> Dataset:
     return _checked(rows, columns)
 
 
-def from_file(path: Path, columns: Columns, **reading: str) -> Dataset:
+def from_file(path: Path, columns: Columns, **reading: str) -> Rows:
     """Read a table of any kind; a .txt file has one row per line unless `reading` or `columns` say otherwise."""
     in_columns = reading.get("delimiter") or reading.get("header") or any(c[:1].isdigit() for c in columns.values())
     lines = [] if in_columns else [source.Format(LINES, _read_lines)]
     return _read(path, columns, (squad.NESTED, *lines, *tables.FORMATS), **reading)
 
 
-def from_stream(content: bytes, columns: Columns, **reading: str) -> Dataset:
+def from_stream(content: bytes, columns: Columns, **reading: str) -> Rows:
     """Read JSON Lines if the first character is {; else plain text, one row per line, two texts with a tab between."""
     if not content.strip():
         raise DataError("is empty", source="standard input", fix="give one text per line")
@@ -58,7 +59,7 @@ def from_stream(content: bytes, columns: Columns, **reading: str) -> Dataset:
         return _read(path, columns, [source.Format(("",), read)], **reading)
 
 
-def _read(path: Path, columns: Columns, formats: Sequence[source.Format], **reading: str) -> Dataset:
+def _read(path: Path, columns: Columns, formats: Sequence[source.Format], **reading: str) -> Rows:
     wanted = {columns[field]: column_parameter(field) for field in columns if field != "tokens"}
     how = source.Reading(wanted, **reading)
     splits = source.read_source(path.absolute(), sample="", formats=formats, reading=how)
@@ -81,23 +82,24 @@ def _read_lines(path: Path, reading: source.Reading) -> Dataset:
     return Dataset.from_dict(dict(zip(wanted, zip(*rows, strict=True), strict=True)))
 
 
-def _checked(rows: Dataset, columns: Columns) -> Dataset:
-    """Rename the columns to the task's fields and put them first. A row may lack a text, but not a list of words."""
+def _checked(rows: Dataset, columns: Columns) -> Rows:
+    """Rename the columns to the task's fields. A row may lack a text, but not a list of words."""
     in_words = columns.get("tokens") in rows.column_names
     chosen = {field: column for field, column in columns.items() if (field == "tokens") == in_words}
-    rows = data.rename_columns(rows, chosen)
-    rows = rows.select_columns([*chosen, *(name for name in rows.column_names if name not in chosen)])
+    named = [source.columns_of(column, rows.column_names) or [] for column in chosen.values()]
+    others = rows.remove_columns([found[0] for found in named if len(found) == 1])
+    rows = data.rename_columns(rows, chosen).select_columns([*chosen])
     for field, column in chosen.items():
         if not in_words:
             data.check_texts(rows, field, column, blank=True)
         elif bad := [i for i, words in enumerate(data.values_of(rows, field)) if not _is_words(words)]:
             raise data.bad_rows(rows, bad, column, "not a list of words", data.CORRECT)
-    return rows
+    return rows, others
 
 
-def filled(rows: Dataset, fields: Collection[str]) -> np.ndarray:
+def filled(rows: Dataset) -> np.ndarray:
     """Return the numbers of the rows that have all their texts: for the others there is nothing to predict."""
-    texts = [field for field in fields if rows.features[field] in (Value("string"), Value("large_string"))]
+    texts = [field for field, kind in rows.features.items() if kind in (Value("string"), Value("large_string"))]
     table = rows.select_columns(texts).with_format("arrow")
     blank = [pc.fill_null(pc.match_substring_regex(column, data.INVISIBLE), True) for column in table[:].columns]
     found = np.flatnonzero(~np.any(blank, axis=0)) if blank else np.arange(len(rows))

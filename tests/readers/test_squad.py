@@ -224,5 +224,5 @@ def test_an_answer_is_never_moved_to_where_it_is_not(before, answer, after, off,
 def test_predict_reads_squads_json_and_its_questions_without_answers(tmp_path):
     for name in ("squad.json", "no answers.json"):
         (tmp_path / name).write_text(nested(ROWS, **({"answers": None} if name == "no answers.json" else {})))
-        rows = unlabelled.from_file(tmp_path / name, {"question": "question", "context": "context"})
+        rows, _ = unlabelled.from_file(tmp_path / name, {"question": "question", "context": "context"})
         assert [(row["question"], row["context"]) for row in rows] == [(r["question"], r["context"]) for r in ROWS]
