@@ -4,6 +4,7 @@ The checks read the `tasks.base.Examples` of each split, whatever the task is. E
 rate of `FALSE_ALARM` on random rows.
 """
 
+import math
 import re
 import warnings
 from collections import Counter
@@ -38,6 +39,8 @@ SIMILAR = 0.7  # Jaccard similarity of word triples; two texts of 60 words that 
 SIMILAR_WORDS = 8  # shorter texts recur by chance: datelines, headings, "Thank you!"
 LEAKED, REPEATED, CONTRADICTING = 0.01, 0.05, 0.01
 CUT_SPANS = 0.05
+DISCORDANT = 0.2  # share of the rows that only one of two runs gets right
+LEVEL, POWER = map(float, norm.isf([0.025, 0.2]))  # of McNemar's test: 5%, two-sided, and 80%
 SEPARABLE = 0.64  # ROC AUC of a medium effect (Cohen 1988, d = 0.5); reviews of other films alone reach 0.60 on IMDb
 SHUFFLES = 999  # random divisions; another division of the same kind beats them all once in a thousand times
 SAMPLE = 2000  # rows per side for the classifiers of this module: enough power, in seconds
@@ -322,7 +325,8 @@ def check_evaluation_size(dataset: DatasetDict, *, difference: float | None) -> 
     found = smallest_difference(rows)
     if difference is None or found <= difference:
         return
-    needed = next(n for n in range(rows, 10**8, max(1, rows // 10)) if smallest_difference(n) <= difference)
+    d = min(difference, DISCORDANT)
+    needed = math.ceil((LEVEL * math.sqrt(DISCORDANT) + POWER * math.sqrt(DISCORDANT - d**2)) ** 2 / d**2)
     reason = "McNemar's test at 5% finds the difference 4 times in 5 if the runs differ on a fifth of the rows"
     yield Finding(
         "small_evaluation",
@@ -339,11 +343,9 @@ def smallest_difference(rows: int) -> float:
     >>> round(smallest_difference(240), 2)
     0.08
     """
-    discordant = 0.2  # share of the rows that only one of the two runs gets right
-    differences = np.linspace(1e-4, discordant, 2000)
-    spread = norm.isf(0.025) * np.sqrt(discordant) + norm.isf(0.2) * np.sqrt(discordant - differences**2)
-    enough = spread**2 / differences**2 <= rows
-    return float(differences[enough][0]) if enough.any() else 1.0
+    root = math.sqrt(max(0, rows + POWER**2 - LEVEL**2))
+    found = math.sqrt(DISCORDANT) * (LEVEL * math.sqrt(rows) + POWER * root) / (rows + POWER**2)
+    return found if found <= DISCORDANT else 1.0
 
 
 @check
