@@ -11,8 +11,8 @@ from pathlib import Path
 from datasets import Dataset
 
 from bert_helpers.errors import DataError
-from bert_helpers.readers.json_rows import read_rows
-from bert_helpers.readers.source import Format, Reading, labelled_texts, name_of
+from bert_helpers.readers.json_rows import read_json, read_rows
+from bert_helpers.readers.source import Format, Reading, head, labelled_texts, name_of, no_column
 
 LABEL_STUDIO = re.compile(r'"(annotations|completions)"\s*:.*"result"\s*:', re.DOTALL)
 PRODIGY = re.compile(r'"answer"\s*:\s*"(accept|reject|ignore)"')
@@ -24,6 +24,8 @@ def read_annotations(path: Path, reading: Reading) -> Dataset:
 
     Rows rejected or ignored in Prodigy are left out. Raises DataError with the rows on which annotators disagree.
     """
+    if "answer" in reading.wanted and PRODIGY.search(head(path)):  # a column of that name, and not Prodigy's
+        return read_json(path, reading)
     unit, numbered = read_rows(path, reading)
     texts, labels, differ, rejected = [], [], [], 0
     for number, row in numbered:
@@ -31,9 +33,9 @@ def read_annotations(path: Path, reading: Reading) -> Dataset:
             rejected += 1
             continue
         answers = _answers(row)
-        if any(answer != answers[0] for answer in answers):
+        if any({*answer} != {*answers[0]} for answer in answers):
             differ.append(number)
-        texts.append(_text(row, reading))
+        texts.append(_text(row, reading, path.name))
         labels.append(answers[0] if answers else [])
     if differ:
         fix = "settle them in the tool, or delete the rows"
@@ -60,15 +62,17 @@ def _answers(row: Mapping) -> list[list[str]]:
     return list(by_user.values())
 
 
-def _text(row: Mapping, reading: Reading) -> object:
+def _text(row: Mapping, reading: Reading, source: str) -> object:
     data = row.get("data", row)
     name = name_of(reading, "TEXT_COLUMN", "text")
     texts = [value for value in data.values() if isinstance(value, str)]
-    return data.get(name, texts[0] if len(texts) == 1 else None)
+    if name not in data and len(texts) != 1:
+        raise no_column(source, {name: "TEXT_COLUMN"}, list(data))
+    return data.get(name, *texts[:1])
 
 
 ANNOTATIONS = Format(
     (".json", ".jsonl"),
     read_annotations,
-    looks=lambda head: any(kind.search(head) for kind in (LABEL_STUDIO, PRODIGY, DOCCANO)),
+    looks=lambda start: any(kind.search(start) for kind in (LABEL_STUDIO, PRODIGY, DOCCANO)),
 )

@@ -474,6 +474,22 @@ def test_annotators_who_differ_are_named(tmp_path):
     assert bad.value.rows == list(range(1, 41, 2))
 
 
+def test_labels_in_another_order_are_the_same_and_fields_without_a_text_are_named(tmp_path):
+    chosen = [{"result": [{"value": {"choices": labels}}]} for labels in (["a", "b"], ["b", "a"])]
+    rows = [{"data": {"review": t, "url": "x"}, "annotations": chosen} for t in TEXTS]
+    write(tmp_path / "a.json", json.dumps(rows))
+    labels = TASKS["multilabel"].load(tmp_path / "a.json", text_column="review")["train"]["labels"]
+    assert all(row == [0, 1] for row in labels)
+    with pytest.raises(DataError, match="no column 'text'; it has 'review', 'url'; name the right one by TEXT_COLUMN"):
+        load(tmp_path / "a.json")
+
+
+def test_a_column_of_labels_named_answer_is_not_prodigys(tmp_path):
+    rows = [{"text": text, "answer": {"ham": "accept", "spam": "reject"}[label]} for text, label in ROWS]
+    write(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert load(tmp_path / "a.jsonl", label_column="answer") == (sorted((r["text"], r["answer"]) for r in rows), {})
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
 def test_several_labels_in_a_row_are_another_task(name, tmp_path):
     rows = [{"text": t, "label": ["a", "b"][: i % 2 + 1]} for i, t in enumerate(TEXTS)]
