@@ -523,11 +523,23 @@ def test_words_in_lists_are_tagged_as_they_are(at_home, tmp_path, monkeypatch, c
     assert [row.split(",")[0] for row in table[1:]] == ["0", "0", "0", "1", "1"]
 
 
-def test_columns_are_those_of_the_run_unless_others_are_named(at_home, tmp_path, capsys):
+def test_columns_are_those_of_the_run_unless_others_are_named(at_home, tmp_path, monkeypatch, capsys):
     (tmp_path / "new.csv").write_text("body,message\none,two\n")
     assert predicted(capsys, "results/classification", file=tmp_path / "new.csv")[0]["text"] == "two"
     options = {"file": tmp_path / "new.csv", "text-column": "body"}
     assert predicted(capsys, "results/classification", **options)[0]["text"] == "one"
+    shutil.move(tmp_path / "new.csv", tmp_path / "new.txt")  # a table all the same
+    options["file"] = tmp_path / "new.txt"
+    assert [row["text"] for row in predicted(capsys, "results/classification", **options)] == ["one"]
+    for content, named in (
+        (b"1|a\n2|b\n", ["--text-column", "2", "--header", "no"]),
+        (b"message,n\na,1\nb,2\n", ["--delimiter", ","]),
+    ):
+        as_standard_input(monkeypatch, content)
+        assert [row["text"] for row in predicted(capsys, "results/classification", *named)] == ["a", "b"]
+    (tmp_path / "new.jsonl").write_text('{"sentence": "in Brask", "tokens": ["x"]}\n')
+    options = {"file": tmp_path / "new.jsonl", "text-column": "sentence"}
+    assert predicted(capsys, "results/ner", **options)[0]["tokens"] == ["in", "Brask"]
 
 
 def test_a_model_folder_predicts_as_its_run_does_and_one_without_a_record_too(at_home, tmp_path, capsys):
@@ -556,9 +568,10 @@ def test_batch_size_and_precision_are_those_asked_for(at_home, capsys, monkeypat
     assert [given["bf16"] for given in seen] == [False, True]
 
 
-def test_a_byte_order_mark_and_blank_lines_between_json_lines_are_no_text(at_home, monkeypatch, capsys):
-    for content in (b"\xef\xbb\xbfone\ntwo\n", b'\xef\xbb\xbf{"message": "one"}\n\n{"message": "two"}\n'):
-        as_standard_input(monkeypatch, content)
+def test_a_byte_order_mark_and_what_separates_json_rows_are_no_text(at_home, monkeypatch, capsys):
+    rows = '{"message": "one"}', '{"message": "two"}'
+    for content in ("one\ntwo\n", "{}\n\n{}\n".format(*rows), "[\n {}, {}]\n".format(*rows)):
+        as_standard_input(monkeypatch, b"\xef\xbb\xbf" + content.encode())
         assert [row["text"] for row in predicted(capsys, "results/classification")] == ["one", "two"]
 
 

@@ -219,20 +219,24 @@ def predict(options: argparse.Namespace) -> int:
 def _columns(options: argparse.Namespace, predictor: prediction.Predictor) -> dict[str, str]:
     """Return the column of each field: the one given as an option, else the run's own."""
     columns, fields = predictor.columns, TASKS[predictor.task].fields
-    by_parameter = {name: field for field, name in fields.items() if name}
+    by_parameter = {name or parameters.column_parameter(field): field for field, name in fields.items()}
     for name, column in options.parameters.items():
         if name.endswith("_COLUMN") and column:
             if name not in by_parameter:
                 problem, fix = f"is not for a {predictor.task} model", f"it reads {', '.join(fields)}"
                 raise ParameterError(problem, parameter=name, fix=fix)
             columns[by_parameter[name]] = column
+            if by_parameter[name] == "text":
+                columns.pop("tokens", None)  # instead of which an entity tagger reads texts
     return columns
 
 
 def _unlabelled(options: argparse.Namespace, columns: Mapping[str, str]) -> tuple[datasets.Dataset, datasets.Dataset]:
     if options.text:
         return unlabelled.from_arguments(options.text, columns)
-    how = {name.lower(): options.parameters[name] for name in parameters.of_reading() if name in options.parameters}
+    p = options.parameters
+    how = {name.lower(): p[name] for name in parameters.of_reading() if name in p}
+    how["named"] = any(p[name] for name in p if name.endswith("_COLUMN"))
     if options.file and options.file != "-":
         return unlabelled.from_file(Path(files.resolve(options.file)), columns, **how)
     if sys.stdin.isatty():

@@ -189,7 +189,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],  # or argparse calls it required
         help="a text; pairs, or question and context, one after the other. Without any: standard input, one text per "
-        "line (two with a tab between), or JSON Lines",
+        "line (two with a tab between), JSON, or a table if an option names a column or the delimiter",
     )
     parser.add_argument("--file", metavar="FILE", help="CSV, TSV, JSON Lines, Parquet or .txt; - for standard input")
     parser.add_argument("--out", metavar="FILE", help="write to this file, all or nothing (standard output)")

@@ -4,6 +4,7 @@
 `tokens`, lists of words, may take the place of `text`. All functions raise DataError with the place of the fault.
 """
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +14,10 @@ import pyarrow.compute as pc
 from datasets import Dataset, Value
 
 from bert_helpers import data
-from bert_helpers.errors import DataError
+from bert_helpers.errors import DataError, parameter
 from bert_helpers.parameters import column_parameter
 from bert_helpers.readers import source, squad, tables
+from bert_helpers.readers.delimited import read_delimited
 from bert_helpers.readers.json_rows import read_json
 
 Columns = Mapping[str, str]
@@ -41,30 +43,41 @@ def from_arguments(texts: Sequence[str], columns: Columns) -> Rows:
     return _checked(rows, columns)
 
 
-def from_file(path: Path, columns: Columns, **reading: str) -> Rows:
-    """Read a table of any kind; a .txt file has one row per line unless `reading` or `columns` say otherwise."""
-    in_columns = reading.get("delimiter") or reading.get("header") or any(c[:1].isdigit() for c in columns.values())
+def from_file(path: Path, columns: Columns, **reading: str | bool) -> Rows:
+    """Read a table of any kind; a .txt file has one row per line unless `reading` or `columns` say otherwise.
+
+    `reading` holds options of `readers.source.Reading`; `named` is whether the user named a column.
+    """
+    in_columns = _has_columns(reading) or any(c[:1].isdigit() for c in columns.values())
     lines = [] if in_columns else [source.Format(LINES, _read_lines)]
     return _read(path, columns, (squad.NESTED, *lines, *tables.FORMATS), **reading)
 
 
-def from_stream(content: bytes, columns: Columns, **reading: str) -> Rows:
-    """Read JSON Lines if the first character is {; else plain text, one row per line, two texts with a tab between."""
+def from_stream(content: bytes, columns: Columns, **reading: str | bool) -> Rows:
+    """Read JSON if the first row is an object, a table if `reading` says that there are columns (as in `from_file`).
+
+    Anything else is plain text, one row per line, two texts with a tab between.
+    """
     if not content.strip():
         raise DataError("is empty", source="standard input", fix="give one text per line")
     with tempfile.TemporaryDirectory() as folder:  # the readers read files
         path = Path(folder) / "standard input"
         path.write_bytes(content)
-        read = read_json if source.head(path).lstrip()[:1] == "{" else _read_lines
+        is_json = re.match(r"\s*(\[\s*)?\{", source.head(path))
+        read = read_json if is_json else read_delimited if _has_columns(reading) else _read_lines
         return _read(path, columns, [source.Format(("",), read)], **reading)
 
 
-def _read(path: Path, columns: Columns, formats: Sequence[source.Format], **reading: str) -> Rows:
+def _read(path: Path, columns: Columns, formats: Sequence[source.Format], **reading: str | bool) -> Rows:
     wanted = {columns[field]: column_parameter(field) for field in columns if field != "tokens"}
     how = source.Reading(wanted, **reading)
     splits = source.read_source(path.absolute(), sample="", formats=formats, reading=how)
     source.say_assumed(splits)
     return _checked(splits["train"], columns)
+
+
+def _has_columns(reading: Mapping[str, object]) -> bool:
+    return any(reading.get(name) for name in ("delimiter", "header", "named"))
 
 
 def _names(columns: Columns) -> list[str]:
@@ -93,7 +106,8 @@ def _checked(rows: Dataset, columns: Columns) -> Rows:
         if not in_words:
             data.check_texts(rows, field, column, blank=True)
         elif bad := [i for i, words in enumerate(data.values_of(rows, field)) if not _is_words(words)]:
-            raise data.bad_rows(rows, bad, column, "not a list of words", data.CORRECT)
+            fix = f"{data.CORRECT}, or name a column of texts by {parameter('TEXT_COLUMN')}"
+            raise data.bad_rows(rows, bad, column, "not a list of words", fix)
     return rows, others
 
 
