@@ -59,6 +59,7 @@ class Layout(NamedTuple):
     names: Sequence[str] = ()
     header: bool = True
     escape: str | None = None  # the character before a quotation mark within a text, if it is not another mark
+    blanks: bool = False  # whether blanks may precede the quotation mark that opens a text
 
     def rows(self, text: str) -> Iterator[list[str]]:
         return csv.reader(
@@ -67,6 +68,7 @@ class Layout(NamedTuple):
             quoting=self.quoting,
             escapechar=self.escape,
             doublequote=self.escape is None,
+            skipinitialspace=self.blanks,
             strict=True,
         )
 
@@ -145,6 +147,12 @@ def _read_rows(path: Path, content: Content, layout: Layout, reading: Reading) -
             return plain
     if table is not None:
         return table
+    if layout.blanks:
+        with suppress(csv.Error, DataError):
+            table = _read_exactly(path, content, layout, reading)
+            reading.assume("blanks after delimiters", "left out")
+            return table
+        layout = layout._replace(blanks=False)
     other = {"part of the texts": layout._replace(quoting=csv.QUOTE_NONE)} if _marks_may_be_text(path, layout) else {}
     if _holds(content, b'\\"'):  # as written by Spark and MySQL
         other = {"in texts after a backslash": layout._replace(escape="\\"), **other}
@@ -274,8 +282,11 @@ def _find_layout(path: Path, head: str, reading: Reading) -> Layout:
         signs += [sign for sign, _ in counts.most_common() if sign not in "\"'_-.,;|"]
     samples = {}
     for sign in signs:
-        quoted = _is_quoted(path, head, Layout(sign, csv.QUOTE_MINIMAL))
-        layout = Layout(sign, csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+        layout = Layout(sign, csv.QUOTE_MINIMAL)
+        if not _is_quoted(path, head, layout):
+            layout = layout._replace(quoting=csv.QUOTE_NONE)
+        elif not _marks_may_be_text(path, layout):
+            layout = layout._replace(blanks=bool(re.search(rf'{re.escape(sign)} +"(?!")', head)))
         samples[layout] = _sample(head, layout)
     found = find_names(path, samples, reading, shown)
     if found.delimiter != usual and not reading.delimiter:

@@ -464,6 +464,17 @@ def test_a_number_among_texts_is_a_text(ending, tmp_path):
     assert notes == {f"a.{ending}": {"numbers among the texts": "1, as texts"}}
 
 
+def test_blanks_before_quotation_marks_are_not_part_of_the_texts(tmp_path):
+    write(tmp_path / "a.csv", '"label", "text"\n' + "".join(f'{label}, "{t}, ""so"""\n' for t, label in ROWS))
+    found = load(tmp_path / "a.csv")
+    assert found == (
+        sorted((f'{t}, "so"', label) for t, label in ROWS),
+        {"a.csv": {"blanks after delimiters": "left out"}},
+    )
+    write(tmp_path / "a.csv", "label;text\n" + "".join(f'{label}; "{t}" it said\n' for t, label in ROWS))
+    assert load(tmp_path / "a.csv")[0] == sorted((f' "{t}" it said', label) for t, label in ROWS)
+
+
 def test_annotators_who_differ_are_named(tmp_path):
     rows = [
         {"text": t, "annotations": [{"label": 1, "user": 1}, {"label": i % 2, "user": 2}]} for i, t in enumerate(TEXTS)
