@@ -171,6 +171,17 @@ def test_a_run_that_kept_its_best_epoch_is_judged_by_that(stopping, overfitted, 
     assert ("overfitting" in [f.name for f in diagnose.diagnose(run)]) == overfitted
 
 
+def test_a_run_that_kept_an_epoch_at_chance_has_learned_nothing(run):
+    """Later epochs memorised labels that were drawn at random."""
+    curves = {"train_loss": [0.70, 0.69, 0.4, 0.1], "validation_loss": [0.71, 0.69, 1.5, 3.0]}
+    history = pd.DataFrame(curves, index=[1.0, 2.0, 3.0, 4.0])
+    log = [{"step": 3 * n, "epoch": n, "eval_train_loss": loss} for n, loss in enumerate(curves["train_loss"], 1)]
+    for stopping, expected in ((24, "underfitting"), (0, "overfitting")):
+        parameters = {**run.parameters, "EARLY_STOPPING": stopping}
+        found = diagnose.diagnose(replace(run, history=history, log_history=log, parameters=parameters), rows=[])
+        assert [f.name for f in found] == [expected]
+
+
 @pytest.mark.parametrize("fix", [{"TEST_SIZE": 400}, {"unfreeze": True}, {"redraw_splits": True, "EPOCHS": 2}])
 def test_a_fix_that_training_does_not_prove_is_refused(run, fix):
     with pytest.raises(ParameterError, match="no new training"):

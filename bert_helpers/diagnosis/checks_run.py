@@ -26,6 +26,7 @@ from bert_helpers.tasks import qa
 from bert_helpers.tasks.thresholds import HALF, gain_of_fitting
 
 LEARNED = 0.5  # of the way from the lowest loss possible to that of guessing
+LITTLE = "on the training rows themselves, less than half of what could be learned was learned"
 # Root mean square of a weight in a BERT's encoder layers: 0.061 in the packaged model, 0.042 in bert-base. Adam moves
 # each weight by about the learning rate per step, so the usual rates (1e-4 and 5e-5, respectively) are one or two
 # thousandths of a weight's size.
@@ -80,13 +81,15 @@ def check_history(
     lowest: float = 0.0,
     weight: float = WEIGHT,
     usual: float | None = None,
+    kept: float | None = None,
 ) -> Iterator[Finding]:
     """Find `out_of_memory`, `not_finite_loss`, `learning_rate_too_high`, `learning_rate_too_low` or `underfitting`.
 
     `log_history` is the Trainer's (`trainer.state.log_history`, a run's history.json); `chance` the loss of guessing,
     `lowest` that of perfect predictions (the task's `chance_loss` and `lowest_loss`); `learning_rate` the run's
     parameter, needed if the run was too short to log the rates; `weight` the typical size of a weight before training
-    (`models.weight_size`); `usual` the learning rate to advise (`usual_rate`).
+    (`models.weight_size`); `usual` the learning rate to advise (`usual_rate`); `kept` the training loss of the
+    epoch whose model was kept, if that was not the last.
     """
     for entry in [entry for entry in log_history if "micro_batch_size" in entry][-1:]:
         size, times = int(entry["micro_batch_size"]), int(entry["parts"])
@@ -100,16 +103,28 @@ def check_history(
     losses = [(name, entry) for entry in log_history for name in entry if name.endswith("loss")]
     bad = [(name, entry) for name, entry in losses if entry[name] is None or not math.isfinite(entry[name])]
     trained = [entry["eval_train_loss"] for entry in log_history if "eval_train_loss" in entry]
+    last = trained[-1] if trained else -math.inf
+    loss = last if kept is None else kept
+    bar = lowest + LEARNED * (chance - lowest)
     if bad:
         name, entry = bad[0]
         yield _not_finite(f"{name} is not finite at step {entry.get('step', 0):.0f}", learning_rate)
-    elif trained and trained[-1] - lowest > LEARNED * (chance - lowest):
+    elif loss > bar >= last:
+        yield Finding(
+            "underfitting",
+            f"the training loss is {loss:.2f} in the epoch that was kept; guessing gives {chance:.2f}",
+            Evidence((loss - lowest) / (chance - lowest), LEARNED, LITTLE),
+            "later epochs memorised the training rows, which helped on no others: too few rows, or texts that do not "
+            "determine the label",
+            {},
+            "look at the labels, or give more training rows",
+        )
+    elif loss > bar:
         steps = np.arange(1, max(entry.get("step", 1) for entry in log_history) + 1)
         logged = [(entry["step"], entry["learning_rate"]) for entry in log_history if "learning_rate" in entry]
         rates = np.interp(steps, *zip(*logged, strict=True)) if logged else np.full(len(steps), learning_rate)
         usual = usual or usual_rate(weight)
-        losses = trained[-1], chance, lowest
-        yield _not_learned(losses, rates, weight, highest=max(learning_rate, rates.max()), usual=usual)
+        yield _not_learned((loss, chance, lowest), rates, weight, highest=max(learning_rate, rates.max()), usual=usual)
 
 
 def usual_rate(weight: float, *, depth: int = 0, width: int = 1) -> float:
@@ -142,9 +157,8 @@ def _not_learned(
         cause = "the learning rate is too low for so few steps"
         name, evidence, fix = "learning_rate_too_low", Evidence(path, SMALL_PATH, reason), {"LEARNING_RATE": usual}
     else:
-        reason = "on the training rows themselves, less than half of what could be learned was learned"
         cause = "too few steps, too much dropout or weight decay, or texts that do not determine the label"
-        name, evidence = "underfitting", Evidence((loss - lowest) / (chance - lowest), LEARNED, reason)
+        name, evidence = "underfitting", Evidence((loss - lowest) / (chance - lowest), LEARNED, LITTLE)
         fix = {"LEARNING_RATE": max(usual, float(highest)), "EPOCHS_FACTOR": max(3, math.ceil(FEW_STEPS / len(rates)))}
     return Finding(name, symptom, evidence, cause, fix)
 
@@ -327,13 +341,14 @@ def check_run(
     losses: tuple[np.ndarray, np.ndarray] | None = None,
     rate: float | None = None,
 ) -> Iterator[Finding]:
-    """Run the checks of a finished run.
+    """Run the checks of a finished run, whose `history` ends with the epoch whose model was kept.
 
     `classes` are logits and labels of the validation rows, if there are classes; logits have the shape (rows, classes),
     or (rows, decisions, classes) for tagged words and several labels. `losses` are their `row_losses`. The others are
     as in `check_history` and `check_speed`.
     """
-    how = {"lowest": lowest, "learning_rate": learning_rate, "weight": weight, "usual": usual}
+    kept = history.train_loss.iloc[-1] if len(history) else None
+    how = {"lowest": lowest, "learning_rate": learning_rate, "weight": weight, "usual": usual, "kept": kept}
     yield from check_history(log_history, chance=chance, **how)
     if losses is not None and np.isfinite(losses[0]).all() and len(history) > 1:
         yield from check_fit(history, *losses)
