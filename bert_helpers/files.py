@@ -170,7 +170,8 @@ def replace_files(folder: Path, *, ours: Mapping[str, str]) -> Iterator[Path]:
     """
     check_writable(folder)
     finish_replacing(folder)
-    staged, new = folder / STAGED, folder / STAGED / folder.resolve().name
+    name = folder.resolve().name  # which the cards of models show
+    staged, new = folder / STAGED, folder / STAGED / ("run" if name in ("", REMOVED) else name)
     with writing(folder):
         shutil.rmtree(staged, ignore_errors=True)  # of a process that was killed
         new.mkdir(parents=True)

@@ -149,6 +149,15 @@ def test_a_run_takes_the_place_of_an_earlier_one_and_leaves_what_is_not_its_own(
     assert records.read(tmp_path).files.keys() == {"predictions.csv"}
 
 
+def test_a_run_may_have_the_name_of_a_file_in_staging_or_be_the_root(tmp_path, monkeypatch):
+    write_run(tmp_path / files.REMOVED, "first")
+    assert records.read(tmp_path / files.REMOVED).model == "first"
+    monkeypatch.setattr(files.Path, "resolve", lambda path: files.Path("/"))
+    with files.replace_files(tmp_path / "root", ours={}) as new:
+        (new / "history.json").write_text("[]")
+    assert contents(tmp_path / "root") == {"history.json": "[]"}
+
+
 OWN = {
     "history.json": lambda folder: (folder / "history.json").write_text("mine"),
     "model": lambda folder: (shutil.rmtree(folder / "model"), (folder / "model").write_text("mine")),
