@@ -223,7 +223,8 @@ def reading_options(text: str) -> dict[str, object]:
 def of_info() -> dict[str, object]:
     """Return the parameters that determine what `info` reads of a source, with their defaults."""
     columns = {name: row.default for name, row in PARAMETERS.items() if name.endswith("_COLUMN") and row.tasks}
-    return {**columns, **of_reading(), "LOW": PARAMETERS["LOW"].default, "HIGH": PARAMETERS["HIGH"].default}
+    others = ("LABEL_DELIMITER", "TAG_NAMES", "WORDS", "NEAREST_ANSWER", "LOW", "HIGH")
+    return {**columns, **of_reading(), **{name: PARAMETERS[name].default for name in others}}
 
 
 def column_parameter(field: str) -> str:

@@ -120,7 +120,9 @@ def _spelling(parser: argparse.ArgumentParser) -> Callable[[str], str]:
     """Return the function that spells a parameter as the command's option, if it has one: --data also for RUN_DATA."""
 
     def spell(name: str) -> str:
-        options = (parameters.option_of(known) for known in (name, name.partition("_")[2]))
+        row = parameters.PARAMETERS.get(name)
+        known = name.partition("_")[2] if row is None or row.tasks == () else name  # a notebook's own has a prefix
+        options = map(parameters.option_of, (name, known))
         return next((option for option in options if option in parser._option_string_actions), name)
 
     return spell

@@ -1,11 +1,12 @@
 """`info` shows what training would read from a source, and what is wrong with it, without training."""
 
+import inspect
 import json
 
 import pandas as pd
 import pytest
 
-from bert_helpers import files
+from bert_helpers import files, parameters
 from bert_helpers.cli import main as cli
 from bert_helpers.tasks.registry import TASKS
 
@@ -57,6 +58,17 @@ def test_options_of_reading_are_those_of_train(home, capsys):
     assert content["splits"]["train"]["first"][0]["text"] == "schön"
     assert cli.main(["info", "old.csv", "--task", "classification", "--tags-column", "x"]) == 2
     assert "--tags-column is no parameter" in capsys.readouterr().err
+    others = {"DATA", "MODEL", "TYPES", "READING", "SOURCE", "TRAIN_SIZE", "VALIDATION_SIZE", "TEST_SIZE", "SEED"}
+    taken = {name.upper() for task in TASKS.values() for name in inspect.signature(task.load).parameters}
+    assert taken - others <= parameters.of_info().keys()
+    rows = "".join(f"row {i}\tFood, drinks; Price{i % 3}\n" for i in range(30))
+    (home / "tags.tsv").write_text(f"text\tlabels\n{rows}")
+    (fault,) = shown(capsys, "tags.tsv", "--task", "multilabel")["faults"]
+    assert "say which it is by --label-delimiter" in fault["fix"]
+    content = shown(capsys, "tags.tsv", "--task", "multilabel", "--label-delimiter", ";")
+    assert content["splits"]["train"]["labels"]["Food, drinks"] == 30
+    assert (spell := cli._spelling(cli._parse(["predict", "x"]).parser))("LABEL_DELIMITER") == "LABEL_DELIMITER"
+    assert [spell("QA_BATCH_SIZE"), spell("DELIMITER")] == ["--batch-size", "--delimiter"]
 
 
 def test_each_bad_row_is_a_fault_and_the_rows_are_shown_all_the_same(home, capsys):
