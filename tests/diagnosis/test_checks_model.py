@@ -185,6 +185,15 @@ def test_the_batch_that_fits_into_memory(trainer):
     assert found.fix == {"BATCH_SIZE": 2, "GRADIENT_ACCUMULATION": 4}
 
 
+def test_the_copies_of_weights_in_bf16_are_no_part_of_a_row(trainer):
+    weights, row = checks_model.step_memory(trainer)
+    trainer.args.bf16 = True
+    weights_bf16, row_bf16 = checks_model.step_memory(trainer)
+    matrices = sum(m.weight.numel() for m in trainer.model.modules() if isinstance(m, torch.nn.Linear))
+    assert weights_bf16 - weights == pytest.approx(2 * matrices, rel=0.05)
+    assert row / 2 < row_bf16 < row
+
+
 def test_the_loss_of_guessing():
     def loss(task, **columns):
         return TASKS[task].chance_loss(Dataset.from_dict(columns), BertConfig(num_labels=2))
