@@ -35,16 +35,14 @@ def keep_types(tags: Tags, types: Sequence[str]) -> list[list[str]]:
 def legal_tags(scores: Sequence[np.ndarray], names: Sequence[str]) -> list[list[str]]:
     """Return the legal IOB2 tags with the highest sum of scores: an array (words, tags) for each sentence.
 
-    An I- may only follow a tag of its type (Viterbi 1967). Sentences whose best tags are legal anyway do not change.
-    Neither do the tags of a model whose entities mostly begin with I-, as in IOB1.
+    An I- may only follow a tag of its type, unless `names` has no B- for it (Viterbi 1967). Sentences whose best tags
+    are legal anyway do not change.
     """
     rows = named([row.argmax(axis=-1) for row in scores], names)
-    slips = [schemes.slips([row]) for row in rows]
-    if sum(slips) > sum(tag[0] == "B" for row in rows for tag in row):
-        return rows
+    inside = {f"I-{name[2:]}" for name in names if name.startswith("B-")}
     # legal[i, j]: whether tag j may follow tag i; the last i is the start of a sentence
-    legal = np.array([[not b.startswith("I-") or a[2:] == b[2:] for b in names] for a in (*names, "O")])
-    for number in np.flatnonzero(slips):
+    legal = np.array([[b not in inside or a[2:] == b[2:] for b in names] for a in (*names, "O")])
+    for number in np.flatnonzero([schemes.slips([row]) for row in rows]):
         best, back = np.where(legal[-1], scores[number][0].astype(float), -np.inf), []
         for row in scores[number][1:]:
             paths = np.where(legal[:-1], best[:, None], -np.inf)

@@ -215,9 +215,12 @@ def test_legal_tags_are_the_best_of_all_legal_sequences(length, seed):
         assert found == [NAMES[tag] for tag in best]
 
 
-def test_legal_tags_of_a_model_whose_entities_begin_with_i_are_left_alone():
+def test_legal_tags_depend_on_the_names_of_the_tags_and_not_on_the_other_sentences():
     scores = [np.eye(5)[[2, 2, 0]]] * 3 + [np.eye(5)[[1, 2, 0]]]
-    assert entities.legal_tags(scores, NAMES)[0] == ["I-PER", "I-PER", "O"]
+    assert entities.legal_tags(scores, NAMES) == [["B-PER", "I-PER", "O"]] * 4
+    assert entities.legal_tags(scores[:1], NAMES) == [["B-PER", "I-PER", "O"]]
+    names = ["O", "B-LOC", "I-PER", "I-LOC", "I-ORG"]  # two types without B-
+    assert entities.legal_tags(scores[:1], names) == [["I-PER", "I-PER", "O"]]
 
 
 def test_predicted_tags_are_legal_unless_greedy():
