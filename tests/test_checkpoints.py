@@ -152,8 +152,15 @@ def test_a_signal_saves_and_says_how_to_go_on(number, step, undisturbed, tiny_be
     with pytest.raises(TrainingError, match=f"stopped by {number.name} at step {step} of 69, and saved; the same comm"):
         trainer.train()
     assert signal.getsignal(number) == before
-    again = make(tiny_bert, tmp_path)
-    again.train()
+    again, spent = make(tiny_bert, tmp_path), 0.0
+    if step < 69:  # at the last step the training is finished, and its model is kept
+        place = own(tmp_path) / f"checkpoint-{step}" / checkpoints.SEAL
+        known = json.loads(place.read_text())
+        assert 0 < known["seconds"] < 60
+        place.write_text(json.dumps({**known, "seconds": known["seconds"] + 1000}))
+        spent = 1000 + known["seconds"]
+    metrics = again.train().metrics
+    assert spent < metrics["train_runtime"] == again.state.log_history[-1]["train_runtime"] < spent + 60
     assert equal(weights(again), undisturbed[0])
     assert training.history(again)[undisturbed[1].columns].equals(undisturbed[1])
 

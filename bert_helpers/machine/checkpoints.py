@@ -76,12 +76,15 @@ def resume(trainer: Trainer, start: Callable[[str | None], TrainOutput], *, minu
         if newest is not None and newest.name == FINISHED:
             warnings.warn(f"this run has been trained before and was not saved: {newest} is used", stacklevel=3)
             return _restore(trainer, newest)
-        callback = CheckpointCallback(trainer, minutes)
+        spent = 0.0 if newest is None else read_json(newest / SEAL).get("seconds", 0.0)
+        callback = CheckpointCallback(trainer, minutes, spent)
         trainer.add_callback(callback)
         limit, trainer.args.save_total_limit = trainer.args.save_total_limit, None  # it would remove by date
         try:
             with callback.listening():
                 output = start(None if newest is None else str(newest))
+                for metrics in (output.metrics, trainer.state.log_history[-1]):
+                    metrics["train_runtime"] += spent  # like `total_flos`, of the whole training
                 if not trainer.is_fsdp_enabled:  # whose parts only a training can put together
                     _keep(trainer, output)
         finally:
@@ -260,17 +263,18 @@ def what_is_wrong(checkpoint: Path, identity: str, *, processes: int = 1) -> str
     return None
 
 
-def seal(checkpoint: Path, identity: str) -> Path:
-    """Write the digests of all files, after everything else: a checkpoint without a seal is not trusted."""
+def seal(checkpoint: Path, identity: str, seconds: float = 0.0) -> Path:
+    """Write the digests of all files and the seconds of training, last: a checkpoint without a seal is not trusted."""
     files = {name: digest for name, digest in written_files(checkpoint).items() if name != SEAL}
-    return write_json(checkpoint / SEAL, {"run": identity, "files": files})
+    return write_json(checkpoint / SEAL, {"run": identity, "files": files, "seconds": seconds})
 
 
 class CheckpointCallback(TrainerCallback):
     """Save at intervals and on signals, and seal what was saved."""
 
-    def __init__(self, trainer: Trainer, minutes: float) -> None:
+    def __init__(self, trainer: Trainer, minutes: float, spent: float) -> None:
         self.trainer, self.seconds, self.saved, self.stopped_by = trainer, 60 * minutes, time.monotonic(), ""
+        self.begun = self.saved - spent
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -318,7 +322,8 @@ class CheckpointCallback(TrainerCallback):
         PartialState().wait_for_everyone()  # each process has written its random numbers
         if state.is_world_process_zero:
             folder = self.trainer.checkpoint_folder
-            seal(folder / f"checkpoint-{state.global_step}", self.trainer.identity)
+            seconds = time.monotonic() - self.begun
+            seal(folder / f"checkpoint-{state.global_step}", self.trainer.identity, seconds)
             for old in _checkpoints(folder)[KEPT:]:
                 if str(old) != state.best_model_checkpoint:
                     shutil.rmtree(old)
