@@ -20,6 +20,11 @@ def visible(text: str) -> str:
     return ACTIVE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def counted(number: int, unit: str) -> str:
+    """Return a number with its unit: "1 row", "2 rows"."""
+    return f"{number} {unit}" + "s" * (number != 1)
+
+
 def parameter(name: str) -> str:
     """Mark a parameter's name inside the text of an error, so that each interface can spell it in its own way."""
     return f"{MARK}{name}{MARK}"

@@ -68,6 +68,7 @@ def _check_delimiter(sign: str) -> None:
         raise _error("DELIMITER", f"is {sign!r}", "it must be one character, or tab")
 
 
+KINDS = {str: "text", int: "a whole number", float: "a number", bool: "True or False"}
 TEXTS = ("classification", "multilabel", "regression")  # tasks whose rows are texts
 ONE_LABEL = ("classification", "regression")  # tasks whose rows have one label
 CLASSES = ("classification", "ner")  # tasks whose logits are those of classes
@@ -344,7 +345,7 @@ def _typed(name: str, value: object, kind: type) -> object:
         return value
     written = kind is float and re.fullmatch(r"[-+\d.]+e[-+\d]+", str(value))
     hint = "; in YAML write 5.0e-5, not 5e-5" if written else ""
-    raise _error(name, f"is {value!r}, a {type(value).__name__}", f"it must be {kind.__name__}{hint}")
+    raise _error(name, f"is {value!r}", f"it must be {KINDS[kind]}{hint}")
 
 
 def _error(name: str, problem: str, fix: str) -> ParameterError:

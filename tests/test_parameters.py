@@ -46,15 +46,15 @@ BETWEEN = "it must lie between"
 BAD = [
     ("EPOCH", 3, "is no parameter of this notebook", "did you mean EPOCHS?"),
     ("XYZZY", 3, "is no parameter of this notebook", "there are DATA, EPOCHS, LEARNING_RATE, QA_BATCH_SIZE, PRECISION"),
-    ("EPOCHS", "3", "is '3', a str", "it must be int"),
-    ("EPOCHS", 3.0, "is 3.0, a float", "it must be int"),
-    ("EPOCHS", True, "is True, a bool", "it must be int"),
-    ("EPOCHS", None, "is None, a NoneType", "it must be int"),
+    ("EPOCHS", "3", "is '3'", "it must be a whole number"),
+    ("EPOCHS", 3.0, "is 3.0", "it must be a whole number"),
+    ("EPOCHS", True, "is True", "it must be a whole number"),
+    ("EPOCHS", None, "is None", "it must be a whole number"),
     ("EPOCHS", 0, "is 0", "it must lie between 1 and 1000"),
     ("EPOCHS", 10**9, "is 1000000000", BETWEEN),
     ("QA_EPOCHS", 0, "is 0", "it must lie between 1 and 1000"),
-    ("SHOW", "false", "is 'false', a str", "it must be bool"),
-    ("LEARNING_RATE", "5e-5", "is '5e-5', a str", "it must be float; in YAML write 5.0e-5, not 5e-5"),
+    ("SHOW", "false", "is 'false'", "it must be True or False"),
+    ("LEARNING_RATE", "5e-5", "is '5e-5'", "it must be a number; in YAML write 5.0e-5, not 5e-5"),
     ("LEARNING_RATE", 0.0, "is 0.0", BETWEEN),
     ("LEARNING_RATE", -0.1, "is -0.1", BETWEEN),
     ("LEARNING_RATE", 5, "is 5.0", BETWEEN),
@@ -71,7 +71,7 @@ BAD = [
     ("TRUNCATION", "middle", "is 'middle'", "it must be one of head, tail, head+tail"),
     ("MODEL", " ", "is empty", "leave it out for the default"),
     ("QA_DATA", "", "is empty", "leave it out for the default"),
-    ("DATA", 7, "is 7, a int", "it must be str"),
+    ("DATA", 7, "is 7", "it must be text"),
     ("OUTPUT_DIR", "", "is empty", "leave it out for the default"),
     ("OUTPUT_DIR", "a\0b", "is 'a\\x00b', which holds a NUL character", "write it anew"),
 ]
@@ -148,7 +148,7 @@ def test_trackers_are_a_list_with_commas(given, expected):
     ("tensorbord", "REPORT_TO is 'tensorbord'; it must be none, or some of tensorboard, mlflow, trackio, wandb"),
     ("tensorboard, all", "must be none, or some of"),
     ("wandb,tensorboard", "wandb is not installed; pip install wandb.$"),
-    (["wandb"], "must be str"),
+    (["wandb"], "must be text"),
 ])  # fmt: skip
 def test_a_tracker_that_cannot_be_used_is_named(given, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

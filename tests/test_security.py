@@ -171,7 +171,7 @@ BAD_LINES = [
     (["run", "none.ipynb"], "none.ipynb: no such notebook"),
     (["run", "FIRST", "-p", "EPOCH", "3"], "did you mean EPOCHS?"),
     (["run", "FIRST", "-p", "epochs", "3"], "epochs is no parameter of this notebook; did you mean EPOCHS?"),
-    (["run", "FIRST", "-p", "EPOCHS", "three"], "EPOCHS is 'three', a str; it must be int"),
+    (["run", "FIRST", "-p", "EPOCHS", "three"], "EPOCHS is 'three'; it must be a whole number"),
     (["run", "FIRST", "-p", "EPOCHS", "0"], "must lie between"),
     (["run", "FIRST", "-p", "LEARNING_RATE", "nan"], "must lie between"),
     (["run", "FIRST", "-p", "OUTPUT_DIR", ""], "OUTPUT_DIR is empty"),

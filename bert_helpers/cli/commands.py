@@ -22,7 +22,7 @@ from bert_helpers.diagnosis import checks_run
 from bert_helpers.diagnosis import diagnose as checks
 from bert_helpers.diagnosis import findings as diagnosis
 from bert_helpers.diagnosis.fixes import ACTIONS
-from bert_helpers.errors import ParameterError, TrainingError
+from bert_helpers.errors import ParameterError, TrainingError, counted
 from bert_helpers.metrics import format_interval
 from bert_helpers.report import cards, gallery
 from bert_helpers.tasks.registry import TASKS
@@ -134,7 +134,7 @@ class Progress(TrainerCallback):
 def evaluate(options: argparse.Namespace) -> int:
     """Compute the metrics of a run's test rows again and print them."""
     run = runs.read(options.runs[0], source=options.data)
-    say(f"{run.task}: {len(run.dataset['test'])} test rows")
+    say(f"{run.task}: {counted(len(run.dataset['test']), 'test row')}")
     table = runs.scores(run)
     described = {"folder": options.folder, "task": run.task, "rows": len(run.dataset["test"])}
     return show(options, {**described, "metrics": table.to_dict(orient="index")}, _scores(table))
@@ -192,7 +192,7 @@ def predict(options: argparse.Namespace) -> int:
     columns = _columns(options, predictor)
     rows, others = _unlabelled(options, columns)
     tokens = f"at most {predictor.parameters['MAX_LENGTH']} tokens"
-    say(f"{predictor.task}: {len(rows)} rows, {tokens}, {training.resolve_precision(p['PRECISION'])}")
+    say(f"{predictor.task}: {counted(len(rows), 'row')}, {tokens}, {training.resolve_precision(p['PRECISION'])}")
     found = unlabelled.filled(rows)
     table = prediction.predict(
         predictor,

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from bert_helpers import data, files, parameters, records
 from bert_helpers.cli.inputs import show
-from bert_helpers.errors import BertHelpersError, DataError, ParameterError
+from bert_helpers.errors import BertHelpersError, DataError, ParameterError, counted
 from bert_helpers.metrics import format_interval
 from bert_helpers.readers import source as readers
 from bert_helpers.readers import tables
@@ -74,7 +74,7 @@ def _source(options: argparse.Namespace, source: str) -> int:
     lines += [("assumed", f"{name}: {_pairs(values)}") for name, values in content["assumed"].items()]
     for name, split in shown.items():
         labels = f": {_labels_in_a_line(split['labels'])}" if split["labels"] else ""
-        lines.append((name, f"{split['rows']} rows{labels}"))
+        lines.append((name, f"{counted(split['rows'], 'row')}{labels}"))
     if serves:
         lines.append(("length", _lengths(TASKS[chosen], splits["train"])))
     named = {*(TASKS[chosen].fields if serves else ()), *data.LABELS}

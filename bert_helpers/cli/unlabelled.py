@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, Value
 
 from bert_helpers import data
-from bert_helpers.errors import DataError, parameter
+from bert_helpers.errors import DataError, counted, parameter
 from bert_helpers.parameters import column_parameter
 from bert_helpers.readers import source, squad, tables
 from bert_helpers.readers.delimited import read_delimited
@@ -35,7 +35,7 @@ def from_arguments(texts: Sequence[str], columns: Columns) -> Rows:
     """Read one text per row, or two for a task with two texts per row."""
     names = _names(columns)
     if len(texts) % len(names):
-        raise DataError(f"{len(texts)} texts given", fix=f"a row needs two, {' and '.join(names)}")
+        raise DataError(f"{counted(len(texts), 'text')} given", fix=f"a row needs two, {' and '.join(names)}")
     if bad := [i // len(names) + 1 for i, text in enumerate(texts) if source.SURROGATE.search(text)]:
         raise DataError("half a character (a lone surrogate)", source="arguments", row=bad, fix="write the whole one")
     rows = Dataset.from_dict({name: texts[i :: len(names)] for i, name in enumerate(names)})
@@ -90,7 +90,7 @@ def _read_lines(path: Path, reading: source.Reading) -> Dataset:
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     rows = [line.split("\t") for line in lines] if len(wanted) > 1 else [[line] for line in lines]
     if bad := [number for number, row in enumerate(rows, 1) if len(row) != len(wanted)]:
-        problem, fix = f"{len(rows[bad[0] - 1])} texts", f"write {' and '.join(wanted)} with a tab between them"
+        problem, fix = counted(len(rows[bad[0] - 1]), "text"), f"write {' and '.join(wanted)} with a tab between them"
         raise DataError(problem, source=path.name, row=bad, unit="line", fix=fix)
     return Dataset.from_dict(dict(zip(wanted, zip(*rows, strict=True), strict=True)))
 
