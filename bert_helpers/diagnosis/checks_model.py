@@ -133,22 +133,21 @@ def check_truncation(examples: Examples, rows: Dataset, tokenizer: PreTrainedTok
         chosen = [[side[i] for i in rows] for side in sides]
         return [tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] for texts in chosen]
 
-    length = np.asarray(rows["length"])
+    length, whole_length = np.asarray(rows["length"]), np.asarray(rows["whole_length"])
+    cut = np.flatnonzero(length < whole_length)
+    if not len(cut):
+        return
     specials = tokenizer.num_special_tokens_to_add(pair=len(sides) > 1)
-    # Rows that are shorter than the longest ones were not cut.
-    full = np.flatnonzero(length == length.max())
-    parts = [[len(ids) for ids in side] for side in whole(full)]
-    kept = np.array([kept_lengths(*row, room=length.max() - specials) for row in zip(*parts, strict=True)])
-    whole_length = length.copy()
-    whole_length[full] = np.sum(parts, axis=0) + specials
-    lost = 1 - float((np.minimum(length, whole_length) - specials).sum() / (whole_length - specials).sum())
+    lost = 1 - float((length - specials).sum() / (whole_length - specials).sum())
     symptom = f"{lost:.0%} of the training tokens are cut off"
     if examples.pairs:
-        first, second = (np.array(parts) - kept.T).sum(axis=1) / max(1, (whole_length - length).sum())
+        parts = [[len(ids) for ids in side] for side in whole(cut)]
+        kept = np.array([kept_lengths(*row, room=length.max() - specials) for row in zip(*parts, strict=True)])
+        first, second = (np.array(parts) - kept.T).sum(axis=1) / (whole_length - length).sum()
         symptom += f", {first:.0%} of them from the first of the two texts, {second:.0%} from the second"
     if lost > CUT:
         evidence = Evidence(lost, CUT, "more is cut off than read")
-    elif examples.classes and not examples.several and np.mean(whole_length > length) > 0.05:
+    elif examples.classes and not examples.several and len(cut) / len(rows) > 0.05:
         chosen = np.random.default_rng(0).permutation(len(rows))[:SAMPLE]
         uncut = [list(chain(*ids)) for ids in zip(*whole(chosen), strict=True)]
         readable = [[tokenizer.decode(ids) for ids in side] for side in (uncut, rows[chosen]["input_ids"])]
