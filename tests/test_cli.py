@@ -33,7 +33,7 @@ from bert_helpers.cli import commands
 from bert_helpers.cli import main as cli
 from bert_helpers.diagnosis import diagnose
 from bert_helpers.diagnosis.findings import Evidence, Finding
-from bert_helpers.errors import Interrupted
+from bert_helpers.errors import Interrupted, TrainingError
 from bert_helpers.tasks import qa, qa_pipeline
 from bert_helpers.tasks.registry import TASKS
 
@@ -324,8 +324,9 @@ def test_a_run_is_trained_again_with_a_fix_as_in_notebook_2(at_home, bert):
     assert "accuracy is" in runs.compare(run, again).sentence
 
 
-def test_out_of_memory_names_a_smaller_batch_and_other_failures_are_not_hidden(at_home, bert, monkeypatch, capsys):
-    errors = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("something else")]
+def test_a_failure_names_other_options_if_it_is_known_and_is_not_hidden(at_home, bert, monkeypatch, capsys):
+    errors = [torch.OutOfMemoryError("CUDA out of memory"), TrainingError("loss is nan at step 3", fix="lower it"),
+              TrainingError("process 5 is training here", fix="wait"), RuntimeError("something else")]  # fmt: skip
 
     def fail(run, **options):
         raise errors.pop(0)
@@ -335,6 +336,10 @@ def test_out_of_memory_names_a_smaller_batch_and_other_failures_are_not_hidden(a
     words = line("train", "regression", model=bert, **{**SETTINGS, "output-dir": "results/failed"})
     assert cli.main(words) == 2
     assert "out of memory; fix: --batch-size 8 --gradient-accumulation 2." in capsys.readouterr().err
+    assert cli.main(words) == 2
+    assert "loss is nan at step 3; fix: --learning-rate " in capsys.readouterr().err
+    assert cli.main(words) == 2
+    assert "process 5 is training here; wait." in capsys.readouterr().err
     with pytest.raises(RuntimeError, match="something else"):
         cli.main(words)
 

@@ -59,7 +59,7 @@ def train(options: argparse.Namespace) -> int:
         if not first:
             return 0
         table = runs.save(done, folder, findings=diagnosis.summary(found), publish=cards.publish)
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, TrainingError) as error:
         for finding in checks_run.check_failure(error, parameters=p):
             raise TrainingError(finding.symptom, fix=f"fix: {_fix(finding, run)}") from error
         raise

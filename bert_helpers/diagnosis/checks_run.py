@@ -1,6 +1,7 @@
 """Findings from a run: its learning curves, predictions and time, and the error that ended it."""
 
 import math
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -55,8 +56,8 @@ def check_failure(error: BaseException, *, parameters: Mapping[str, object]) -> 
             half, reason, fix = 0, "a batch of one row does not fit either", {"MAX_LENGTH_FACTOR": 0.5}
         symptom = f"out of memory: {str(cause)[:80]}"
         yield Finding("out_of_memory", symptom, Evidence(batch, half, reason), "the batch is too large", fix)
-    elif isinstance(error, TrainingError):
-        yield _not_finite(str(error), float(parameters["LEARNING_RATE"]))
+    elif isinstance(error, TrainingError) and re.search(r"\bis -?(nan|inf)\b", error.problem):
+        yield _not_finite(error.problem, float(parameters["LEARNING_RATE"]))
 
 
 def _not_finite(symptom: str, learning_rate: float) -> Finding:

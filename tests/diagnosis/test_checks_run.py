@@ -10,6 +10,7 @@ from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import TrainingError, runs
 from bert_helpers.diagnosis import checks_run
+from bert_helpers.errors import Interrupted
 from bert_helpers.tasks.registry import TASKS
 
 
@@ -74,6 +75,8 @@ def test_errors_that_end_a_run():
     (found,) = checks_run.check_failure(TrainingError("loss is nan at step 3"), parameters=parameters)
     assert found.name == "not_finite_loss"
     assert found.fix["LEARNING_RATE"] < 1e-3
+    for error in (Interrupted("stopped by SIGINT at step 3 of 9", 2), TrainingError("process 5 is training here")):
+        assert checks_run.check_failure(error, parameters=parameters) == []
 
 
 def test_overfitting_needs_a_gap_and_names_the_best_epoch():
