@@ -36,7 +36,7 @@ def compare(
     come from resamples that are the same for both runs. The sentence is about `metric`, by default the first one. Only
     the choice of examples counts here: another training seed may change either run as well.
 
-    Raises DataError if the two measure different examples or classes.
+    Raises DataError if the two have other numbers of examples or other metrics; references are not compared.
     """
     values = [run.values() for run in (first, second)]
     if first.units != second.units or values[0].keys() != values[1].keys():
