@@ -213,10 +213,13 @@ def check_confidence(logits: np.ndarray, labels: np.ndarray) -> Iterator[Finding
     the shape (rows, classes).
     """
     logits, labels = check_classification(logits, labels)
+    right = np.mean(logits.argmax(axis=1) == labels)
+    if right == 1:  # nothing to fit a temperature on
+        return
     temperature = fit_temperature(logits, labels)
     chances = [log_softmax(values, axis=1)[np.arange(len(labels)), labels] for values in (logits, logits / temperature)]
     gain = 2 * float(np.sum(chances[1] - chances[0]))
-    sure, right = float(probabilities(logits).max(axis=1).mean()), np.mean(logits.argmax(axis=1) == labels)
+    sure = float(probabilities(logits).max(axis=1).mean())
     if temperature > TEMPERATURE and gain > chi2.isf(FALSE_ALARM, 1):
         reason = "at 1.5, a probability of 95% should be 88%; likelihood-ratio test passed"
         yield Finding(

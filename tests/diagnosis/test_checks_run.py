@@ -1,6 +1,7 @@
 """The checks of a run's curves, predictions and time, apart from whether each finding is made."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -136,6 +137,8 @@ def test_overconfidence_names_the_temperature(rng):
     assert f"divide the logits by {found.evidence.value:.3g}" in found.advice
     few = np.array([[0, 6.0], [0, 6.0], [0, 6.0], [0, -6.0]])  # one of four wrong at 99.8%
     assert not [*checks_run.check_confidence(few[:2], np.array([1, 0]))]
+    with warnings.catch_warnings(action="error"):
+        assert checks_run.check_confidence(few, few.argmax(axis=1)) == []  # all right
 
 
 def test_eight_equal_decisions_about_a_row_are_not_eight_rows(rng):
