@@ -699,6 +699,8 @@ BAD = [
     (["gallery", "nosuch"], "nosuch: no such folder; run this in the folder above it, or name the folder of the runs."),
     (["train", "regression", "--low", "1", "--high", "0"], "--low is 1; it must lie below --high, 0."),
     (["predict", "results/ner", "nosuch.csv"], "nosuch.csv: is the name of a file, not a text; name it by --file."),
+    (["predict", "results/regression", "--file", "tickets.csv", "--text-column", "2", "--pair-column", "team"],
+     "tickets.csv: one column for both texts of a row; name two columns"),
     (["predict", "results/ner", "--file", "tickets.csv"], "tickets.csv: no column 'text' in the header"),
     (["predict", "results/ner", "--file", "words.jsonl"], "words.jsonl, row 2, column 'tokens': not a list of words"),
     (["predict", "results/qa", "--file", "lines.txt"], "lines.txt, line 1 (also lines 2, 3): 1 text; write question"),

@@ -99,9 +99,12 @@ def _checked(rows: Dataset, columns: Columns) -> Rows:
     """Rename the columns to the task's fields. A row may lack a text, but not a list of words."""
     in_words = columns.get("tokens") in rows.column_names
     chosen = {field: column for field, column in columns.items() if (field == "tokens") == in_words}
-    named = [source.columns_of(column, rows.column_names) or [] for column in chosen.values()]
+    renamed = data.rename_columns(rows, chosen)
+    named = {tuple(source.columns_of(column, rows.column_names)) for column in chosen.values()}
+    if len(named) < len(chosen):
+        raise DataError("one column for both texts of a row", source=source.source_name(rows), fix="name two columns")
     others = rows.remove_columns([found[0] for found in named if len(found) == 1])
-    rows = data.rename_columns(rows, chosen).select_columns([*chosen])
+    rows = renamed.select_columns([*chosen])
     for field, column in chosen.items():
         if not in_words:
             data.check_texts(rows, field, column, blank=True)
