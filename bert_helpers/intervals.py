@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri, stdtrit
 
+LEVEL = 0.95
 RESAMPLES = 2000
 MANY = 2000  # units up to which a metric is computed for each unit alone, which takes a second at most
 LEFT_OUT = 200  # groups of the jackknife; with no more units than this, it leaves out one at a time
@@ -24,7 +25,6 @@ def intervals(
     shares: Mapping[str, bool] | None = None,
     n_resamples: int = RESAMPLES,
     seed: int = 0,
-    level: float = 0.95,
     difference: bool = False,
 ) -> pd.DataFrame:
     """Return bootstrap intervals of metrics: one row per metric with columns `value`, `low`, `high`.
@@ -46,10 +46,10 @@ def intervals(
         left_out = _each(statistic, _jackknife(units, min(units, LEFT_OUT, n_resamples), rng))
     rows = {}
     for name, value in values.items():
-        low, high = _bca(float(value), resampled[name], left_out[name], units, level)
+        low, high = _bca(float(value), resampled[name], left_out[name], units)
         if low == high and not difference:
             of_all = (shares or {}).get(name[-1] if isinstance(name, tuple) else name)
-            low, high = _where_all_agree(statistic, name, float(value), units, level, of_all)
+            low, high = _where_all_agree(statistic, name, float(value), units, of_all)
         rows[name] = {"value": float(value), "low": low, "high": high}
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -75,7 +75,7 @@ def _each(statistic: Callable[[Weights], Metrics], chunks: Iterable[Weights]) ->
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _bca(value: float, resampled: np.ndarray, left_out: np.ndarray, units: int, level: float) -> tuple[float, float]:
+def _bca(value: float, resampled: np.ndarray, left_out: np.ndarray, units: int) -> tuple[float, float]:
     resampled, left_out = resampled[np.isfinite(resampled)], left_out[np.isfinite(left_out)]
     if not np.isfinite(value) or not resampled.size:
         return np.nan, np.nan
@@ -85,7 +85,7 @@ def _bca(value: float, resampled: np.ndarray, left_out: np.ndarray, units: int, 
     influence = influence / (np.abs(influence).max() or 1.0)  # otherwise the cube of a large error would overflow
     spread = np.sum(influence**2) ** 1.5
     acceleration = np.sum(influence**3) / (6 * spread) if spread > 0 else 0.0
-    reach = np.sqrt(units / max(units - 1, 1)) * stdtrit(max(units - 1, 1), (1 + level) / 2)
+    reach = np.sqrt(units / max(units - 1, 1)) * stdtrit(max(units - 1, 1), (1 + LEVEL) / 2)
     shifted = bias + np.array([-reach, reach])
     tails = ndtr(bias + shifted / np.maximum(1 - acceleration * shifted, 1e-9))
     low, high = np.quantile(resampled, tails)
@@ -93,7 +93,7 @@ def _bca(value: float, resampled: np.ndarray, left_out: np.ndarray, units: int, 
 
 
 def _where_all_agree(
-    statistic: Callable[[Weights], Metrics], name: object, value: float, units: int, level: float, of_all: bool | None
+    statistic: Callable[[Weights], Metrics], name: object, value: float, units: int, of_all: bool | None
 ) -> tuple[float, float]:
     """Return the exact bound of a share; `of_all` is as in `metrics.Measure.shares`, None for other metrics."""
     agree = units
@@ -105,7 +105,7 @@ def _where_all_agree(
         # F1 is also 0 for a unit that it is not about, which cannot be recognized here.
         if agree == 0 or (value == 0 and agree == units):
             return np.nan, np.nan
-    missed = ((1 - level) / 2) ** (1 / agree)
+    missed = ((1 - LEVEL) / 2) ** (1 / agree)
     return (0.0, 1 - missed) if value == 0 else (missed, 1.0)
 
 
