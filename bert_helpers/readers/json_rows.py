@@ -8,7 +8,7 @@ import ast
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from bert_helpers.errors import DataError
 from bert_helpers.readers import delimited
 from bert_helpers.readers.source import BATCH, SURROGATE, Format, Reading, check_width, columns_of, text_of, to_dataset
 
+CORRECT = "correct the line or delete it"
 SAMPLE = 1_000  # lines whose types all others must have to be read quickly
 
 
@@ -97,12 +98,22 @@ def _read_quickly(content: bytes) -> pa.Table | None:
 
 def _numbered(path: Path, content: bytes, reading: Reading) -> tuple[str, Iterator[tuple[int, object]]]:
     """Return the unit in which rows are counted, and each row, or another value in its place, with its number."""
-    if path.suffix.lower() == ".json" or content.lstrip().startswith(b"["):
-        with suppress(ValueError, RecursionError):  # it may still be JSON Lines
-            return "item", iter(enumerate(_rows(json.loads(content, parse_int=_whole), reading), 1))
-    file = io.StringIO(content.decode())
-    lines = ((number, line.strip("\ufeff\r\n\t ")) for number, line in enumerate(file, 1))
-    return "line", _parsed(path, ((number, line) for number, line in lines if line))
+    is_whole = path.suffix.lower() == ".json" or content.lstrip().startswith(b"[")
+    if is_whole and (whole := parse_whole(path, content, _whole)) is not None:
+        return "item", iter(enumerate(_rows(whole, reading), 1))
+    return "line", parse_lines(path, content, _whole)
+
+
+def parse_whole(path: Path, content: bytes, parse_int: Callable = int) -> object:
+    """Parse JSON; return None for JSON Lines, whose first line is a value by itself. Raises DataError."""
+    try:
+        return json.loads(content, parse_int=parse_int)
+    except (ValueError, RecursionError) as error:
+        first = content.lstrip().split(b"\n", 1)[0]
+        if not first or _is_json(first, parse_int) or not (path.suffix.lower() == ".json" or first.startswith(b"[")):
+            return None
+        row = getattr(error, "lineno", None if b"\n" in content.strip() else 1)
+        raise DataError(f"not valid JSON ({error})", source=path.name, row=row, unit="line", fix=CORRECT) from error
 
 
 def _rows(content: object, reading: Reading) -> Sequence[object]:
@@ -148,19 +159,21 @@ def _named(rows: Sequence[list], reading: Reading) -> list[dict[str, object]]:
     return [dict(zip(roles or map(str, range(1, len(row) + 1)), row, strict=False)) for row in rows]
 
 
-def _parsed(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, object]]:
+def parse_lines(path: Path, content: bytes, parse_int: Callable = int) -> Iterator[tuple[int, object]]:
+    """Yield each value of JSON Lines with the number of its line. Raises DataError with all lines that are not JSON."""
+    stripped = ((number, line.strip("\ufeff\r\n\t ")) for number, line in enumerate(io.StringIO(content.decode()), 1))
+    lines = ((number, line) for number, line in stripped if line)
     for number, line in lines:
         try:
-            yield number, json.loads(line, parse_int=_whole)
+            yield number, json.loads(line, parse_int=parse_int)
         except (ValueError, RecursionError) as error:
-            bad = [number, *(number for number, line in lines if not _is_json(line))]
-            fix = "correct the line or delete it"
-            raise DataError(f"not valid JSON ({error})", source=path.name, row=bad, unit="line", fix=fix) from error
+            bad = [number, *(number for number, line in lines if not _is_json(line, parse_int))]
+            raise DataError(f"not valid JSON ({error})", source=path.name, row=bad, unit="line", fix=CORRECT) from error
 
 
-def _is_json(line: str) -> bool:
+def _is_json(line: str | bytes, parse_int: Callable) -> bool:
     try:
-        json.loads(line, parse_int=_whole)
+        json.loads(line, parse_int=parse_int)
     except (ValueError, RecursionError):
         return False
     return True

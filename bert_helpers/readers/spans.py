@@ -17,7 +17,7 @@ from typing import NamedTuple
 from datasets import Dataset, Features, List, Value
 
 from bert_helpers.errors import DataError
-from bert_helpers.readers.json_rows import parsed_cell
+from bert_helpers.readers.json_rows import parse_lines, parse_whole, parsed_cell
 from bert_helpers.readers.source import Format, Reading, lines_of, tagged_words, text_of, to_dataset
 
 TEXT = ("text", "content", "raw", "sentence", "document")
@@ -61,7 +61,7 @@ class Annotated(NamedTuple):
 
 def read_json(path: Path, reading: Reading) -> Dataset:
     """Read a tool's JSON or JSON Lines as FEATURES, one row per text."""
-    return to_rows(_items(text_of(path, reading).decode()), path.name, reading)
+    return to_rows(_items(path, text_of(path, reading)), path.name, reading)
 
 
 def read_table(path: Path, reading: Reading) -> Dataset:
@@ -171,12 +171,10 @@ def is_brat(folder: Path) -> bool:
     return bool(notes) and all(path.with_suffix(".txt").is_file() for path in notes)
 
 
-def _items(text: str) -> list:
+def _items(path: Path, text: bytes) -> list:
     """Return the rows of JSON or JSON Lines, or those in a list within an object."""
-    try:
-        content = json.loads(text)
-    except ValueError:
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    if (content := parse_whole(path, text)) is None:
+        return [row for _, row in parse_lines(path, text)]
     if isinstance(content, Mapping) and annotated(content) is None:
         lists = [value for value in content.values() if isinstance(value, list)]
         content = next((rows for rows in lists if any(map(annotated, rows[:100]))), content)
@@ -403,11 +401,12 @@ def _counted(content: bytes, span: Span, code: str, width: int) -> dict[str, int
 # --- character spans of tags -------------------------------------------------------------------------------
 
 
-def find_words(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the start and end of each word; the words are slices of the text, in its order."""
+def find_words(text: str, words: Sequence[str]) -> list[tuple[int, int]] | None:
+    """Return the start and end of each word; None if the words are not slices of the text, in its order."""
     places, position = [], 0
     for word in words:
-        start = text.index(word, position)
+        if (start := text.find(word, position)) < 0:
+            return None
         position = start + len(word)
         places.append((start, position))
     return places

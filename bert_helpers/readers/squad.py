@@ -34,10 +34,7 @@ STARTS = ("answer_start", "answer_starts", "start")
 def read_squad(path: Path, reading: Reading) -> Dataset:
     """Read QUESTIONS from SQuAD's articles, paragraphs and questions, or from rows of JSON. Raises DataError."""
     content = text_of(path, reading)
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):  # JSON Lines, or not JSON
-        found = None
+    found = json_rows.parse_whole(path, content)
     if not isinstance(found, Mapping):
         _, rows = json_rows.read_rows(path, reading, content)
         return to_questions((row for _, row in rows), path.name)

@@ -359,6 +359,12 @@ def test_rows_of_another_shape_are_named(tmp_path):
     assert caught.value.rows == [31, 32]
 
 
+def test_a_broken_line_is_named(tmp_path):
+    (tmp_path / "a.jsonl").write_text(FILES["doccano.jsonl"] + '{"text": "Bob", "label": [[0, 3, "PER"]}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl, line 31: not valid JSON"):
+        TASKS["ner"].load(tmp_path / "a.jsonl")
+
+
 WORD = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=5)
 
 

@@ -181,6 +181,9 @@ def test_a_split_without_answers_is_left_out_and_a_file_without_is_refused(tmp_p
 BAD = {
     "": "the file is empty",
     "{": "line 1: not valid JSON",
+    json.dumps(ROWS, indent=1).replace('"answers":', '"answers"', 1): "line 7: not valid JSON",
+    nested(ROWS)[:-9]: "line 1: not valid JSON",
+    json.dumps(ROWS, indent=1)[:-30]: "line 277: not valid JSON",
     "[]": "holds no rows",
     '{"data": []}': "no rows",
     '{"rows": []}': "'data' is missing",
