@@ -193,7 +193,7 @@ def rename_columns(dataset: Dataset, columns: Mapping[str, str]) -> Dataset:
     for field, name in columns.items():
         found = columns_of(name, dataset.column_names)
         if found is None or (len(found) > 1 and field in LABELS):
-            wanted = {name.strip(): column_parameter(field) for field, name in columns.items()}
+            wanted = {name.strip(): column_parameter(field.partition(" ")[0]) for field, name in columns.items()}
             raise no_column(source_name(dataset), wanted, dataset.column_names)
         given[field] = found[0]
         if len(found) > 1:

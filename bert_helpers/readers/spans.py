@@ -94,7 +94,7 @@ def _cells(text: str, delimiter: str) -> list[dict[str, str]]:
 
 def read_spacy(path: Path, reading: Reading) -> Dataset:
     """Read spaCy 2's JSON for training, documents > paragraphs > sentences > tokens: one row per sentence."""
-    documents = json.loads(text_of(path, reading))
+    documents = parse_whole(path, text_of(path, reading))
     sentences = [
         sentence["tokens"]
         for document in (documents if isinstance(documents, list) else [documents])

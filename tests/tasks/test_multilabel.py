@@ -121,6 +121,12 @@ def test_labels_that_cannot_be_used_are_named(columns, options, column, row, pro
     assert problem in caught.value.problem
 
 
+def test_a_missing_column_of_a_label_is_named_with_the_option(tmp_path):
+    pd.DataFrame({"text": ["c"], "a": [1]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="no column 'd'; it has 'text', 'a'; name the right one by LABEL_COLUMN"):
+        TASK.load(tmp_path / "a.parquet", label_column="a,d")
+
+
 def test_a_label_that_training_rows_lack_is_named(tmp_path):
     (tmp_path / "train.csv").write_text("text,labels\n" + "a,x|y\n" * 20)
     (tmp_path / "test.csv").write_text("text,labels\nb,x\nc,x|z\n")
