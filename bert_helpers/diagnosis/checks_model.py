@@ -65,7 +65,7 @@ def check_tokens(
     yield from check_unknown(rows, tokenizer)
     yield from check_language(examples.texts[:SAMPLE], tokenizer)
     if "start_positions" in rows.column_names:
-        yield from check_answers(rows, tokenizer)
+        yield from check_answers(dataset["train"], rows, tokenizer)
     if task.cuts_texts:
         yield from check_truncation(examples, rows, tokenizer)
 
@@ -159,8 +159,9 @@ def check_truncation(examples: Examples, rows: Dataset, tokenizer: PreTrainedTok
         evidence = Evidence(p, FALSE_ALARM, reason)
     else:
         return
-    fix = _longer(whole_length, tokenizer)
-    yield Finding("truncation", symptom, evidence, "MAX_LENGTH is too short for these texts", fix)
+    fix = _longer(whole_length, tokenizer, present=length.max())
+    advice = "or take a model (MODEL) with more positions" if "TRUNCATION" in fix else ""
+    yield Finding("truncation", symptom, evidence, "MAX_LENGTH is too short for these texts", fix, advice)
 
 
 def _reads_better(sides: list[list[str]], labels: np.ndarray) -> tuple[float, float]:
@@ -177,27 +178,39 @@ def _reads_better(sides: list[list[str]], labels: np.ndarray) -> tuple[float, fl
     return mcnemar(*only), (only[0] - only[1]) / len(labels)
 
 
-def _longer(lengths: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
-    """Return the shortest usual MAX_LENGTH that keeps 95% of the tokens, else the model's maximum, from both ends."""
-    for limit in (64, 128, 256, 512):
-        if limit <= tokenizer.model_max_length and np.minimum(lengths, limit).sum() >= 0.95 * lengths.sum():
+def _longer(lengths: np.ndarray, tokenizer: PreTrainedTokenizerBase, *, present: int) -> dict[str, object]:
+    """Return the lowest usual MAX_LENGTH above `present` that keeps 95% of the tokens, or the most, from both ends."""
+    most = tokenizer.model_max_length
+    for limit in (64, 128, 256, 512, most):
+        if present < limit <= most and np.minimum(lengths, limit).sum() >= 0.95 * lengths.sum():
             return {"MAX_LENGTH": limit}
-    return {"MAX_LENGTH": tokenizer.model_max_length, "TRUNCATION": "head+tail"}
+    return {"MAX_LENGTH": most, "TRUNCATION": "head+tail"}
 
 
 @check
-def check_answers(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
-    """Find `lost_answers`: no window of a question holds its whole answer."""
-    share = lost_answers(rows)["windows"]
-    length = min(384, tokenizer.model_max_length)
-    if share > LOST:
-        yield Finding(
-            "lost_answers",
-            f"{share:.1%} of the training answers are not complete in any window",
-            Evidence(share, LOST, "such a question is trained to have no answer: exact match cannot exceed 1 - share"),
-            "contexts are cut, or STRIDE is shorter than the answers",
-            {"MAX_LENGTH": length, "STRIDE": length // 3},
-        )
+def check_answers(questions: Dataset, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
+    """Find `lost_answers`: no window of a question holds its whole answer. `rows` are the windows of `questions`."""
+    share, most = lost_answers(rows)["windows"], tokenizer.model_max_length
+    if share <= LOST:
+        return
+    names = ("example", "start_positions", "no_answer", "has_answer")
+    example, start, place, answered = (np.asarray(rows[name]) for name in names)
+    lost = questions.select(np.setdiff1d(example[answered], example[start != place]))
+    spans = [(answers["answer_start"][0], len(answers["text"][0])) for answers in lost["answers"]]
+    contexts = tokenizer(lost["context"][:], add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    tokens = zip(contexts["offset_mapping"], spans, strict=True)
+    sizes = [sum(s < begin + length and begin < e for s, e in offsets) for offsets, (begin, length) in tokens]
+    # The rest of a window is for the question, and for the step to the next window.
+    longest = max((size for size in sizes if size <= most * 2 // 3), default=0)
+    length = min(most, max(max(rows["length"]), 384, 2 * longest))
+    yield Finding(
+        "lost_answers",
+        f"{share:.1%} of the training answers are not complete in any window; the longest has {max(sizes)} tokens",
+        Evidence(share, LOST, "such a question is trained to have no answer: exact match cannot exceed 1 - share"),
+        "STRIDE is shorter than the answers",
+        {"MAX_LENGTH": length, "STRIDE": max(longest, length // 3)} if longest else {},
+        "" if longest == max(sizes) else "shorten the longest answers, or take a model (MODEL) with more positions",
+    )
 
 
 # --- the model on one batch --------------------------------------------------------------------------------

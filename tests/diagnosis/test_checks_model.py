@@ -1,6 +1,7 @@
 """The checks of tokens, the untrained model and memory, apart from whether each finding is made."""
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import helpers
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from made_up import labelled, names, sentence, splits
+from made_up import labelled, names, questions, sentence, splits
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from bert_helpers import models, tokenization
@@ -30,8 +31,29 @@ def test_capitals_for_a_vocabulary_without_any(tiny_bert, clean):
 def test_the_length_that_a_cut_text_needs(clean, tokenizer):
     encoded = tokenization.encode_texts(clean, tokenizer, max_length=64)
     assert checks_model.check_tokens(clean, encoded, tokenizer, task=CLASSIFICATION) == []
-    assert checks_model._longer(np.array([40, 50]), tokenizer) == {"MAX_LENGTH": 64}
-    assert checks_model._longer(np.array([100, 200]), tokenizer) == {"MAX_LENGTH": 64, "TRUNCATION": "head+tail"}
+    longer = partial(checks_model._longer, tokenizer=SimpleNamespace(model_max_length=600))
+    lengths = np.array([40] * 19 + [70])  # 63 of 64 keep 99% of the tokens
+    assert longer(lengths, present=30) == {"MAX_LENGTH": 64}
+    for present in (64, 70):
+        assert longer(lengths, present=present) == {"MAX_LENGTH": 128}
+    assert longer(np.array([580]), present=64) == {"MAX_LENGTH": 600}
+    both = {"MAX_LENGTH": 600, "TRUNCATION": "head+tail"}
+    assert longer(np.array([580, 900]), present=64) == both
+
+
+@pytest.mark.parametrize(("words", "length", "stride"), [(10, 64, 10), (20, 32, 10), (25, 64, 10)])
+def test_windows_that_share_the_longest_answer(words, length, stride, tokenizer):
+    """All but an answer of 50 tokens, which leaves no room in the model's 64 for a question and a step."""
+    dataset = questions(words)
+    encoded = TASKS["qa"].encode(dataset, tokenizer, max_length=length, stride=stride)
+    (found,) = checks_model.check_tokens(dataset, encoded, tokenizer, task="qa")
+    assert f"the longest has {2 * words} tokens" in found.symptom
+    if words == 25:
+        assert (found.fix, found.advice != "") == ({}, True)
+        return
+    assert (found.fix["MAX_LENGTH"], found.fix["STRIDE"] >= 2 * words > stride) == (64, True)
+    encoded = TASKS["qa"].encode(dataset, tokenizer, max_length=64, stride=found.fix["STRIDE"])
+    assert checks_model.check_tokens(dataset, encoded, tokenizer, task="qa") == []
 
 
 def test_truncation_of_the_words_that_decide(rng, tokenizer):
