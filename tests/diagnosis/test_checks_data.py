@@ -20,6 +20,10 @@ def test_constant_labels_of_an_evaluation_split_are_fixed_by_new_splits(clean):
     one = clean["test"].filter(lambda row: row["label"] == 0, load_from_cache_file=False)
     (found,) = checks_data.check_labels(examples(splits(clean["train"], clean["validation"], one)))
     assert (found.name, found.fix) == ("constant_labels", {"redraw_splits": True})
+    alone = clean["test"].select([0])
+    assert checks_data.check_labels(examples(splits(clean["train"], alone))) == []
+    (found,) = checks_data.check_labels(examples(splits(alone, clean["test"])))
+    assert (found.name, found.fix) == ("constant_labels", {})
 
 
 def test_sentences_without_an_entity_have_constant_labels(rng):
