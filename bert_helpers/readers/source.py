@@ -359,15 +359,15 @@ def text_of(path: Path, reading: Reading) -> bytes:
     content = path.read_bytes()
     bom = next((mark for mark in BOMS if content.startswith(mark)), b"")
     name = reading.encoding or BOMS.get(bom, "utf-8")
-    if codecs.lookup(name).name == "utf-8" or name == "utf-8-sig":
-        content = content.removeprefix(codecs.BOM_UTF8)
-        if _is_utf8(content):
-            return content
-        if reading.encoding or bom or (name := _western(content)) is None:
-            raise not_utf8(path.name, content)
-    if not reading.encoding:
-        reading.assume("encoding", name)
     try:
+        if codecs.lookup(name).name == "utf-8" or name == "utf-8-sig":
+            content = content.removeprefix(codecs.BOM_UTF8)
+            if _is_utf8(content):
+                return content
+            if reading.encoding or bom or (name := _western(content)) is None:
+                raise not_utf8(path.name, content)
+        if not reading.encoding:
+            reading.assume("encoding", name)
         return content.decode(name).removeprefix("\ufeff").encode()
     except (UnicodeError, LookupError) as error:
         problem = f"is not {name} ({hub.innermost_reason(error)})"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from transformers.trainer_utils import PredictionOutput
 
 DELIMITERS = ("|", ";", ",")  # between labels in one column
-TUPLE = re.compile(r"\s*(?:set)?\((.*,.*)?\)\s*", re.DOTALL)  # as Python writes one, or an empty set
+TUPLE = re.compile(r"\A\s*(?:set)?\((.*,.*)?\)\s*\Z", re.DOTALL)  # as Python writes one, or an empty set
 YES, NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no", ""}
 
 

@@ -240,6 +240,8 @@ def test_accents_of_mac_roman_are_not_taken_for_cp1252(tmp_path):
     with pytest.raises(DataError, match=r"name its encoding by ENCODING \(cp1252, mac-roman"):
         load(tmp_path / "a.csv")
     assert load(tmp_path / "a.csv", encoding="mac-roman")[0][0][0].endswith("caf\xe9 cr\xe8me")
+    with pytest.raises(DataError, match=r"is not klingon \(unknown encoding: klingon\); name another by ENCODING"):
+        load(tmp_path / "a.csv", encoding="klingon")
 
 
 # --- GLUE and its relatives ---------------------------------------------------------------------------------

@@ -93,6 +93,12 @@ def test_lists_of_0_and_1_have_a_label_a_place_and_a_single_column_is_one_label(
     assert sum(len(row) for split in dataset.values() for row in split["labels"]) == sum(row[1] for row in hot)
 
 
+def test_brackets_in_the_name_of_a_label_make_no_list(tmp_path):
+    (tmp_path / "rows.csv").write_text("text,labels\n" + "a,\"['x (1, 2)', 'y']\"\nb,\"['(z, 3)']\"\n" * 9)
+    names = TASK.load(tmp_path / "rows.csv")["train"].features["labels"].feature.names
+    assert names == ["(z, 3)", "x (1, 2)", "y"]
+
+
 def test_the_delimiter_that_was_assumed_is_noted_and_one_that_is_in_doubt_is_asked_for(tmp_path):
     assert assumed(TASK.load(write(tmp_path, ";"))) == {"rows.csv": {"between labels": ";"}}
     assert assumed(TASK.load(write(tmp_path, ";"), label_delimiter=";")) == {}
