@@ -518,14 +518,13 @@ def step_memory(trainer: Trainer) -> tuple[int, int]:
 
         def count(tensor: torch.Tensor) -> torch.Tensor:
             storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                seen[storage.data_ptr()] = storage.nbytes()
+            seen[storage.data_ptr()] = storage.nbytes()
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor), _autocast(trainer):
             loss = model(**batch_of(trainer, np.full(rows, longest))).loss
         del loss  # until here, no address is used twice
-        return sum(seen.values())
+        return sum(size for address, size in seen.items() if address not in own)
 
     one, two = saved(1), saved(2)
     trained = sum(weights.nbytes for weights in model.parameters() if weights.requires_grad)

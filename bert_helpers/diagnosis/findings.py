@@ -50,7 +50,7 @@ KINDS = (
     Kind("contradicting_labels", "equal training texts have different labels", "one class per row", "checks_data"),
     Kind("duplicates", "training rows repeat earlier ones", "all", "checks_data"),
     Kind("class_imbalance", "a class has far fewer labels than an even share", "classes", "checks_data"),
-    Kind("label_noise", "training labels are less consistent than evaluation labels", "classes", "checks_data"),
+    Kind("label_noise", "training labels are less consistent than evaluation labels", "one class each", "checks_data"),
     Kind("different_evaluation", "evaluation rows differ in kind from training rows", "all", "checks_data"),
     Kind("small_evaluation", "too few test rows to detect the difference asked for", "all", "checks_data"),
     Kind("fp16_overflow", "values inside the model are too large for fp16", "all", "checks_model"),

@@ -175,8 +175,8 @@ def test_wrong_types_of_entities(rng):
     assert len(set(listed) & set(wrong)) >= 0.9 * len(listed)
 
 
-def test_numbers_and_answers_have_no_noise_to_find():
-    for task in ("regression", "qa"):
+def test_numbers_answers_and_several_labels_have_no_noise_to_find():
+    for task in ("regression", "qa", "multilabel"):
         dataset = TASKS[task].load("sample", train_size=20)
         assert not [*checks_data.check_label_noise(examples(dataset, task))]
 
