@@ -105,12 +105,13 @@ def _numbered(path: Path, content: bytes, reading: Reading) -> tuple[str, Iterat
 
 
 def parse_whole(path: Path, content: bytes, parse_int: Callable = int) -> object:
-    """Parse JSON; return None for JSON Lines, whose first line is a value by itself. Raises DataError."""
+    """Parse JSON; return None for JSON Lines, whose first line closes the bracket that it opens. Raises DataError."""
     try:
         return json.loads(content, parse_int=parse_int)
     except (ValueError, RecursionError) as error:
-        first = content.lstrip().split(b"\n", 1)[0]
-        if not first or _is_json(first, parse_int) or not (path.suffix.lower() == ".json" or first.startswith(b"[")):
+        first = content.strip().split(b"\n", 1)[0].rstrip()
+        is_open = first.startswith((b"[", b"{")) and first[:1] + first[-1:] not in (b"[]", b"{}")
+        if not is_open or (path.suffix.lower() != ".json" and first.startswith(b"{")):
             return None
         row = getattr(error, "lineno", None if b"\n" in content.strip() else 1)
         raise DataError(f"not valid JSON ({error})", source=path.name, row=row, unit="line", fix=CORRECT) from error
@@ -171,7 +172,7 @@ def parse_lines(path: Path, content: bytes, parse_int: Callable = int) -> Iterat
             raise DataError(f"not valid JSON ({error})", source=path.name, row=bad, unit="line", fix=CORRECT) from error
 
 
-def _is_json(line: str | bytes, parse_int: Callable) -> bool:
+def _is_json(line: str, parse_int: Callable) -> bool:
     try:
         json.loads(line, parse_int=parse_int)
     except (ValueError, RecursionError):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from transformers.trainer_utils import PredictionOutput
 
 DELIMITERS = ("|", ";", ",")  # between labels in one column
+OPENING = ("[", "{", "(", "set(")  # of a cell that writes out several labels
 TUPLE = re.compile(r"\A\s*(?:set)?\((.*,.*)?\)\s*\Z", re.DOTALL)  # as Python writes one, or an empty set
 YES, NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no", ""}
 
@@ -267,7 +268,7 @@ def _of_lists(splits: Mapping[str, Dataset], column: str, delimiter: str) -> dic
         return {name: _with_missing_as_none(split) for name, split in splits.items()}
     values = {name: values_of(split, "labels") for name, split in splits.items()}
     for rows in values.values():
-        rows[:] = [choices_in(_listed(value)) for value in rows]
+        rows[:] = [choices_in(_listed(value)) if str(value).lstrip().startswith(OPENING) else value for value in rows]
     if _are_hot(list(chain(*values.values()))):
         values = {name: [np.flatnonzero(row).tolist() for row in rows] for name, rows in values.items()}
         for split in splits.values():

@@ -184,6 +184,7 @@ BAD = {
     json.dumps(ROWS, indent=1).replace('"answers":', '"answers"', 1): "line 7: not valid JSON",
     nested(ROWS)[:-9]: "line 1: not valid JSON",
     json.dumps(ROWS, indent=1)[:-30]: "line 277: not valid JSON",
+    "{'question': 1}\n{'question': 2}\n": r"line 1 \(also line 2\): not valid JSON",
     "[]": "holds no rows",
     '{"data": []}': "no rows",
     '{"rows": []}': "'data' is missing",
