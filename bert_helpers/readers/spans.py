@@ -401,12 +401,11 @@ def _counted(content: bytes, span: Span, code: str, width: int) -> dict[str, int
 # --- character spans of tags -------------------------------------------------------------------------------
 
 
-def find_words(text: str, words: Sequence[str]) -> list[tuple[int, int]] | None:
-    """Return the start and end of each word; None if the words are not slices of the text, in its order."""
+def find_words(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the start and end of each word; the words are slices of the text, in its order."""
     places, position = [], 0
     for word in words:
-        if (start := text.find(word, position)) < 0:
-            return None
+        start = text.index(word, position)
         position = start + len(word)
         places.append((start, position))
     return places

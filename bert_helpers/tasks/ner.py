@@ -14,7 +14,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from bert_helpers import files
-from bert_helpers.data import CORRECT, bad_rows, in_splits, rename_columns, sample_rows, without_unlabelled
+from bert_helpers.data import CORRECT, in_splits, rename_columns, sample_rows, without_unlabelled
 from bert_helpers.errors import DataError, parameter
 from bert_helpers.parameters import PARAMETERS, column_parameter
 from bert_helpers.readers import conll, schemes, spans
@@ -182,15 +182,8 @@ print(tag("A text with names."))"""
         return by_type[["value", "low", "high"]].add_suffix("/f1", axis=0)
 
     def with_fields(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, *, words: str = "tokenizer") -> Dataset:
-        """Return rows with `tokens`; texts are split into `words` like those of the training rows, and kept.
-
-        Raises DataError with all rows that have words of another text than their own.
-        """
+        """Return rows with `tokens`; texts are split into `words` like those of the training rows, and kept."""
         if "tokens" in rows.column_names:
-            pairs = zip(rows["text"], rows["tokens"], strict=True) if "text" in rows.column_names else ()
-            if bad := [i for i, (text, row) in enumerate(pairs) if spans.find_words(str(text), row) is None]:
-                fix = "give the words as they are in the text, or leave one of the two columns out"
-                raise bad_rows(rows, bad, "tokens", "the words are not those of the row's text", fix)
             return rows
         texts = list(rows["text"])
         return Dataset.from_dict({"text": texts, "tokens": _slices(texts, split_words(texts, tokenizer, words))})
