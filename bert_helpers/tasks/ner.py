@@ -24,7 +24,7 @@ from bert_helpers.tasks.base import Examples, Task, class_fields, class_names
 from bert_helpers.tokenization import check_max_length, map_splits, special_ids, stride_error
 
 if TYPE_CHECKING:
-    from transformers import BatchEncoding, EvalPrediction, PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import BatchEncoding, EvalPrediction, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
     from transformers.trainer_utils import PredictionOutput
 
 
@@ -196,12 +196,21 @@ print(tag("A text with names."))"""
         self, output: PredictionOutput, encoded: Dataset, rows: Dataset, config: PreTrainedConfig
     ) -> dict[str, Sequence]:
         """Return `tags`, one per word, and for texts also `entities`: start, end, type and text of each."""
-        tags = predicted_tags(output, encoded, class_names(config))
+        names = class_names(config)
+        tags = predicted_tags(output, encoded, names, greedy=True)
+        # Another program's model may have learned IOB1, in which entities begin with I-: its tags stay as they are.
+        if hasattr(config, "tag_scheme") or schemes.slips(tags) <= sum(tag[0] == "B" for row in tags for tag in row):
+            tags = predicted_tags(output, encoded, names)
         if "text" not in rows.column_names:
             return {"tags": tags}
         texts = zip(rows["text"], rows["tokens"], tags, strict=True)
         names, found = ("start", "end", "type", "text"), [entities.character_spans(*row) for row in texts]
         return {"tags": tags, "entities": [[dict(zip(names, s, strict=True)) for s in row] for row in found]}
+
+    def finish_model(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Return the model with the scheme of its tags in its config, for `table`."""
+        model.config.tag_scheme = "IOB2"
+        return model
 
     def save_predictions(
         self, folder: Path, predictions: entities.Tags, rows: DatasetDict, outputs: Mapping[str, PredictionOutput]

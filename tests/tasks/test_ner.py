@@ -2,6 +2,7 @@
 
 import json
 from itertools import pairwise, product
+from types import SimpleNamespace
 
 import helpers
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from seqeval.metrics import accuracy_score, classification_report, f1_score, precision_score, recall_score
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2
+from transformers import BertConfig
 from transformers.trainer_utils import PredictionOutput
 
 from bert_helpers import DataError, ParameterError, models, training
@@ -232,6 +234,16 @@ def test_predicted_tags_are_legal_unless_greedy():
     encoded = Dataset.from_dict({"sentence": [0, 1]})
     assert ner.predicted_tags(output, encoded, NAMES, greedy=True) == [["O", "I-PER"], ["B-LOC"]]
     assert ner.predicted_tags(output, encoded, NAMES) == [["B-PER", "I-PER"], ["B-LOC"]]
+
+
+@pytest.mark.parametrize(("own", "tags"), [(True, ["B-PER", "I-PER"]), (False, ["I-PER", "I-PER"])])
+def test_a_model_of_another_program_may_have_learned_iob1(own, tags, tiny_bert):
+    config = BertConfig(id2label=dict(enumerate(NAMES)), label2id={name: i for i, name in enumerate(NAMES)})
+    if own:
+        TASKS["ner"].finish_model(SimpleNamespace(config=config))
+    output = PredictionOutput(np.eye(5)[[[0, 2, 2, 0]]], np.array([[-100, 0, 0, -100]]), {})
+    rows = Dataset.from_dict({"tokens": [["Ann", "Lee"]]})
+    assert TASKS["ner"].table(output, Dataset.from_dict({"sentence": [0]}), rows, config) == {"tags": [tags]}
 
 
 # --- spans of characters -----------------------------------------------------------------------------------
