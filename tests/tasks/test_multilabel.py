@@ -145,7 +145,7 @@ def test_a_label_that_training_rows_lack_is_named(tmp_path):
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.integers(0, 10**6), st.integers(20, 120), st.integers(1, 6))
+@given(st.integers(0, 10**6), st.integers(40, 120), st.integers(1, 6))
 def test_every_label_of_two_rows_or_more_is_on_both_sides_of_a_split(seed, rows, labels):
     rng = np.random.default_rng(seed)
     hot = (rng.random((rows, labels)) < rng.uniform(0.02, 0.5, labels)).astype(float)
