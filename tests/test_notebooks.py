@@ -109,7 +109,7 @@ def test_a_run_of_ones_own_is_diagnosed_and_fixed(tiny, tmp_path):
     assert {"healthy/accuracy", "sick/learning rate x 100/accuracy"} <= set(record["metrics"])
     text = (tmp_path / "out.ipynb").read_text()
     assert "learning_rate_too_low" in text
-    assert re.search(r"LEARNING_RATE = [^:]*: [^\n]* for before, ", text)  # its fix, before and after
+    assert re.search(r"LEARNING_RATE = [^:]*: [^\n]* for before and ", text)  # its fix, before and after
 
 
 def write_evaluation_data(folder):
