@@ -45,9 +45,9 @@ test-browser: $(VENV)/installed
 	$(PYTEST) -m browser -rP tests/test_browser.py $(if $(ONLY),-k $(ONLY))
 
 say-run:
-	$(call minutes,10,12)
+	$(call minutes,6,12)
 say-test:
-	$(call minutes,16,19)
+	$(call minutes,10,19)
 say-test-quick:
 	$(call minutes,2,2)
 
